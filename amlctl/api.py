@@ -20,6 +20,7 @@ from typing import Any, Literal
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
+from amlctl.core.sweep import Sweep, combined
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 from amlctl.operations import runs as run_operations
 from amlctl.operations.context import holding
@@ -85,6 +86,9 @@ def submit(
     *,
     config: _Folder | None = None,
     overrides: Mapping[str, Any] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    parallel: int | None = None,
+    metric: str = "",
     arguments: Sequence[str] = (),
     datasets: Sequence[str] = (),
     produces: Sequence[str] = (),
@@ -109,7 +113,9 @@ def submit(
 ) -> SubmitResult:
     """Run a script, or repeat `from_run`, and wait for its end and its outputs, unless `is_detached`.
 
-    `overrides` change values of the config by dotted key: `{"training.epochs": 3}`. `secrets` names variables whose
+    `overrides` change values of the config by dotted key: `{"training.epochs": 3}`. A `sweep` has several for each:
+    `{"lr": [0.1, 0.3]}` makes a run for every combination, `parallel` at a time; `results` of what is returned has
+    their metrics and the best by `metric`. `secrets` names variables whose
     values are not recorded. `env_from` is `active`, `current` or the path of an environment. `is_needed_only` returns
     an equal run that Completed instead. The log comes as `LogText` events. Raises RunFailed where the run fails or is
     canceled, and what a check raises before there is a run. Ctrl-C cancels the run, or leaves it running where
@@ -132,9 +138,12 @@ def submit(
     }
     with _opened(project, workspace, sink) as app:
         chosen = chosen_environment(env_from, Path.cwd())
+        fixed = {key: [json.dumps(value)] for key, value in (overrides or {}).items()}
+        varied = {key: [json.dumps(value) for value in values] for key, values in (sweep or {}).items()}
         request = SubmitRequest(
             spec,
-            overrides=[f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()],
+            overrides=[] if varied else [f"{key}={value}" for key, (value,) in fixed.items()],
+            sweep=Sweep(combined({**fixed, **varied}), parallel, metric) if varied else None,
             secrets=tuple(secrets),
             from_run=from_run,
             after=tuple(after),

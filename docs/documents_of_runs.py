@@ -39,7 +39,29 @@ _RUN_HINTS: dict[str, Any] = {
     "phases": list[PhaseOfRun],
     "error": Optional[RunError],
 }
-Run = typed("Run", "A run; a list of runs has it in the same form.", of_run(*RULES))
+
+
+class SweepRun(TypedDict):
+    """`seconds` of its script."""
+
+    run: str
+    values: dict[str, str]
+    status: RunState
+    seconds: float | None
+    metrics: dict[str, Any]
+
+
+class SweepResults(TypedDict):
+    """`best` is a run; `metric` the one by which they are compared."""
+
+    metric: str | None
+    is_lower_better: bool | None
+    best: str | None
+    runs: list[SweepRun]
+
+
+_OF_A_SWEEP = {"results": NotRequired[SweepResults]}
+Run = typed("Run", "A run; a list of runs has it in the same form.", of_run(*RULES) | _OF_A_SWEEP)
 
 
 class Runs(TypedDict):
@@ -56,6 +78,8 @@ Submit = typed(
     {
         **of_run("run", "status", "exit_code", "error", "outputs", "studio_url", "experiment", "workspace", "compute"),
         **of_run("environment", "code", "datasets", "published", "metrics"),
+        **_OF_A_SWEEP,
+        "registered": list[str],
         "fetched": Optional[Fetched],
         "fetch_error": Optional[str],
         "is_reused": bool,
@@ -84,6 +108,7 @@ SubmitPlan = typed(
         "environment": EnvironmentInfo,
         "command": list[str],
         "sources": dict[str, str],
+        "combinations": NotRequired[list[dict[str, str]]],
     },
 )
 
@@ -190,7 +215,10 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "config_file": "The config's bytes, where config_content is not enough",
         "is_config_positional": "The script gets the config's path alone",
         "command": "Of a job file",
-        "job_type": "Of a job file that Azure ML takes as it is",
+        "job_type": "Of a job file that Azure ML takes as it is, and sweep",
+        "sweep": "Of the parent of a sweep: runs at a time, metric to compare them by, number of runs",
+        "parent": "The sweep that it belongs to",
+        "combination": "Its values in the sweep",
         "children": "Runs of a sweep or pipeline",
         "services": "Addresses by name",
         "code": "Id of the code snapshot",
@@ -212,6 +240,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "outputs": "Folder of the fetched outputs",
     },
     "Submit": {
+        "registered": "With --register: azureml:NAME:VERSION, once the run has Completed",
         "fetched": "Null if nothing was fetched",
         "fetch_error": "Why the outputs are not here",
         "is_reused": "With --needed: an equal run of before",

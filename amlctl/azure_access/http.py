@@ -44,9 +44,13 @@ _MAX_LINE = 65_536
 class _Arriving(io.RawIOBase):
     """What a socket receives; `on_bytes` is told of it while one large read is still waiting for the rest."""
 
-    def __init__(self, raw: io.RawIOBase) -> None:
-        self._raw = raw
+    def __init__(self, receiving: socket.socket) -> None:
+        self._raw = receiving.makefile("rb", buffering=0)
         self.on_bytes: Callable[[int], None] | None = None
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """`HTTPResponse` takes a socket only for this."""
+        return io.BufferedReader(self)
 
     def readable(self) -> bool:
         return True
@@ -68,10 +72,8 @@ class WireResponse(http.client.HTTPResponse):
     fields: dict[str, str]
 
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
-        super().__init__(sock, *arguments, **options)
-        self.fp.close()
-        self._arriving = _Arriving(sock.makefile("rb", buffering=0))
-        self.fp = io.BufferedReader(self._arriving)
+        self._arriving = _Arriving(sock)
+        super().__init__(self._arriving, *arguments, **options)  # type: ignore[arg-type]
 
     def report(self, on_bytes: Callable[[int], None]) -> None:
         """`on_bytes` is told of the rest of the body as it arrives. Some of it may be in the buffer already."""

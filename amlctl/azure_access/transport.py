@@ -274,11 +274,11 @@ class Transport(SharedTransport):
                     hint=Message(Command("store", "verify"), " looks for damaged objects"),
                 )
         received = received or len(data)
+        if method == "GET" and self._traffic is not None:
+            self._traffic.add(requests=0, received_bytes=received)
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
         if method == "GET":
-            if self._traffic is not None:
-                self._traffic.add(requests=0, received_bytes=received)
-            if response.length:
-                raise http.client.IncompleteRead(b"", response.length)
             moved.reached(received)
         return data
 

@@ -24,6 +24,7 @@ from amlctl.core.events import (
     SnapshotCommitted,
     Stage,
     StageProgress,
+    SweepWatched,
     ToolSaid,
     Unanswered,
     Warned,
@@ -33,6 +34,7 @@ from amlctl.core.run_state import is_final
 
 if TYPE_CHECKING:
     from amlctl.cli.render.run_screen import RunScreen
+    from amlctl.cli.render.sweeps import StatesSeen
 
 
 _MOVES = {Stage.SEND: "sent", Stage.RECEIVE: "received"}
@@ -52,6 +54,7 @@ class Reporter:
         self._progress = self._make_progress()
         self._waits = Throttle()
         self._screen: RunScreen | None = None
+        self._states: StatesSeen | None = None
         self.has_run = False
         """A run exists, which has its own ways to be taken up again."""
 
@@ -74,9 +77,12 @@ class Reporter:
                 self._progress.tool_said(event.line)
             else:
                 self._show(event)
-        elif isinstance(event, RunWatched):
+        elif isinstance(event, (RunWatched, SweepWatched)):
             with self._lock:
-                self._watched().show(event)
+                if isinstance(event, RunWatched) or self._output.shows_runs:
+                    self._watched().show(event)
+                else:
+                    self._show_sweep(event)
         elif isinstance(event, (Retried, Unanswered)):
             self._show_wait(event)
         elif isinstance(event, LogText):
@@ -110,6 +116,15 @@ class Reporter:
                 self._progress.wait(wait)
             elif options.is_verbose or self._waits.is_due():
                 self._write_line(wait.line(0.0))
+
+    def _show_sweep(self, event: SweepWatched) -> None:
+        if self._states is None:
+            from amlctl.cli.render.sweeps import StatesSeen
+
+            self._states = StatesSeen()
+        for line in self._states.lines(event.rows, event.goal):
+            if not self._is_quiet:
+                self._write_line(line)
 
     def _watched(self) -> RunScreen:
         if self._screen is None:

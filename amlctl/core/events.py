@@ -7,12 +7,14 @@ tell them apart by type, not by `==`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
 if TYPE_CHECKING:
+    from amlctl.core.metrics import Goal
     from amlctl.core.run import RunRecord
+    from amlctl.core.sweep import SweepRow
 
 
 class Stage(Enum):
@@ -133,6 +135,14 @@ class RunWatched(NamedTuple):
     saved_s: Optional[float] = None
 
 
+class SweepWatched(NamedTuple):
+    """How a sweep stands that is followed: its record, a row for each run, and the metric to compare them by."""
+
+    record: RunRecord
+    rows: Sequence[SweepRow]
+    goal: Optional[Goal] = None
+
+
 class LogText(NamedTuple):
     """A piece of a run's log exactly as written, carriage returns included; may end inside a line."""
 
@@ -151,6 +161,7 @@ Event = Union[
     RunCreated,
     RunStateChanged,
     RunWatched,
+    SweepWatched,
     LogText,
 ]
 EventSink = Callable[[Event], None]

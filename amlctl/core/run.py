@@ -36,8 +36,12 @@ class RunSpec:
     `inputs` and `named_outputs` stand for the places of the command, by name. An input is `{"value": text}`,
     `{"dataset": name, "type"}`, or `{"asset": path, "type", "mode"}` for data that Azure ML provides on its nodes: an
     asset (`azureml:NAME:VERSION`) or an address. An output has its type; one that Azure ML stores, and not the runtime,
-    is in `output_places` with `mode`, and `uri`, `name`, `version` if wanted. `job_type` is that of a job file which
-    Azure ML takes as it is (`sweep`, `pipeline`).
+    is in `output_places` with `mode`, and `uri`, `name`, `version` if wanted, or `dataset`, if it is a copy of what the
+    run produces. `job_type` is that of a job file which Azure ML takes as it is (`sweep`, `pipeline`).
+
+    `sweep` is not empty for the parent of a sweep (`core.sweep`), whose `job_type` is `sweep` as well: `parallel` runs
+    at a time (None: as many as the target has slots), the `metric` that the best is told by, empty for any, and the
+    number of `runs`. These have its id as `parent` and what is theirs alone as `combination`.
 
     `variables` are extra environment variables; a value that must stay secret is None here and travels beside the
     record; in `arguments`, `config_content` and `command` stands `<secret:NAME>` for it.
@@ -64,6 +68,9 @@ class RunSpec:
     named_outputs: Mapping[str, str] = field(default_factory=dict)
     output_places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     job_type: Optional[str] = None
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+    parent: Optional[str] = None
+    combination: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     code: str = ""
     datasets: Mapping[str, str] = field(default_factory=dict)

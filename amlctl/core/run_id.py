@@ -49,7 +49,7 @@ def newest_first(records: Iterable[RunRecord], made: Sequence[str]) -> list[RunR
     """Newest first. `made` are ids in the order in which runs were created from this machine.
 
     A run cannot be newer than the one created next from here, so a later time is wrong and ignored; runs of others are
-    sorted in by their times.
+    sorted in by their times. Those of a sweep follow their parent, in order.
     """
     place = {run: number for number, run in enumerate(made)}
     found = sorted(records, key=lambda record: place.get(record.run, -1), reverse=True)
@@ -61,7 +61,24 @@ def newest_first(records: Iterable[RunRecord], made: Sequence[str]) -> list[RunR
         if number >= 0 and at:
             latest = at = min(at, latest)
         keys[record.run] = (at, number, record.run)
-    return sorted(found, key=lambda record: keys[record.run], reverse=True)
+
+    def key(run: str) -> tuple[str, int, str, int]:
+        parent, number = parent_of(run)
+        return (*keys[parent], -1 - number) if parent in keys else (*keys[run], 0)
+
+    return sorted(found, key=lambda record: key(record.run), reverse=True)
+
+
+def child_id(parent: str, number: int) -> str:
+    """As Azure ML names the runs of a sweep."""
+    return f"{parent}_{number}"
+
+
+def parent_of(run: str) -> tuple[str, int]:
+    """The id that the parent would have, if it is a run of a sweep, and its number; empty for any other id."""
+    parent, _, number = run.rpartition("_")
+    is_number = number.isascii() and number.isdigit() and len(number) < 10
+    return (parent, int(number)) if is_number else ("", 0)
 
 
 def _in_utc(time: str) -> str:
@@ -90,6 +107,7 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
     if reference in ids_newest_first:
         return reference
     matches = [run for run in ids_newest_first if reference and run.startswith(reference)]
+    matches = [run for run in matches if parent_of(run)[0] not in matches]
     if not matches:
         raise NotFound(f"no run {reference!r}", hint=Command("runs"))
     if len(matches) > 1:

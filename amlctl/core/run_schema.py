@@ -180,6 +180,11 @@ def _sync(value: Any) -> bool:
     return isinstance(value, dict) and all(rules.get(name, is_shallow)(one) for name, one in value.items())
 
 
+def _sweep(value: Any) -> bool:
+    rules = {"parallel": _maybe(_count), "metric": _text, "runs": _count}
+    return isinstance(value, dict) and all(rules.get(name, is_shallow)(one) for name, one in value.items())
+
+
 RULES: Mapping[str, Rule] = {
     "run": is_record_run_id,
     "script": _path,
@@ -197,6 +202,9 @@ RULES: Mapping[str, Rule] = {
     "named_outputs": _table(_text, _dataset),
     "output_places": _table(_table(_text)),
     "job_type": _maybe(_text),
+    "sweep": _sweep,
+    "parent": _maybe(is_record_run_id),
+    "combination": _table(_text),
     "children": _list(_table(_text)),
     "services": _table(_text),
     "description": _text,
@@ -237,7 +245,7 @@ RULES: Mapping[str, Rule] = {
 _ADDED_LATER = {
     *("config_file", "waits_for", "command", "inputs", "named_outputs", "output_places", "job_type", "children"),
     *("services", "description", "heads", "sync", "distribution", "processes", "instances", "node", "metrics"),
-    *("phases", "is_config_positional"),
+    *("phases", "is_config_positional", "sweep", "parent", "combination"),
 }
 """The first records did not have these fields. Any other one that is missing is damage: writers write all fields."""
 

@@ -227,6 +227,11 @@ def record_key(run: str) -> str:
     return f"runs/{run}/record.json"
 
 
+def trial_key(run: str, number: int) -> str:
+    """The record that a run of a sweep in Azure ML begins with, under the sweep's run."""
+    return f"runs/{run}/trials/{number}.json"
+
+
 def log_key(run: str, name: str) -> str:
     """The log of one process (`core.distribution.log_names`) with its progress bars collapsed."""
     return f"runs/{run}/logs/{name}"

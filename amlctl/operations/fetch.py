@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, Warned
-from amlctl.core.message import Command, Message, count
+from amlctl.core.message import Command, Message
+from amlctl.core.path_filter import path_filter
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import (
@@ -28,7 +27,7 @@ from amlctl.core.store_keys import (
     outputs_tree,
     record_key,
 )
-from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.locks import exclusive
@@ -37,11 +36,11 @@ from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
 from amlctl.operations.context import Context
 from amlctl.operations.logs import collapsed_log
+from amlctl.operations.unlisted_outputs import UnlistedOutputs, without_list
 from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
 from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
-from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
 _WORKERS = 8
@@ -82,7 +81,8 @@ def fetch(
     with_logs: bool = False,
     is_unlisted: bool = False,
 ) -> FetchResult:
-    """Download the outputs of `run`; with `with_logs` also its logs, into `logs/` of the same folder.
+    """Download the outputs of `run`; with `with_logs` also its logs, into `logs/` of the same folder. Of a sweep those
+    of its runs, into a folder for each.
 
     `is_unlisted`: if the list of outputs is lost or damaged, download what the store has, unverified.
     Raises NotFound (no such run), UsageError (`to` is a file), RightsError, IntegrityError.
@@ -90,6 +90,8 @@ def fetch(
     started = time.monotonic()
     project, workspace, sink = context.project, context.workspace, context.sink
     record = workspace.read(run)
+    if record.spec.sweep:
+        return _fetch_each(context, record, to, include, with_logs=with_logs, is_unlisted=is_unlisted)
     target = to if to is not None else project.outputs_dir / run
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is not a folder", hint="choose another one with --to")
@@ -129,6 +131,33 @@ def fetch(
     )
 
 
+def _fetch_each(
+    context: Context, sweep: RunRecord, to: Path | None, include: Sequence[str], *, with_logs: bool, is_unlisted: bool
+) -> FetchResult:
+    """Of all runs of a sweep, before one that fails is reported."""
+    started, folder = time.monotonic(), to or context.project.outputs_dir
+    done, failures = list[FetchResult](), list[AmlctlError]()
+    for run in (one["run"] for one in sweep.children):
+        target = None if to is None else to / run
+        try:
+            done.append(fetch(context, run, to=target, include=include, with_logs=with_logs, is_unlisted=is_unlisted))
+        except (IntegrityError, NotFound) as error:
+            failures.append(error)
+    if failures:
+        raise _one_failure(failures)
+    return FetchResult(
+        sweep.run,
+        sweep.status,
+        shown_path(context.project, folder),
+        files=sum(one.files for one in done),
+        bytes=sum(one.bytes for one in done),
+        downloaded_files=sum(one.downloaded_files for one in done),
+        downloaded_bytes=sum(one.downloaded_bytes for one in done),
+        seconds=round(time.monotonic() - started, 3),
+        kept=[f"{one.run}/{path}" for one in done for path in one.kept],
+    )
+
+
 @contextlib.contextmanager
 def _one_at_a_time(project: Project, run: str, sink: EventSink) -> Iterator[None]:
     """Two fetches of a run at once would overwrite each other's notes. A read-only project has no lock."""
@@ -144,26 +173,6 @@ def shown_path(project: Project, path: Path) -> str:
     """Relative to the project where it lies inside, else absolute."""
     absolute = path.absolute()
     return (absolute.relative_to(project.root) if absolute.is_relative_to(project.root) else absolute).as_posix()
-
-
-def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a relative path matches one of the globs; without patterns every path does.
-
-    `*` also spans folders (`*.png` is every picture), `**/` may be empty, and a folder means all below it.
-    """
-    if not patterns:
-        return lambda path: True
-    wanted = [pattern.removeprefix("./").rstrip("/") for pattern in patterns]
-
-    def matches(path: str) -> bool:
-        return any(
-            fnmatchcase(path, pattern)
-            or fnmatchcase(path, pattern.replace("**/", ""))
-            or fnmatchcase(path, f"{pattern}/*")
-            for pattern in wanted
-        )
-
-    return matches
 
 
 class _Fetch:
@@ -198,7 +207,7 @@ class _Fetch:
             if is_unlisted:
                 self.bring_files(UnlistedOutputs(store, tree.prefix), folder=folder)
             else:
-                self.failures.append(_without_list(run, error.message, UnlistedOutputs(store, tree.prefix)))
+                self.failures.append(without_list(run, error.message, UnlistedOutputs(store, tree.prefix)))
             return
         if index is None:
             self._bring_without_list(node, folder, UnlistedOutputs(store, tree.prefix), is_unlisted=is_unlisted)
@@ -231,7 +240,7 @@ class _Fetch:
             self.bring_files(stored, folder=folder)
         elif found or self._must_have_list(node):
             key = outputs_index_key(self._record.run, node)
-            self.failures.append(_without_list(self._record.run, f"{key} is missing in the store", stored))
+            self.failures.append(without_list(self._record.run, f"{key} is missing in the store", stored))
 
     def _must_have_list(self, node: int) -> bool:
         """The runtime writes one before it starts the script; a run that amlctl did not make has none."""
@@ -328,53 +337,6 @@ def free_name(name: str, taken: Collection[str]) -> str:
         candidate = f"amlctl-{name}" if number == 1 else f"amlctl-{name}-{number}"
         number += 1
     return candidate
-
-
-class UnlistedOutputs:
-    """Outputs whose list is lost: what the store has of one node, unverified. Satisfies `RunFiles`."""
-
-    def __init__(self, store: Store, prefix: str) -> None:
-        """`prefix` is that of the outputs; their layers (see `runs.tree`) are beside it."""
-        self._store = store
-        self._prefix = prefix
-        self._keys: dict[str, str] = {}
-        self._files: list[RunFile] | None = None
-
-    def files(self) -> Sequence[RunFile]:
-        if self._files is None:
-            folder = self._prefix[: self._prefix.rindex("/", 0, -1) + 1]
-            layer = re.compile(re.escape(self._prefix[:-1]) + r"(?:\.[0-9]+)?/")
-            found: dict[str, RunFile] = {}
-            for entry in self._store.list(folder):
-                match = layer.match(entry.key)
-                path = entry.key[match.end() :] if match else ""
-                if path and is_valid_key(path):
-                    known = found.get(path)
-                    if known is None or known.modified_at < entry.modified_at:  # the newer one of two layers
-                        found[path] = RunFile(path, entry.size_bytes, entry.modified_at)
-                        self._keys[path] = entry.key
-            self._files = [found[path] for path in sorted(found)]
-        return self._files
-
-    def download(self, file: RunFile, target: Path) -> None:
-        self._store.download(self._keys[file.path], target)
-        os.utime(target, (file.modified_at, file.modified_at))
-
-
-def _without_list(run: str, why: str, stored: UnlistedOutputs) -> IntegrityError:
-    files = stored.files()
-    if not files:
-        return IntegrityError(
-            f"the list of outputs of run {run} is lost: {why}, and the store has no outputs of it",
-            hint=Command("logs", run),
-        )
-    names = [file.path for file in files]
-    more = [f"and {len(names) - _DETAILS} more"] if len(names) > _DETAILS else []
-    return IntegrityError(
-        f"the list of outputs of run {run} is lost: {why}; the store still has {count(len(names), 'file')}",
-        hint=Command("fetch", "--unlisted", run),
-        details=[*names[:_DETAILS], *more],
-    )
 
 
 def _one_failure(failures: Sequence[AmlctlError]) -> AmlctlError:

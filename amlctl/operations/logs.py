@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from amlctl.core.events import LogText, Note, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import NotFound, ServiceUnavailable
+from amlctl.errors import NotFound, ServiceUnavailable, UsageError
 from amlctl.operations.code_paths import code_paths
 from amlctl.operations.context import Context
+from amlctl.operations.sweep import SweepWatch
 from amlctl.operations.watch import Watch
 from amlctl.workspaces.contract import LogChunk, Workspace
 
@@ -108,13 +110,13 @@ class _Reader:
         self._workspace, self._sink = context.workspace, context.sink
         self._run, self._name, self._cursor = run, name, cursor
         self._paths = code_paths(context.project, run)
-        self._watch = Watch(context, run) if is_watched else None
-        self._wait_s = WAIT_S if self._watch is None else self._watch.wait_s or WAIT_S
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._reported = ("", "")
         self._shown_services: set[str] = set()
         self.silent_since: float | None = None
         self.record = self._workspace.read(run)
+        self._watch = watch_of(context, self.record, is_live=is_watched)
+        self._wait_s = WAIT_S if self._watch is None else self._watch.wait_s or WAIT_S
 
     def has_ended(self) -> bool:
         """Report what is new, or wait for it; whether the run has finished and its whole log was reported."""
@@ -131,6 +133,8 @@ class _Reader:
         if chunk is None or record.is_final:
             chunk = self._report_log()
         if chunk.is_final and record.is_final:
+            if isinstance(self._watch, SweepWatch):
+                self._watch.look(record)
             self._sink(_state_event(record))
             return True
         if not chunk.data:
@@ -154,6 +158,24 @@ class _Reader:
         if (record.status, record.waits_for) != self._reported and not is_final(record.status):
             self._reported = (record.status, record.waits_for)
             self._sink(_state_event(record))
+
+
+def require_log(workspace: Workspace, run: str) -> None:
+    """Raises UsageError for a sweep, whose runs have logs instead, NotFound."""
+    record = workspace.read(run)
+    if record.spec.sweep and record.children:
+        failed = [one for one in record.children if one["status"] == RunState.FAILED]
+        raise UsageError(
+            f"run {run} is a sweep: its runs have logs",
+            hint=Command("logs", (failed or record.children)[0]["run"]),
+        )
+
+
+def watch_of(context: Context, record: RunRecord, *, is_live: bool) -> Watch | SweepWatch | None:
+    """What is reported beside the log: a sweep has none."""
+    if record.spec.sweep:
+        return SweepWatch(context, is_live=is_live)
+    return Watch(context, record.run) if is_live else None
 
 
 def _choice(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:

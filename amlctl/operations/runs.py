@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amlctl.core.events import Warned
 from amlctl.core.message import Command, did_you_mean
 from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
-from amlctl.core.run_id import find_run, newest_first
+from amlctl.core.run_id import find_run, newest_first, parent_of
 from amlctl.core.run_state import RunState
 from amlctl.errors import (
     AmlctlError,
@@ -27,6 +27,9 @@ from amlctl.runs.known import read_order
 from amlctl.runs.records import local_records
 from amlctl.runs.shared import seen_records, shared_records
 from amlctl.workspaces.contract import Workspace
+
+if TYPE_CHECKING:
+    from amlctl.operations.sweep import SweepView
 
 _MAX_VALUES = 100_000
 """Of a config that is shown."""
@@ -137,15 +140,17 @@ def _warn_of_damaged(run: str, context: Context) -> None:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run's record, by dotted key what its config says, and its metrics."""
+    """A run's record, by dotted key what its config says, its metrics, and those of the runs of a sweep."""
 
     record: RunRecord
     config: Mapping[str, Any]
     metrics: Metrics
+    results: SweepView | None = None
 
     def to_json(self) -> dict[str, Any]:
         last = {name: as_json(value) for name, value in self.metrics.last.items()}
-        return {**self.record.to_json(), "metrics": {**last, **self.metrics.document}}
+        results = {} if self.results is None else {"results": self.results.to_json()}
+        return {**self.record.to_json(), "metrics": {**last, **self.metrics.document}, **results}
 
 
 def show(context: Context, run: str) -> RunView:
@@ -159,7 +164,22 @@ def show(context: Context, run: str) -> RunView:
     record = context.workspace.read(run)
     is_read = record.is_final or context.settings.workspace().runs_here
     metrics = metrics_of(context, record) if is_read else Metrics()
-    return RunView(record, flattened("", config_values_of(record)), metrics)
+    results = None
+    if record.spec.sweep:
+        from amlctl.operations.sweep import SweepReader  # it imports this module
+
+        results = SweepReader(context).view(record, is_live=True)
+    return RunView(record, flattened("", config_values_of(record)), metrics, results)
+
+
+def each_of_sweep(runs: Sequence[RunAt]) -> list[RunAt]:
+    """With its runs instead of a sweep. Raises NotFound."""
+    found: dict[str, RunAt] = {}
+    for run, context in runs:
+        record = context.workspace.read(run)
+        children = [one["run"] for one in record.children] if record.spec.sweep else [run]
+        found.update((one, RunAt(one, context)) for one in children)
+    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -181,6 +201,20 @@ def cancel(workspace: Workspace, run: str) -> CancelResult:
         return CancelResult(run, record.status, was_ended=True)
     workspace.cancel(run)
     return CancelResult(run, workspace.read(run).status, was_ended=False)
+
+
+def with_children(runs: Mapping[str, Workspace]) -> dict[str, Workspace]:
+    """Before the parent of a sweep the runs that it has made; one that was used again belongs to an earlier sweep."""
+    found: dict[str, Workspace] = {}
+    for run, workspace in runs.items():
+        with suppress(IntegrityError):
+            record = workspace.read(run)
+            for child in (one["run"] for one in record.children if record.spec.sweep):
+                if parent_of(child)[0] == run:
+                    with suppress(NotFound):
+                        found.setdefault(workspace.read(child).run, workspace)
+        found[run] = workspace
+    return found
 
 
 def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:

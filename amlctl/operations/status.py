@@ -12,7 +12,7 @@ from amlctl.errors import NotFound, StoreGone
 from amlctl.localfs.identify import identify
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.operations.context import Context
-from amlctl.operations.dataset.listing import stored_names
+from amlctl.operations.dataset.listing import StoredNames, stored_names
 from amlctl.operations.sync.dataset_state import (
     LocalState,
     head_manifest,
@@ -21,6 +21,7 @@ from amlctl.operations.sync.dataset_state import (
 )
 from amlctl.operations.sync.merge import agreed_entries, was_removed
 from amlctl.operations.sync.result import SyncOptions
+from amlctl.snapshots.heads import has_snapshots, no_head
 from amlctl.snapshots.store_format import find_store_id
 
 
@@ -69,6 +70,8 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     if looked.scanned is None and looked.store_gone is not None:
         raise looked.store_gone
     if looked.scanned is None and head is None:
+        if has_snapshots(store, dataset):
+            raise no_head(store, dataset)
         raise NotFound(f"dataset {dataset} not found, neither here nor in the store", hint="check the path")
     remote_moved = head is not None and (base is None or base.snapshot != head.snapshot)
     agreed = None if base is None else base.snapshot
@@ -111,14 +114,20 @@ def known_datasets(context: Context, state: LocalState) -> list[str]:
     except StoreGone as gone:
         context.sink(Warned(gone.message))
         known = known_store(project.state_dir, store.url)
-        stored, store_id = [], "" if known is None else known.id
+        stored, store_id = StoredNames([], []), "" if known is None else known.id
     synced = {dataset for key in (store_id, store.url) for dataset in state.sync.datasets(key)}
     here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
-    return sorted(here | {*stored})
+    for name in stored.without_head:
+        if name not in here:
+            context.sink(Warned(no_head(store, name).message))
+    return sorted(here | {*stored.datasets})
 
 
-def all_stored(context: Context) -> list[str]:
-    """Names of the store's datasets; completion knows them from then on."""
-    names = stored_names(context.store)
-    remember_store(context.project.state_dir, context.store.url, datasets=names)
+def all_stored(context: Context) -> StoredNames:
+    """Completion knows them from then on. Raises IntegrityError where none has a HEAD."""
+    store = context.store
+    names = stored_names(store)
+    remember_store(context.project.state_dir, store.url, datasets=names.datasets)
+    if names.without_head and not names.datasets:
+        raise no_head(store, names.without_head[0])
     return names

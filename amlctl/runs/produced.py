@@ -8,6 +8,7 @@ synced meanwhile.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from amlctl.mirror.plain_files import (
     unchanged_contents,
     with_plain_files,
 )
+from amlctl.runs.records import read_published
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, fence_writer, find_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
@@ -162,6 +164,22 @@ def publish_produced(store: Store, record: RunRecord, data_blobs: Path, log: _Lo
             return
         log("a gc of the store deleted some of what was published; sending it again")
     raise Conflict("each attempt to publish lost data to a gc of the store", hint="run the script again")
+
+
+def copy_registered(store: Store, record: RunRecord, data_blobs: Path, places: Mapping[str, str]) -> None:
+    """The files of produced datasets that become data assets (`--register`) to the folders that Azure ML keeps for
+    them. `places` has their paths, such as `outputs.images`. Raises NotFound, IntegrityError, OSError.
+    """
+    for name, place in record.spec.output_places.items():
+        target, dataset = places.get(f"outputs.{name}"), place.get("dataset")
+        if target is None or dataset is None:
+            continue
+        key = read_published(store, record.run)[dataset]["manifest_key"]
+        for entry in read_manifest(store, key).entries:
+            source = data_blobs / dataset / entry.path
+            copy = Path(target, entry.path or source.name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
 
 
 def _publish_one(store: Store, record: RunRecord, data_blobs: Path, dataset: str, log: _Log) -> Published:

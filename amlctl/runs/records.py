@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -17,7 +18,7 @@ from amlctl.core.document import Fields, parse
 from amlctl.core.message import Command
 from amlctl.core.phases import Phase, began, begun_at
 from amlctl.core.run import RunRecord
-from amlctl.core.run_id import is_record_run_id, newest_first
+from amlctl.core.run_id import child_id, is_record_run_id, newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_published
 from amlctl.core.store_keys import (
     failure_key,
@@ -26,6 +27,7 @@ from amlctl.core.store_keys import (
     record_key,
     script_end_key,
     script_ends_prefix,
+    trial_key,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.atomic import write_bytes
@@ -45,6 +47,16 @@ def load_record(store: Store, run: str) -> Optional[RunRecord]:
     except NotFound:
         return None
     return RunRecord.from_bytes(data, run)
+
+
+def load_trial(store: Store, sweep: str, number: int, run: str) -> Optional[RunRecord]:
+    """The record of a run that Azure ML has made for a sweep, and named `run`. Raises as `load_record` does."""
+    try:
+        data = store.get(trial_key(sweep, number), length=MAX_BYTES + 1)
+    except NotFound:
+        return None
+    record = RunRecord.from_bytes(data, child_id(sweep, number))
+    return replace(record, run=run, outputs=f"{record.outputs.rpartition('/')[0]}/{run}")
 
 
 def save_record(store: Store, record: RunRecord) -> None:

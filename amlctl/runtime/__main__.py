@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from amlctl.core.run_id import child_id
 from amlctl.runtime.node import Node, Timing
 from amlctl.runtime.ranks import NodeRank, node_rank
 from amlctl.runtime.script import NodeFolders
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--store", type=Path, required=True, help="the store, as a folder; may be read-only")
     parser.add_argument("--save", type=Path, help="the store as a folder that can be written (default: --store)")
     parser.add_argument("--run", required=True, help="run id")
+    parser.add_argument("--trial", type=int, metavar="N", help="combination N of the sweep --run, as a run of its own")
     parser.add_argument("--container", type=Path, required=True, help="the working container, with pipeline/ in it")
     parser.add_argument("--outputs", type=Path, help="what the script's outputs_dir() is (default: outputs/ there)")
     parser.add_argument("--save-interval", type=float, default=Timing.save_interval_s, metavar="SECONDS")
@@ -53,7 +55,10 @@ def main(arguments: Sequence[str]) -> int:
         timing=Timing(options.save_interval, options.grace),
         places=dict(options.place),
     )
-    return node.run(options.run)
+    if options.trial is None:
+        return node.run(options.run)
+    run = os.environ.get("AZUREML_RUN_ID") or child_id(options.run, options.trial)
+    return node.run(run, (options.run, options.trial))
 
 
 if __name__ == "__main__":

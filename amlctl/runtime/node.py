@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import FrameType
+from typing import Optional
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.job import input_names
@@ -28,7 +29,7 @@ from amlctl.core.store_keys import failure_key, script_end_key
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.machine import utc_now
-from amlctl.runs.records import load_record, save_phases, save_script_end
+from amlctl.runs.records import load_record, load_trial, save_phases, save_record, save_script_end
 from amlctl.runtime.data import (
     OutputsSaver,
     count_attempt,
@@ -85,10 +86,11 @@ class Node:
     timing: Timing = Timing()
     places: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, run: str) -> int:
-        """The exit code of the node; failures are written to the log and to `failure.json`, not raised."""
+    def run(self, run: str, trial: Optional[tuple[str, int]] = None) -> int:
+        """The exit code of the node; failures are written to the log and to `failure.json`, not raised. `trial` is the
+        sweep and the number of the record that a run of Azure ML's begins with."""
         try:
-            return self._run(run)
+            return self._run(run, trial)
         except AmlctlError as error:
             failure = error
         except OSError as error:
@@ -97,14 +99,16 @@ class Node:
         self._report(run, failure)
         return RUNTIME_FAILED
 
-    def _run(self, run: str) -> int:
+    def _run(self, run: str, trial: Optional[tuple[str, int]]) -> int:
         # Before the script runs there is nothing to save, so a stop signal ends the process at once.
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _leave)
-        record = load_record(self.store, run)
+        record = load_record(self.store, run) if trial is None else load_trial(self.store, *trial, run)
         if record is None:
             raise NotFound(f"run {run} has no record in the store", hint="submit it again")
+        if trial is not None and self.rank.is_first_process and self.rank.node == 0:
+            save_record(self.save_store, record)
         with files_behind_pump() as pumps, own_process(self.folders.state_dir, self.rank.local) as own:
             become_subreaper()
             return self._run_process(record, own, pumps)
@@ -198,9 +202,10 @@ class Node:
         if saver.finish():
             self.folders.saved_marker.write_bytes(b"")
         if has_succeeded and self.rank.node == 0 and record.spec.produces:
-            from amlctl.runs.produced import publish_produced
+            from amlctl.runs.produced import copy_registered, publish_produced
 
             publish_produced(self.save_store, record, self.folders.data_blobs_dir, log)
+            copy_registered(self.save_store, record, self.folders.data_blobs_dir, self.places)
 
     def _report_end(self, record: RunRecord, exit_code: int) -> None:
         """So that it is known which process failed first: Azure ML reports the job as a whole only."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import NamedTuple, Optional
 
@@ -13,6 +13,7 @@ from amlctl.core.store_keys import (
     DATASETS,
     dataset_folder,
     dataset_of_folder,
+    dataset_of_key,
     folder_of,
     folders_of,
     head_key,
@@ -79,6 +80,29 @@ def find_head(store: Store, dataset: str) -> Optional[Head]:
 
 def has_snapshots(store: Store, dataset: str) -> bool:
     return bool(_manifests(store, dataset))
+
+
+def without_head(keys: Iterable[str]) -> list[str]:
+    """Datasets that have snapshots and no HEAD, in order; `keys` are what the store lists below `datasets/`."""
+    datasets: dict[bool, set[str]] = {True: set(), False: set()}
+    for key in keys:
+        if is_head_key(key) or is_manifest_key(key):
+            datasets[is_head_key(key)].add(dataset_of_key(key))
+    return sorted(datasets[False] - datasets[True])
+
+
+def no_head(store: Store, dataset: str) -> IntegrityError:
+    """The dataset has snapshots. Which one is its latest is not known, so committing what is here could undo what
+    others have synced."""
+    return IntegrityError(
+        f"{dataset} has snapshots in the store {store.url}, but no HEAD: its first sync has not "
+        "ended, or HEAD was lost",
+        hint=Message(
+            "where its files are: ",
+            Command("sync", "--repair", below_data_blobs(dataset)),
+            " takes the snapshot that was written last",
+        ),
+    )
 
 
 def last_written(store: Store, dataset: str) -> Head:
@@ -204,7 +228,12 @@ def read_head_bytes(store: Store, folder: str) -> bytes:
 
 def list_datasets(store: Store, below: str = DATASETS) -> list[str]:
     """Keys of the folders of all datasets that have a HEAD, as `datasets/<escaped name>`."""
-    found = {folder_of(entry.key) for entry in store.list(below) if is_head_key(entry.key)}
+    return folders_with_head(entry.key for entry in store.list(below))
+
+
+def folders_with_head(keys: Iterable[str]) -> list[str]:
+    """The same from what the store lists."""
+    found = {folder_of(key) for key in keys if is_head_key(key)}
     return sorted(folder for folder in found if not is_superseded(folder, found))
 
 

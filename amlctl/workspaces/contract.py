@@ -302,6 +302,15 @@ class Workspace(Protocol):
         """
         ...
 
+    def start_sweep(self, parent: RunRecord, children: Sequence[RunRecord], secrets: Mapping[str, str]) -> None:
+        """Start a sweep, whose parent is in the store: its runs, in order, at most so many at a time as its spec says.
+        It continues when the caller's process ends. The children of the parent's record are those that exist already;
+        `read` has all of them.
+
+        Raises as `start` does.
+        """
+        ...
+
     def read(self, run: str) -> RunRecord:
         """The run's current record. Raises NotFound."""
         ...

@@ -31,9 +31,11 @@ sync working/x working/y
 status working/x
 why data_blobs/working/x/a.txt
 runs
+submit train.py --env-from current --config base.json --set rate=1,2 --sweep --dry-run
+submit train.py --env-from current --config base.json --set rate=1,2 --sweep
+runs show
 submit train.py --env-from current --dataset working/x --dry-run
 submit train.py --env-from current --dataset working/x
-submit train.py --env-from current --name other
 runs list --sort loss
 runs show
 runs compare @2 @last --patch
@@ -77,6 +79,7 @@ def test_every_command_prints_its_document(project: Cli) -> None:
     project.write("data_blobs/working/x/a.txt", "1")
     project.write("data_blobs/working/y/a.txt", "1")
     project.write("pipeline/train.py", SCRIPT)
+    project.write("pipeline/base.json", '{"rate": 0}')
     lines = COMMANDS.split("\n")[1:-1]
     for line in lines:
         project.json(*line.split())

@@ -151,12 +151,12 @@ def failure(point: Point, states: dict[str, Path], work: Path, codes: Counter[in
     ended = run(folder, arguments, point.at, point.number)
     codes[ended.code] += 1
     if ended.code not in FITTING:
-        return f"exit code {ended.code}: {ended.told}"
+        return f"exit code {ended.code}: {ended.reported}"
     if "Traceback" in ended.reported:
         return ended.reported
     again = run(folder, arguments)
     if again.code != 0 and point.command != "fetch":
-        return f"{ended.told}afterwards exit code {again.code}: {again.told}"
+        return f"{ended.reported}afterwards exit code {again.code}: {again.reported}"
     return ""
 
 

@@ -72,9 +72,37 @@ def test_a_mirrored_dataset_is_registered(amlctl: Amlctl, project: Path, service
     assert newer["registered"] != f"azureml:screens:{snapshot}"
 
 
+def test_what_a_run_produces_is_registered_by_its_job(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    script = (project / "pipeline/train.py").read_text()
+    (project / "pipeline/train.py").write_text(
+        script + "os.makedirs('data_blobs/made')\nopen('data_blobs/made/x', 'w').write('1')\n"
+    )
+    command = ("submit", "train.py", "--produces", "made", "--register", "faces")
+    done = amlctl("--json", *command)
+    assert done.code == 0, done.err
+    run = done.document["run"]
+    assert done.document["registered"] == [f"azureml:faces:{run}"]
+    output = service.job(run).asked["outputs"]["made"]
+    assert (output["mode"], output["assetName"], output["assetVersion"]) == ("Upload", "faces", run)
+    container, path = service.storage.address(service.data.uri("faces", run) or "")
+    assert [one.name for one in service.storage.under(container, path)] == [f"{path}x"]
+    assert amlctl("--json", "dataset", "show", "made").document["files"] == 1
+    assert not (project / "outputs" / run / "made").exists()
+    kept = amlctl("--json", "runs", "delete", run, "--yes")
+    assert f"azureml:faces:{run}" in kept.out
+    assert [*service.storage.under(container, path)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "reported"),
     [
+        (
+            ("--workspace", "local", "submit", "train.py", "--produces", "a", "--register", "x"),
+            2,
+            "keeps no data assets",
+        ),
+        (("submit", "train.py", "--register", "x"), 2, "produces no dataset"),
+        (("submit", "train.py", "--produces", "a", "--produces", "b", "--register", "x"), 2, "produces 2 datasets"),
         (("--workspace", "local", "sync", "data_blobs/raw", "--register", "x"), 2, "keeps no data assets"),
         (("sync", "data_blobs/raw", "--register", "no name"), 2, "Invalid name"),
         (("sync", "data_blobs/raw", "--pull", "--register", "x"), 2, "without --pull"),

@@ -12,7 +12,7 @@ from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.verify import verify
-from amlctl.operations.submit.submit import ensure_run_kept
+from amlctl.operations.submit.start import ensure_run_kept
 from amlctl.runs.code import CodeFiles, send_code
 from amlctl.runs.produced import make_newest, publish_produced
 from amlctl.runs.records import read_published, save_record

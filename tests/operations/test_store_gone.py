@@ -1,4 +1,4 @@
-"""A store that was there and is not there now is not taken for an empty one, and nothing takes its place unasked."""
+"""A store, or a HEAD, that was there and is not there now: not taken for one that never was, nor replaced unasked."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ import pytest
 from azure.storage.blob import ContainerClient
 
 from amlctl.core.events import Warned
-from amlctl.errors import NeedsConfirmation, NotFound, StoreGone
+from amlctl.core.store_keys import head_key
+from amlctl.errors import IntegrityError, NeedsConfirmation, NotFound, StoreGone
 from amlctl.localfs.known_stores import known_store
 from amlctl.operations.dataset.listing import list_stored, show_stored
+from amlctl.operations.dataset.removal import remove
 from amlctl.operations.status import all_datasets
 from amlctl.snapshots.store_format import require_format
 from amlctl.stores.azure_blob.store import open_blob_store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.wrappers import RememberedStore
 from tests.support.azurite import Azurite
+from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones
 from tests.support.trees import Tree
 
@@ -164,3 +167,37 @@ def test_a_store_whose_format_is_lost_is_not_gone(one: Clone, tmp_path: Path) ->
     (tmp_path / "store/format.json").unlink()
     assert one.store.info("code/x") is None
     assert [found.dataset for found in list_stored(_remembering(one).store).datasets] == [DATASET]
+
+
+def test_a_dataset_without_a_head_is_named(clones: Clones, tmp_path: Path) -> None:
+    """To clones that never synced it, too; it is not offered, nor passed over, nor taken for one that never was."""
+    one, two = clones["one"], clones["two"]
+    one.make(BEFORE)
+    one.sync()
+    clones.store.delete(head_key(DATASET))
+    for command in (lambda: all_datasets(two), two.status, two.pull, lambda: show_stored(two.store, DATASET)):
+        with pytest.raises(IntegrityError, match="but no HEAD") as caught:
+            command()
+        assert f"sync --repair data_blobs/{DATASET}" in caught.value.hint
+    with pytest.raises(IntegrityError, match="but no HEAD"):
+        remove(two.store, DATASET, now=YEAR_LATER, is_sure=True)
+    one.make({"b": b"b"}, "working/other")
+    one.sync("working/other")
+    assert all_datasets(two) == ["working/other"]
+    assert "but no HEAD" in two.messages[-1]
+    assert list_stored(two.store).without_head == [DATASET]
+    with pytest.raises(NotFound) as caught_:
+        two.pull("working/y")
+    assert caught_.value.hint == "did you mean working/x?"
+
+
+def test_a_clone_that_starts_such_a_dataset_is_warned_and_nothing_is_lost(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make(BEFORE)
+    one.sync()
+    clones.store.delete(head_key(DATASET))
+    two.make({"theirs": b"theirs"})
+    two.sync()
+    assert any("but no HEAD" in message for message in two.messages)
+    one.sync()
+    assert clones.stored() == {**BEFORE, "theirs": b"theirs"}

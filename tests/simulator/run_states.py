@@ -13,7 +13,7 @@ from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import outputs_tree
 from amlctl.errors import NotFound
-from amlctl.operations.submit.submit import PreparedRun, start
+from amlctl.operations.submit.start import PreparedRun, start
 from amlctl.runs.code import CodeFiles, send_code
 from amlctl.runs.produced import make_newest, publish_produced
 from amlctl.runs.records import read_published, save_record

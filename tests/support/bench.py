@@ -54,7 +54,7 @@ class Bench(Context):
     def request(self, script: str = "", **more: Any) -> SubmitRequest:
         given = {"env_from_current": "from_run" not in more, "cwd": self.project.root, "caller_variables": {}, **more}
         names = {one.name for one in fields(RunSpec)}
-        spec = {name: given.pop(name) for name in list(given) if name in names - {"sync", "from_run"}}
+        spec = {name: given.pop(name) for name in list(given) if name in names - {"sync", "from_run", "sweep"}}
         return SubmitRequest({"script": script, **spec}, **given)
 
     def submit(

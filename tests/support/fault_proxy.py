@@ -78,6 +78,7 @@ def fault_proxy(service_url: str, certificate: Certificate | None = None) -> Ite
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1
 
         def _pass_on(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -46,7 +46,7 @@ def send(handler: BaseHTTPRequestHandler, reply: WireReply, *, times: int = 1, s
         handler.end_headers()
         if handler.command != "HEAD":
             handler.wfile.write(reply.body[:size_bytes])
-        handler.wfile.flush()
+    handler.wfile.flush()
     if size_bytes is not None:
         handler.close_connection = True
 

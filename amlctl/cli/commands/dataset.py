@@ -12,7 +12,7 @@ from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.questions import is_confirmed
-from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment
+from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, warning
 from amlctl.cli.store_option import Url, opened
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.errors import NeedsConfirmation
@@ -115,10 +115,10 @@ def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None
 
 
 def _list(found: DatasetList, here: set[str]) -> Iterator[Line | Table]:
-    if not found.datasets:
+    if not found.datasets and not found.without_head:
         message = "All datasets of the store are removed" if found.removed else "The store has no datasets yet"
         yield Message(f"{message}: ", Command("sync", "PATH"))
-    else:
+    if found.datasets:
         yield Table(
             [
                 Column("DATASET"),
@@ -144,6 +144,9 @@ def _list(found: DatasetList, here: set[str]) -> Iterator[Line | Table]:
                 for one in found.datasets
             ],
         )
+    for name in found.without_head:
+        yield [highlight(name), "  ", warning("no HEAD"), ": its first sync has not ended, or HEAD was lost"]
+        yield Message("  where its files are: ", Command("sync", "--repair", below_data_blobs(name)))
     for gone in found.removed:
         by = f" by {gone.removed_by}" if gone.removed_by else ""
         yield [dim(f"removed{by} {moment(gone.removed_at)}: "), Command("dataset", "restore", gone.dataset)]

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.commands.runs_list import state_cell
 from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.render.tables import highlight
+from amlctl.cli.render.tables import highlight, state_cell
 from amlctl.core.message import Command, Message
 from amlctl.errors import Interrupted
 
@@ -47,7 +46,7 @@ def logs(
     """Show a run's log, live or afterwards"""
     from amlctl.operations.code_paths import code_paths
     from amlctl.operations.failure import run_failure
-    from amlctl.operations.logs import FollowOptions, follow, tail_cursor
+    from amlctl.operations.logs import FollowOptions, follow, require_log, tail_cursor
 
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
@@ -55,13 +54,20 @@ def logs(
     if is_raw:
         call.reporter.show_raw_log()
     if not is_following:
+        require_log(workspace, run_id)
         _show(call, workspace, run_id, tail, name, code_paths(app_.project, run_id), is_raw=is_raw)
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     is_watched = call.output.shows_runs and not is_raw
     record = follow(app_, run_id, FollowOptions(is_watched=is_watched), name=name, cursor=cursor)
     call.close()
-    if call.is_json:
+    if record.spec.sweep:
+        from amlctl.cli.render.sweeps import sweep_lines
+        from amlctl.operations.runs import show
+
+        view = show(app_, run_id)
+        call.result(view.to_json(), sweep_lines(view.results))
+    elif call.is_json:
         call.result(record.to_json(), [])
     failure = run_failure(app_, record, shown_log=name, hint=Command("runs", "show", run_id))
     if failure is None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
 from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report, runs_share, runs_wait
-from amlctl.cli.commands.runs_list import state_cell, took
+from amlctl.cli.commands.runs_list import took
 from amlctl.cli.completion import LAST, LastRun, Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
@@ -20,12 +21,14 @@ from amlctl.cli.render.tables import (
     fields,
     highlight,
     moment,
+    state_cell,
 )
 from amlctl.core.message import ID_CELLS, Command
 from amlctl.errors import UsageError
 
 if TYPE_CHECKING:
     from amlctl.core.metrics import Metrics
+    from amlctl.core.run import RunRecord
     from amlctl.operations import runs as operations
     from amlctl.workspaces.contract import Workspace
 
@@ -62,12 +65,13 @@ app.command("list", epilog=runs_list.EXAMPLES)(runs_list.list_)
 )
 def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     """Show everything recorded about a run, with its config and metrics"""
+    from amlctl.cli.render.sweeps import sweep_lines
     from amlctl.operations import runs as operations
 
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
     view = operations.show(app_, run_id)
-    call.result(view.to_json(), _details(view))
+    call.result(view.to_json(), chain(_details(view), sweep_lines(view.results)))
 
 
 app.command("compare", epilog=runs_compare.EXAMPLES)(runs_compare.compare)
@@ -105,6 +109,7 @@ def delete(
     for one in run:
         run_id, app_ = call.find_run(one)
         workspaces.setdefault(run_id, app_.workspace)
+    workspaces = operations.with_children(workspaces)
     found = list(workspaces)
     if not yes:
         if not call.output.can_ask:
@@ -136,6 +141,7 @@ def variable_values(variables: Mapping[str, str | None]) -> str:
 
 def _details(view: operations.RunView) -> Iterator[Line]:
     from amlctl.cli.render.phases import phases_text
+    from amlctl.core.sweep import label
 
     record = view.record
     error = record.error or {}
@@ -154,7 +160,9 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("script", record.spec.script),
             ("description", record.spec.description),
             ("runs", (record.spec.command or "").strip()),
-            ("children", "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)),
+            ("children", "" if record.spec.sweep else _children(record)),
+            ("sweep", record.spec.parent or ""),
+            ("values", label(record.spec.combination)),
             ("inputs", named_values({name: next(iter(one.values()), "") for name, one in record.spec.inputs.items()})),
             ("arguments", shlex.join(record.spec.arguments)),
             ("config", "\n".join([record.spec.config or "", *_values(view.config)]).strip()),
@@ -183,6 +191,10 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("studio", record.studio_url or ""),
         ]
     )
+
+
+def _children(record: RunRecord) -> str:
+    return "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)
 
 
 def _values(values: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.commands.runs_plot import runs_at
+from amlctl.cli.commands.runs_plot import each_at
 from amlctl.cli.completion import complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Line, Table
@@ -40,7 +40,7 @@ def compare(
     from amlctl.cli.render import compared
     from amlctl.operations.compare import compare as compare_runs
 
-    comparison = compare_runs(runs_at(call, run), with_patch=patch)
+    comparison = compare_runs(each_at(call, run), with_patch=patch)
     if csv_:
         text: Iterable[Line | Table] = compared.csv_lines(comparison)
     elif md:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,14 +13,10 @@ from amlctl.cli.render.tables import (
     Cell,
     Column,
     Line,
-    Styled,
     Table,
-    bad,
     duration,
-    good,
-    highlight,
     moment,
-    warning,
+    state_cell,
 )
 from amlctl.core.message import Command, Message
 from amlctl.errors import UsageError
@@ -99,23 +95,10 @@ def list_(
         {"runs": [record.to_json() for record in records], **({"metric": goal.name} if goal else {})}
         if call.is_json
         else None,
-        _list(records, goal, call.output.width, is_filtered=bool(experiment or status)),
+        _list(records, goal, call.output.width, is_filtered=bool(experiment or status), is_by_time=not is_sorted),
     )
     if len(records) < len(found) and not call.is_json:
         call.output.write_line([f"… {len(found) - len(records)} more: --all"])
-
-
-def state_cell(state: str) -> Styled:
-    """The name of a run's state in its color."""
-    from amlctl.core.run_state import RunState
-
-    styles: dict[str, Callable[[str], Styled]] = {
-        RunState.COMPLETED: good,
-        RunState.FAILED: bad,
-        RunState.CANCELED: warning,
-        RunState.RUNNING: highlight,
-    }
-    return styles[state](state) if state in styles else Styled(state, "")
 
 
 def took(record: RunRecord) -> str:
@@ -126,8 +109,12 @@ def took(record: RunRecord) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-def _list(records: Sequence[RunRecord], goal: Goal | None, width: int, *, is_filtered: bool) -> Iterator[Line | Table]:
+def _list(
+    records: Sequence[RunRecord], goal: Goal | None, width: int, *, is_filtered: bool, is_by_time: bool
+) -> Iterator[Line | Table]:
+    """By time the runs of a sweep follow it, indented."""
     from amlctl.core.metrics import shown
+    from amlctl.core.run_id import parent_of
 
     if not records:
         yield (
@@ -150,9 +137,10 @@ def _list(records: Sequence[RunRecord], goal: Goal | None, width: int, *, is_fil
         Column("TOOK", is_whole=True, is_right=True, rank=2),
         Column(_heading(goal.name, width) if goal else "", is_whole=True, is_right=True, rank=1),
     ]
+    families = {record.run for record in records if record.spec.sweep} if is_by_time else set()
     rows: list[list[Cell]] = [
         [
-            record.run,
+            f"  {record.run}" if parent_of(record.run)[0] in families else record.run,
             state_cell(record.status),
             record.user if has_users else "",
             record.spec.workspace if has_workspaces else "",
@@ -173,7 +161,11 @@ def _heading(metric: str, width: int) -> str:
 
 
 def _script_or_name(record: RunRecord, *, is_short: bool) -> str:
-    """The script; the name for a job of another tool, which has none."""
+    """The script, or of a run of a sweep its values; the name for a job of another tool, which has no script."""
+    from amlctl.core.sweep import label
+
+    if record.spec.combination:
+        return label(record.spec.combination)
     if not record.spec.script:
         return record.spec.name
     return record.spec.script.rpartition("/")[2] if is_short else record.spec.script.removeprefix("pipeline/")

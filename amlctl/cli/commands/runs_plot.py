@@ -46,7 +46,7 @@ def plot(
 
     call = invocation(ctx)
     try:
-        found = runs_at(call, run)
+        found = each_at(call, run)
     except NotFound as error:
         from amlctl.runs.records import local_records
 
@@ -67,6 +67,13 @@ def runs_at(call: Invocation, references: Sequence[str] | None) -> list[RunAt]:
     from amlctl.operations.runs import RunAt
 
     return [RunAt(*call.find_run(one)) for one in references or (LAST,)]
+
+
+def each_at(call: Invocation, references: Sequence[str] | None) -> list[RunAt]:
+    """The same, with its runs instead of a sweep."""
+    from amlctl.operations.runs import each_of_sweep
+
+    return each_of_sweep(runs_at(call, references))
 
 
 def _screen(results: Sequence[Plotted], width: int, *, has_color: bool) -> Iterator[Line | Table]:

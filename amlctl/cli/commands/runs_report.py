@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.commands.runs_plot import Runs, runs_at
+from amlctl.cli.commands.runs_plot import Runs, each_at
 from amlctl.cli.invocation import invocation
 from amlctl.core.message import size
 from amlctl.errors import UsageError
@@ -40,7 +40,7 @@ def report(
     from amlctl.operations.report import report as collected
 
     call = invocation(ctx)
-    found = collected(runs_at(call, run))
+    found = collected(each_at(call, run))
     data = page(found, datetime.now(UTC)).encode("utf-8", "replace")
     more = f"-and-{len(found.runs) - 1}-more" if len(found.runs) > 1 else ""
     name = f"{found.runs[0].record.run}{more}-report.html"

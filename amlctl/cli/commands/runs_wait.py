@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import examples
-from amlctl.cli.commands.runs_list import state_cell
 from amlctl.cli.commands.runs_plot import runs_at
 from amlctl.cli.completion import complete_run
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.tables import highlight
+from amlctl.cli.render.tables import highlight, state_cell
 
 EXAMPLES = examples(
     "amlctl runs wait @last # exit code 0 if it Completed, else 1",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,19 +12,16 @@ import typer
 from amlctl.cli.arguments import before_script
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import FROM
-from amlctl.cli.commands.fetch import fetched_text
-from amlctl.cli.commands.runs import named_values, variable_values
-from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.questions import on_interrupt
-from amlctl.cli.render.tables import Line, dim, fields, highlight
-from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
-from amlctl.errors import UsageError
+from amlctl.cli.questions import is_confirmed, on_interrupt
+from amlctl.core.message import Command, Message, did_you_mean
+from amlctl.errors import NeedsConfirmation, UsageError
 
 if TYPE_CHECKING:
-    from amlctl.operations.submit.result import SubmitPlan, SubmitResult
+    from amlctl.core.sweep import Sweep
+    from amlctl.operations.submit.result import SubmitResult
 
 _SCRIPT_ARGUMENTS = "amlctl.script_arguments"
 
@@ -92,12 +88,14 @@ _EXAMPLES = examples(
     "amlctl submit model_train.py --config baseline.json # upload, run, fetch",
     "amlctl submit model_train.py --config baseline.json --set training.epochs=3",
     "amlctl submit model_train.py --detach # do not wait for it",
+    "amlctl submit model_train.py --config baseline.json --set lr=0.1,0.3 --sweep",
     "amlctl submit preprocess.py -- --limit 100 # script arguments",
     "amlctl submit model_train.py --processes 2 # two processes",
     "amlctl submit jobs/train.yml # an Azure ML job file",
     "amlctl submit --from @last # the same once more",
     "amlctl --workspace cloud submit --from @last # the same in Azure ML",
-    note="Datasets, produces and compute can be declared in the script, in a # /// script block.\n"
+    note="A comma separates values with --sweep only; 'layers=[1,2],[3]' and 'name=\"a,b\",c' are two each.\n"
+    "Datasets, produces and compute can be declared in the script, in a # /// script block.\n"
     "Job files are those of az ml job create; sweeps and pipelines require a workspace of Azure ML.\n"
     "The exit code is 0 only if the run Completed; 1 if it failed or was canceled.",
 )
@@ -108,6 +106,9 @@ _ENVIRONMENT = "Environment"
 _COMPUTE = "Compute"
 _SEVERAL = "Several processes"
 _RUN = "Run"
+_SWEEP = "Sweep"
+_MOST_UNASKED = 100
+"""Runs that a sweep starts without asking."""
 
 
 def _hidden(name: str) -> Any:
@@ -145,6 +146,9 @@ def submit(
     produces: Annotated[
         list[str] | None, option("Publish a dataset that the script writes; may be repeated", panel=_DATA, metavar="D")
     ] = None,
+    register: Annotated[
+        str, option("Register what is produced as a data asset of the workspace", panel=_DATA, metavar="NAME")
+    ] = "",
     is_syncing: Annotated[
         bool, option("Sync the datasets first, or use the store's latest snapshots", "--sync/--no-sync", panel=_DATA)
     ] = True,
@@ -204,6 +208,24 @@ def submit(
             autocompletion=complete_run,
         ),
     ] = None,
+    is_sweep: Annotated[
+        bool, option("Run every combination of --set KEY=VALUE,VALUE", "--sweep", panel=_SWEEP)
+    ] = False,
+    parallel: Annotated[
+        int | None,
+        option("Run N of them at a time; default: the slots of the target", min=1, panel=_SWEEP, metavar="N"),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        option(
+            "Tell the best by this metric (min:NAME, max:NAME)",
+            panel=_SWEEP,
+            metavar="METRIC",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, option(f"Start more than {_MOST_UNASKED} runs without asking", "--yes", "-y", panel=_SWEEP)
+    ] = False,
     is_needed_only: Annotated[
         bool, option("Show an equal run that Completed instead of running it again", "--needed", panel=_RUN)
     ] = False,
@@ -263,10 +285,12 @@ def submit(
     chosen = chosen_environment(env_from, call.cwd)
     request = SubmitRequest(
         spec,
-        overrides=tuple(overrides or ()),
+        overrides=() if is_sweep else tuple(overrides or ()),
+        sweep=_sweep(overrides or (), parallel, metric, is_sweep=is_sweep),
         secrets=tuple(secrets or ()),
         from_run=from_run,
         after=tuple(after or ()),
+        register=register,
         is_needed_only=is_needed_only,
         env_from_current=chosen is not None and not chosen.interpreter,
         interpreter="" if chosen is None else chosen.interpreter,
@@ -276,9 +300,13 @@ def submit(
         caller_variables=os.environ,
     )
     app_ = call.app
+    if request.sweep is not None and not (yes or is_dry_run):
+        _ask(request.sweep, call)
     if is_dry_run:
+        from amlctl.cli.commands.submit_result import plan_lines
+
         plan = plan_operation(app_, request)
-        call.result(plan.to_json(), _plan(plan))
+        call.result(plan.to_json(), plan_lines(plan))
         return 0
     choose = on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause)
     result = submit_operation(
@@ -295,13 +323,34 @@ def submit(
 
 def _report(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
     """The document however the run ended; in text the reason of a failure comes last, where it is seen."""
-    call.result(result.to_json(), _lines(result))
+    from amlctl.cli.commands.submit_result import result_lines
+
+    call.result(result.to_json(), result_lines(result))
     failure = result.failure
     if failure is None:
         return 0 if result.record.is_final or is_detached else LEFT_RUNNING
     if not call.is_json:
         call.output.error(failure)
     return failure.exit_code
+
+
+def _sweep(overrides: Sequence[str], parallel: int | None, metric: str | None, *, is_sweep: bool) -> Sweep | None:
+    if is_sweep:
+        from amlctl.core.sweep import Sweep, combinations
+
+        return Sweep(combinations(overrides), parallel, metric or "")
+    for name, value in (("--parallel", parallel), ("--metric", metric)):
+        if value is not None:
+            raise UsageError(f"{name} is for sweeps", hint="add --sweep")
+    return None
+
+
+def _ask(sweep: Sweep, call: Invocation) -> None:
+    """Raises NeedsConfirmation."""
+    if len(sweep.combinations) > _MOST_UNASKED:
+        error = NeedsConfirmation(f"this sweep has {len(sweep.combinations):,} runs", hint="--yes starts them")
+        if not is_confirmed(error, call.output):
+            raise error
 
 
 def _first(*values: str | None) -> str | None:
@@ -336,56 +385,3 @@ def _tags(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--tag {name} was given twice", hint="remove one")
         tags[name] = value
     return tags
-
-
-def _lines(result: SubmitResult) -> Iterator[Line]:
-    """How the run ended, where its outputs are, and what to type next."""
-    from amlctl.cli.render.phases import phases_text
-    from amlctl.core.run_state import RunState
-
-    record = result.record
-    run, state = highlight(record.run), state_cell(record.status)
-    if not record.is_final:
-        yield ["run ", run, "  ", state]
-        yield Message("  ", Command("logs", record.run, "-f"))
-        return
-    code = f" with exit code {record.exit_code}" if record.exit_code else ""
-    if result.failure is None or record.status == RunState.COMPLETED:  # else the error says so
-        yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
-    if phases := phases_text(record):
-        yield [dim(f"  {phases}")]
-    for name, snapshot in record.published.items():
-        yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
-    if result.fetched is not None:
-        yield Message("  ", fetched_text(result.fetched))
-    elif record.outputs:
-        yield Message("  outputs not downloaded: ", Command("fetch", record.run))
-    if record.studio_url:
-        yield f"  {record.studio_url}"
-
-
-def _plan(plan: SubmitPlan) -> Iterator[Line]:
-    """What a submit would upload and run."""
-    datasets = {
-        name: f"{document.get('snapshot', '')[:ID_CELLS]}"
-        + (f"  {size(document['uploaded_bytes'])} to upload" if document.get("uploaded_bytes") else "")
-        for name, document in plan.datasets.items()
-    }
-    ready = "ready" if plan.environment.is_ready else "not prepared yet"
-    yield from fields(
-        [
-            ("would show", f"run {plan.equal_run}, which did the same and Completed" if plan.equal_run else ""),
-            ("command" if plan.equal_run else "would run", shlex.join(plan.command)),
-            ("config", plan.spec.config or ""),
-            ("datasets", named_values(datasets)),
-            ("produces", "\n".join(plan.spec.produces)),
-            ("code", f"{plan.spec.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
-            ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
-            ("workspace", plan.spec.workspace),
-            ("compute", plan.spec.compute),
-            ("distribution", plan.spec.process_group.text),
-            ("mode", plan.spec.mode),
-            ("experiment", plan.spec.experiment),
-            ("variables", variable_values(plan.spec.variables)),
-        ]
-    )

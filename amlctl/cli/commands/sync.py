@@ -200,7 +200,7 @@ def _chosen(call: Invocation, app_: App) -> list[str]:
     """Of the store's datasets. Raises UsageError without a terminal."""
     from amlctl.operations.status import all_stored
 
-    names = all_stored(app_)
+    names = all_stored(app_).datasets
     if not names:
         raise NotFound(f"the store {app_.store.url} has no datasets yet", hint=Command("sync", "PATH"))
     if call.output.can_ask:

@@ -16,8 +16,9 @@ from rich.text import Text
 
 from amlctl.cli.render.live import live_region, terminal
 from amlctl.cli.render.phases import SEPARATOR, phase_text
-from amlctl.cli.render.tables import cell_width, duration, printable
-from amlctl.core.events import RunWatched
+from amlctl.cli.render.sweeps import best_line, count_line, fitting, sweep_table
+from amlctl.cli.render.tables import cell_width, duration, painted, printable
+from amlctl.core.events import RunWatched, SweepWatched
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.message import size
 from amlctl.core.metrics import shown
@@ -26,6 +27,8 @@ from amlctl.core.run_state import RunState
 
 _FRAMES_PER_SECOND = 4
 _METRICS = 4
+_AROUND = 6
+"""Lines of a screen that a sweep leaves to what is around its table."""
 _STYLES: dict[str, str] = {RunState.RUNNING: "bold green", RunState.CANCEL_REQUESTED: "bold yellow"}
 _GAP = "  "
 
@@ -37,12 +40,12 @@ class RunScreen:
         self._console = terminal(stream, has_color=has_color)
         self._lock = RLock()
         self._log = CarriageReturnCollapser()
-        self._latest: RunWatched | None = None
+        self._latest: RunWatched | SweepWatched | None = None
         self._seen_s = 0.0
         self._live = live_region(self.drawn, self._console, _FRAMES_PER_SECOND)
         self.start = self._live.start
 
-    def show(self, event: RunWatched) -> None:
+    def show(self, event: RunWatched | SweepWatched) -> None:
         with self._lock:
             self._latest, self._seen_s = event, time.monotonic()
 
@@ -78,7 +81,20 @@ class RunScreen:
         if event is None:
             return Group(*shown_line)
         rule = Rule(style="dim", characters="─")
+        if isinstance(event, SweepWatched):
+            return Group(rule, *self._sweep(event))
         return Group(*shown_line, rule, *_footer(event, passed_s, width))
+
+    def _sweep(self, event: SweepWatched) -> Iterator[Text]:
+        """A table of what the screen has room for, and how far the sweep is."""
+        width, height = self._console.size
+        rows = fitting(event.rows, event.goal, max(1, height - _AROUND))
+        has_color = not self._console.no_color
+        drawn = sweep_table(event.rows, event.goal, rows).drawn(width, has_color=has_color)
+        yield Text.from_ansi(drawn.rstrip("\n"), no_wrap=True)
+        lines = [count_line(event.rows)] + ([best_line(event.rows, event.goal)] if event.goal else [])
+        for line in lines:
+            yield _cut(Text.from_ansi(painted(line, str, has_color=has_color)), width)
 
 
 def _footer(event: RunWatched, passed_s: float, width: int) -> Iterator[Text]:

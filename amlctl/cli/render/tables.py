@@ -46,6 +46,19 @@ def highlight(text: str) -> Styled:
     return Styled(text, "cyan")
 
 
+def state_cell(state: str) -> Styled:
+    """The name of a run's state in its color."""
+    from amlctl.core.run_state import RunState  # here, since every command imports this module
+
+    styles: dict[str, Callable[[str], Styled]] = {
+        RunState.COMPLETED: good,
+        RunState.FAILED: bad,
+        RunState.CANCELED: warning,
+        RunState.RUNNING: highlight,
+    }
+    return styles[state](state) if state in styles else Styled(state, "")
+
+
 def dim(text: str) -> Styled:
     return Styled(text, "dim")
 

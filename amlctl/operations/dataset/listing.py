@@ -16,17 +16,15 @@ from amlctl.core.store_keys import (
     RUNS,
     dataset_of_folder,
     dataset_of_key,
-    folder_of,
-    is_head_key,
     is_manifest_key,
     snapshot_of,
 )
-from amlctl.errors import IntegrityError, NotFound
+from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.operations.store.gc import REMOVED_S
 from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
-from amlctl.snapshots.heads import find_head, is_superseded, list_datasets, list_manifests, read_any_head
+from amlctl.snapshots.heads import find_head, folders_with_head, list_manifests, no_head, read_any_head, without_head
 from amlctl.snapshots.manifests import read_header
 from amlctl.stores.contract import Entry, Store
 
@@ -99,6 +97,7 @@ class DatasetList:
     store: str
     datasets: Sequence[StoredDataset] = ()
     removed: Sequence[RemovedDataset] = ()
+    without_head: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,8 +113,7 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
             found = written.setdefault(dataset_of_key(entry.key), {})
             snapshot = snapshot_of(entry.key)
             found[snapshot] = max(entry.modified_at, found.get(snapshot, 0.0))
-    folders = {folder_of(entry.key) for entry in listed if is_head_key(entry.key)}
-    wanted = sorted(folder for folder in folders if not is_superseded(folder, folders))
+    wanted = folders_with_head(entry.key for entry in listed)
 
     def read(folder: str) -> StoredDataset | RemovedDataset | None:
         try:
@@ -135,6 +133,7 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
         store.url,
         [one for one in found_ if isinstance(one, StoredDataset)],
         [one for one in found_ if isinstance(one, RemovedDataset)],
+        without_head(entry.key for entry in listed),
     )
 
 
@@ -212,8 +211,15 @@ def _use(store: Store, run: str) -> RunUse | None:
         return None
 
 
-def stored_names(store: Store) -> list[str]:
-    """Of all datasets that have a snapshot. Raises IntegrityError, and what the store raises."""
+class StoredNames(NamedTuple):
+    """Of datasets that HEAD names a snapshot of, and of those that have snapshots and no HEAD; both in order."""
+
+    datasets: list[str]
+    without_head: list[str]
+
+
+def stored_names(store: Store) -> StoredNames:
+    """Raises IntegrityError, and what the store raises."""
 
     def name(folder: str) -> str:
         try:
@@ -223,11 +229,16 @@ def stored_names(store: Store) -> list[str]:
         except IntegrityError:
             return dataset_of_folder(folder)  # the command that uses it says what is wrong with it
 
-    return sorted(filter(None, in_parallel(name, list_datasets(store), store.concurrency)))
+    keys = [entry.key for entry in store.list(DATASETS)]
+    names = in_parallel(name, folders_with_head(keys), store.concurrency)
+    return StoredNames(sorted(filter(None, names)), without_head(keys))
 
 
-def not_stored(store: Store, dataset: str) -> NotFound:
-    hint = did_you_mean(dataset, stored_names(store))
+def not_stored(store: Store, dataset: str) -> AmlctlError:
+    names = stored_names(store)
+    if dataset in names.without_head:
+        return no_head(store, dataset)
+    hint = did_you_mean(dataset, [*names.datasets, *names.without_head])
     return NotFound(
         f"the store {store.url} has no dataset {dataset}",
         hint=hint or Message(Command("dataset", "list"), " lists them"),

@@ -26,7 +26,7 @@ from amlctl.core.run import LONGEST_DURATION_S, MergedSpec, RunSpec, config_byte
 from amlctl.core.run_schema import MAX_PROCESSES
 from amlctl.core.settings import MODES
 from amlctl.core.store_keys import check_dataset_name
-from amlctl.errors import CheckFailed, NotFound, UsageError
+from amlctl.errors import AmlctlError, CheckFailed, NotFound, UsageError
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config
@@ -36,10 +36,12 @@ from amlctl.operations.environment import project_environment, stand_in
 from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
+from amlctl.operations.submit.registered import with_registered
 from amlctl.operations.submit.script_imports import warn_of_missing_modules
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, SubmitSecrets, is_in_one, read_sources
+from amlctl.operations.sync.merge import was_removed
 from amlctl.runs.code import Sources as CodeSources
-from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.heads import find_head, has_snapshots, no_head, read_head
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import KeepsAssets, KnowsModules
 
@@ -54,7 +56,8 @@ class CheckedRun:
 
     `secrets` are the values of secret variables. `code_source` is sent as `pipeline/`, a folder or a file; None for a
     job without code, and where the code of an earlier run is used. `image_context` travels with the code. `origin` is
-    the store that has data and code of the run that is repeated.
+    the store that has data and code of the run that is repeated. `configs` are those of a sweep's combinations: specs
+    with a config alone.
     """
 
     spec: RunSpec
@@ -66,6 +69,7 @@ class CheckedRun:
     code_source: Path | None
     image_context: CodeSources = ()
     downloads: Mapping[str, Address] = field(default_factory=dict)
+    configs: Sequence[RunSpec] = ()
 
 
 def check(context: Context, request: SubmitRequest, file: JobFile | None) -> CheckedRun:
@@ -110,7 +114,14 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
     spec = _with_processes(_checked_options(merged.spec))
     if "name" not in merged.sources:
         spec = replace(spec, name=Path(spec.script).stem)
-    spec = _with_config(spec, merged, project, request, secrets.hider)
+    configs = _configs(spec, merged, project, request, secrets.hider)
+    if request.sweep is not None and spec.produces:
+        raise UsageError(
+            "--sweep and --produces exclude each other: each run would replace the dataset of the one before",
+            hint="write to the run's outputs instead",
+        )
+    if configs:
+        spec = with_config_of(spec, configs[0])
     spec = _without_secrets(spec, secrets.hider)
     for name, value in merged.spec.tags.items():
         if spec.tags[name] != value:
@@ -135,6 +146,8 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
     if not settings.workspace().runs_here:
         warn_of_serverless_settings(spec, merged.lines, sink)
     spec, to_sync = _with_datasets(spec, context, request, sources)
+    if request.register:
+        spec = with_registered(context, spec, request.register)
     return CheckedRun(
         spec,
         merged,
@@ -145,6 +158,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
         code_source=job.code if job is not None else None if sources.is_repeat else project.pipeline_dir,
         image_context=() if job is None else job.image_context,
         downloads={name: Address(path.as_uri()) for name, path in (job.links if job is not None else {}).items()},
+        configs=configs[1:],
     )
 
 
@@ -194,12 +208,23 @@ def _with_processes(spec: RunSpec) -> RunSpec:
     return replace(spec, distribution=DEFAULT_KIND) if spec.distribution is None and count > 1 else spec
 
 
-def _with_config(spec: RunSpec, merged: MergedSpec, project: Project, request: SubmitRequest, hider: Hider) -> RunSpec:
-    """With the path as shown and the content of a config that was typed, and with all `--set`."""
+def _configs(
+    spec: RunSpec, merged: MergedSpec, project: Project, request: SubmitRequest, hider: Hider
+) -> Sequence[RunSpec]:
+    """The config as it is shown and recorded, with all `--set`; of a sweep first as it is written, then with each
+    combination. Empty where that of the spec stays as it is."""
+    combinations = () if request.sweep is None else request.sweep.combinations
+    for key, value in (pair for one in combinations for pair in one.values.items()):
+        if hider.is_secret(key, value):
+            raise UsageError(
+                f"--sweep would record the values of {key}, which looks like a secret",
+                hint="pass secrets to the script with --env NAME=VALUE",
+            )
+    wanted = [request.overrides, *(one.overrides for one in combinations)]
     if spec.config is None:
-        if request.overrides:
+        if any(wanted):
             raise UsageError("--set changes a config, but this run has none", hint="name it with --config FILE")
-        return spec
+        return ()
     shown = name = spec.config
     if merged.sources["config"] == TYPED:
         script = project.root / spec.script
@@ -210,12 +235,15 @@ def _with_config(spec: RunSpec, merged: MergedSpec, project: Project, request: S
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
         name = shown if is_inside else path.name
         data = read_config(path, shown)
-    elif request.overrides:
+    elif any(wanted):
         data = config_bytes(spec, None)
     else:
-        return spec
-    recorded = record_config(data, shown, request.overrides, hider.setting)
-    return replace(spec, config=name, config_content=recorded.config_content, config_file=recorded.config_file)
+        return ()
+    return [replace(record_config(data, shown, overrides, hider.setting), config=name) for overrides in wanted]
+
+
+def with_config_of(spec: RunSpec, config: RunSpec) -> RunSpec:
+    return replace(spec, config=config.config, config_content=config.config_content, config_file=config.config_file)
 
 
 def _without_secrets(spec: RunSpec, hider: Hider) -> RunSpec:
@@ -279,8 +307,14 @@ def _with_datasets(
     return replace(spec, datasets=snapshots, manifests=manifests), to_sync
 
 
-def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> NotFound:
-    project = context.project
+def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> AmlctlError:
+    project, store = context.project, context.store
+    head = find_head(store, dataset)
+    if head is not None and head.value.removed_at:
+        gone = was_removed(dataset, head.value)
+        return NotFound(gone.message, hint=gone.hint)
+    if has_snapshots(store, dataset):
+        return no_head(store, dataset)
     if is_here:
         return NotFound(
             f"dataset {dataset} has never been synced; remove --no-sync to sync it",
@@ -297,7 +331,7 @@ def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> NotFound:
     if not shown:
         from amlctl.operations.dataset.listing import stored_names  # here, since few submits need it
 
-        shown = similar(dataset, stored_names(context.store))
+        shown = similar(dataset, stored_names(store).datasets)
     return NotFound(
         f"dataset {dataset} is neither at data_blobs/{dataset} nor in the store",
         hint=f"did you mean {shown[0]}?" if shown else "put it there, or name the run that produces it first",

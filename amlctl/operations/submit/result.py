@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.errors import AmlctlError
 from amlctl.operations.fetch import FetchResult
+from amlctl.operations.submit.registered import registered_as
+from amlctl.operations.sweep import SweepView
 from amlctl.workspaces.contract import EnvironmentInfo
 
 
@@ -26,6 +28,7 @@ class SubmitPlan:
     code_files: int
     code_bytes: int
     environment: EnvironmentInfo
+    combinations: Sequence[Mapping[str, str]] = ()
     equal_run: str = ""
 
     @property
@@ -50,13 +53,14 @@ class SubmitPlan:
             "variables": dict(self.spec.variables),
             "command": self.command,
             "sources": dict(self.sources),
+            **({"combinations": [dict(one) for one in self.combinations]} if self.combinations else {}),
         }
 
 
 @dataclass(frozen=True)
 class SubmitResult:
     """`run_error` says why the run failed; `fetched` is None if nothing was fetched; `fetch_error`: why that failed.
-    `is_reused`: it is an equal run of before."""
+    `is_reused`: it is an equal run of before. `results` are those of a sweep that was followed."""
 
     record: RunRecord
     seconds: float = 0.0
@@ -64,11 +68,17 @@ class SubmitResult:
     fetched: FetchResult | None = None
     fetch_error: AmlctlError | None = None
     is_reused: bool = False
+    results: SweepView | None = None
 
     @property
     def failure(self) -> AmlctlError | None:
         """The error of a command that waited for the run: it did not complete, or its outputs are not here."""
         return self.run_error or self.fetch_error
+
+    @property
+    def registered(self) -> list[str]:
+        """Data assets, as `azureml:NAME:VERSION`."""
+        return registered_as(self.record)
 
     def to_json(self) -> dict[str, Any]:
         record, spec = self.record, self.record.spec
@@ -79,9 +89,11 @@ class SubmitResult:
             **{name: getattr(spec, name) for name in ("experiment", "workspace", "compute", "environment", "code")},
             "datasets": dict(spec.datasets),
             "published": dict(record.published),
+            "registered": self.registered,
             "metrics": dict(record.metrics),
             "fetched": None if self.fetched is None else self.fetched.to_json(),
             "fetch_error": None if self.fetch_error is None else self.fetch_error.message,
             "is_reused": self.is_reused,
             "seconds": self.seconds,
+            **({"results": self.results.to_json()} if self.results is not None else {}),
         }

@@ -25,6 +25,7 @@ from amlctl.core.run import MergedSpec, PartialSpec, RunRecord, RunSpec, merge
 from amlctl.core.run_id import MAX_NAME, slug
 from amlctl.core.settings import Settings
 from amlctl.core.store_keys import code_index_key
+from amlctl.core.sweep import Sweep
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
@@ -47,17 +48,19 @@ class SubmitRequest:
     job file, `datasets` has names relative to `cwd` and no snapshots, a variable that is None is taken from
     `caller_variables`, and `config` is a path.
 
-    `overrides` change the config. `secrets` names variables, options of the script, settings and tags whose values are
-    secrets. `after` are runs that have to complete first; `is_needed_only`: an equal run that Completed is used
-    instead. `interpreter` is the path of the Python to run in. `command_line` is kept in the record, with secrets
-    masked.
+    `overrides` change the config; a `sweep` has its own instead. `secrets` names variables, options of the script,
+    settings and tags whose values are secrets. `after` are runs that have to complete first; `is_needed_only`: an equal
+    run that Completed is used instead. `register` names the data asset of what the run produces. `interpreter` is the
+    path of the Python to run in. `command_line` is kept in the record, with secrets masked.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
     overrides: Sequence[str] = ()
+    sweep: Sweep | None = None
     secrets: Sequence[str] = ()
     from_run: str | None = None
     after: Sequence[str] = ()
+    register: str = ""
     is_needed_only: bool = False
     env_from_current: bool = False
     interpreter: str = ""
@@ -99,6 +102,10 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     if request.from_run is not None:
         holder, reference = holding(context, request.from_run)
         earlier, origin = holder.workspace.read(resolve_run(holder.workspace, reference)), holder.store
+    if earlier is not None and earlier.spec.sweep and request.sweep is None:
+        first = next((one["run"] for one in earlier.children), "RUN")
+        hint = Message("repeat one of its runs: ", Command("submit", "--from", first), "; or add --set and --sweep")
+        raise UsageError(f"run {earlier.run} is a sweep", hint=hint)
     if not request.script and earlier is None:
         raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
     is_repeat = earlier is not None and not request.script

@@ -13,28 +13,22 @@ import platform
 import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from amlctl.core.events import Note, RunCreated, Warned
+from amlctl.core.events import Note, Warned
 from amlctl.core.job import log_names
-from amlctl.core.manifest import MIRROR, needs_no_bytes
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.phases import Phase, begun
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line, masked
-from amlctl.core.store_keys import code_index_key, code_prefix
+from amlctl.core.store_keys import code_index_key
 from amlctl.errors import (
     AmlctlError,
-    Conflict,
     IntegrityError,
-    NotFound,
-    RightsError,
-    Unconfirmed,
     UsageError,
 )
 from amlctl.localfs.code_rules import code_rules, job_code_rules
@@ -49,9 +43,12 @@ from amlctl.operations.logs import FollowOptions, follow
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
 from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
-from amlctl.operations.submit.needed import find_equal
+from amlctl.operations.submit.needed import Equals, planned_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
+from amlctl.operations.submit.start import PreparedRun, start
+from amlctl.operations.submit.sweep import start_sweep
+from amlctl.operations.sweep import SweepReader
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
@@ -59,14 +56,10 @@ from amlctl.operations.waiting import wait_until_completed
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import PIPELINE, CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
-from amlctl.runs.known import note_made
-from amlctl.runs.records import local_records, save_record
+from amlctl.runs.records import local_records
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head
-from amlctl.snapshots.known import ANY_SIZE, missing_values, values_named
-from amlctl.snapshots.manifests import read_manifest
-from amlctl.stores.contract import Store
 
 
 def submit(
@@ -85,12 +78,18 @@ def submit(
     started = time.monotonic()
     wait_until_completed(context, request.after)  # before anything is read: they may produce its data
     file = find_job_file(request, context.project)
+    if file is not None and request.sweep is not None:
+        raise UsageError("--sweep is for scripts", hint="in a job file, use type: sweep")
     equal = None
     if file is not None and file.kind != "command":
         run = hand_over(context, file, request, clock())
+    elif request.sweep is not None:
+        prepared = prepare(context, request, file, clock)
+        _warn_of_secrets(context, prepared)
+        run = start_sweep(context, prepared, request.sweep, clock, is_needed_only=request.is_needed_only)
     else:
         prepared = prepare(context, request, file, clock)
-        equal = find_equal(context, prepared.record.spec) if request.is_needed_only else None
+        equal = Equals(context).find(prepared.record.spec) if request.is_needed_only else None
         run = prepared.record.run if equal is None else equal.run
         if equal is None:
             _warn_of_secrets(context, prepared)
@@ -131,16 +130,9 @@ def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
         code_files=len(sizes),
         code_bytes=sum(sizes),
         environment=context.workspace.environment(checked.environment),
-        equal_run=_planned_equal(context, spec, datasets) if request.is_needed_only else "",
+        combinations=[one.values for one in request.sweep.combinations] if request.sweep is not None else [],
+        equal_run=planned_equal(context, spec, datasets) if request.is_needed_only and not request.sweep else "",
     )
-
-
-def _planned_equal(context: Context, spec: RunSpec, datasets: Mapping[str, Mapping[str, Any]]) -> str:
-    """The run that `--needed` would show; empty without one: a dataset that is sent first has another snapshot."""
-    if any(one.get(change) for one in datasets.values() for change in ("added", "modified", "deleted", "from")):
-        return ""
-    equal = find_equal(context, replace(spec, datasets={name: one["snapshot"] for name, one in datasets.items()}))
-    return "" if equal is None else equal.run
 
 
 def prepare(
@@ -165,7 +157,7 @@ def prepare(
         if files is not None:
             send_code(context.store, files, sink=context.sink)
 
-    return PreparedRun(record, checked.secrets, watch, None if files is None else send_again)
+    return PreparedRun(record, checked.secrets, watch, None if files is None else send_again, checked.configs)
 
 
 def _with_data(context: Context, checked: CheckedRun) -> RunSpec:
@@ -302,96 +294,15 @@ def _finish(context: Context, run: str, following: FollowOptions, *, fetch_outpu
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
     shown_log = next(iter(log_names(record.spec.process_group.world_size)))
     failure = run_failure(context, record, hint=Command("logs", run), shown_log=shown_log)
+    result = SubmitResult(
+        record, run_error=failure, results=SweepReader(context).view(record) if record.spec.sweep else None
+    )
     if not fetch_outputs:
-        return SubmitResult(record, run_error=failure)
+        return result
     try:
-        return SubmitResult(record, run_error=failure, fetched=fetch(context, run))
+        return replace(result, fetched=fetch(context, run))
     except AmlctlError as error:
         # How the run ended matters more; its outputs are safe in the store.
         message = f"failed to fetch the outputs: {error.message}; try again with: "
         sink(Warned(Message(message, Command("fetch", run))))
-        return SubmitResult(record, run_error=failure, fetch_error=error)
-
-
-# --- the start of a run -----------------------------------------------------------------------------------
-
-_TRIES = 4
-
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """A run that everything is ready for. `secrets` are the variables whose value the record does not hold.
-
-    `watch` has noted the state of gc before anything was looked for or sent; `send_code` sends what the code snapshot
-    lacks, if this machine has it.
-    """
-
-    record: RunRecord
-    secrets: Mapping[str, str]
-    watch: GcWatch
-    send_code: Callable[[], None] | None
-
-
-def start(context: Context, prepared: PreparedRun, clock: Callable[[], datetime]) -> None:
-    """Print the id before anything can fail. A run that was certainly not handed over is recorded as Failed."""
-    workspace, store, sink, record = context.workspace, context.store, context.sink, prepared.record
-    save_record(store, record)
-    with suppress(OSError, RightsError):  # then its time says when it was created
-        note_made(context.project.ensure_state_dir(), record.run)
-    try:
-        sink(RunCreated(record.run))
-        with ended_by_interrupt(store):
-            ensure_run_kept(store, prepared.watch, record, prepared.send_code)
-        workspace.start(record, prepared.secrets)
-    except Unconfirmed:
-        raise
-    except AmlctlError as error:
-        record.failed(error.kind, error.message, clock())
-        with suppress(AmlctlError):  # such as a full disk, which the first error reports
-            save_record(store, record)
-        raise
-    except KeyboardInterrupt:
-        try:
-            workspace.cancel(record.run)
-        except AmlctlError as error:
-            message = f"run {record.run} may still be active: {error.message}; cancel it with: "
-            sink(Warned(Message(message, Command("cancel", record.run))))
-        else:
-            sink(Note(f"run {record.run} is canceled"))
-        raise
-
-
-def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: Callable[[], None] | None) -> None:
-    """Once the record is written, gc keeps what it names; before, a gc may have deleted some of it. Raises Conflict."""
-    wanted = dict.fromkeys([code_index_key(record.spec.code), *record.spec.manifests.values()], ANY_SIZE)
-    for _ in range(_TRIES):
-        is_quiet = watch.was_quiet()
-        if not is_quiet:
-            watch.wait()
-        missing = missing_values(store, wanted if is_quiet else _all_values(store, record))
-        if not missing:
-            return
-        if send_code is None or not all(key.startswith("code/") for key in missing):
-            break
-        send_code()
-    raise Conflict("a gc has just deleted what this run needs", hint="run the same command again")
-
-
-def _all_values(store: Store, record: RunRecord) -> dict[str, int]:
-    index_key = code_index_key(record.spec.code)
-    wanted = dict.fromkeys([index_key, *record.spec.manifests.values()], ANY_SIZE)
-    for file in read_index(store, index_key) or ():
-        wanted[code_prefix(record.spec.code) + file.path] = file.size_bytes
-    for key in record.spec.manifests.values():
-        try:
-            manifest = read_manifest(store, key)
-        except NotFound as error:
-            raise Conflict(
-                f"a gc has just deleted what this run needs: {error.message}", hint="run the same command again"
-            ) from error
-        folder = key.rpartition("/")[0]
-        wanted.update(dict.fromkeys((f"{folder}/shards/{name}" for name in manifest.shards), ANY_SIZE))
-        contents = [e.content_id for e in manifest.entries if not needs_no_bytes(e)]
-        contents = [content for content in contents if manifest.places[content] != MIRROR]
-        wanted.update(values_named(manifest, contents))
-    return wanted
+        return replace(result, fetch_error=error)

@@ -43,7 +43,7 @@ from amlctl.operations.sync.repair import (
 from amlctl.operations.sync.result import SyncOptions, SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync.stored import EarlyPacks, StoredContents
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import Head, HeadMoved, next_head, swap_head
+from amlctl.snapshots.heads import Head, HeadMoved, has_snapshots, next_head, no_head, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.pack_sender import PackSender
@@ -115,6 +115,8 @@ class SyncAttempt:
         if self._looked.head is None and not self._looked.store_id:
             self._looked.know_store(ensure_format(self._store), self._state)
             self._plain_files = self._look_at_plain_files()
+        elif self._looked.is_new and has_snapshots(self._store, self._dataset):
+            self._sink(Warned(f"{no_head(self._store, self._dataset).message}; starting it from here"))
         stored = self._stored_contents()
         transfers = Transfers(Stage.SEND, self._dataset, self._sink)
         with PackSender(

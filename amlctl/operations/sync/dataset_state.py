@@ -17,7 +17,7 @@ from amlctl.core.content_id import is_content_id
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
-from amlctl.core.message import Command, Message, below_data_blobs
+from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError, NotFound, StoreGone
 from amlctl.localfs.atomic import remove_left_behind, scratch_folder
@@ -32,7 +32,7 @@ from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
 from amlctl.operations.store_apart import check_apart
 from amlctl.parallel import in_background
-from amlctl.snapshots.heads import Head, find_head, has_snapshots, last_written
+from amlctl.snapshots.heads import Head, find_head, has_snapshots, last_written, no_head
 from amlctl.snapshots.manifests import KeptManifests, read_manifest
 from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
@@ -62,6 +62,11 @@ class DatasetState:
     def base(self) -> Base | None:
         """The last agreement, if nothing has broken off since."""
         return None if self.agreement.under_way else self.agreement.base
+
+    @property
+    def is_new(self) -> bool:
+        """Neither the store nor this machine has seen a sync of it."""
+        return self.head is None and self.removed is None and self.agreement == Agreement(None)
 
     @property
     def store_id(self) -> str:
@@ -187,14 +192,11 @@ def look_at(
     else:
         store_key = _store_key(project, store, found, state.sync)
     agreement = state.sync.agreement(store_key, dataset)
-    if found is None and agreement.base is not None and gone is None and has_snapshots(store, dataset):
-        # Its latest snapshot is unknown, so committing what is here could undo what others have synced since.
-        raise IntegrityError(
-            f"HEAD of {dataset} is missing in the store {store.url}, which has snapshots of it",
-            hint=Message(
-                Command("sync", "--repair", below_data_blobs(dataset)), " takes the one that was written last"
-            ),
-        )
+    if head is None and removed is None and gone is None and agreement.base is not None:
+        # A gc puts a fence where HEAD is missing. One that has forgotten the dataset has deleted what was agreed on.
+        key = agreement.base.manifest_key
+        if store.info(key) is not None if found is not None and key else has_snapshots(store, dataset):
+            raise no_head(store, dataset)
     kept = KeptManifests(project.state_dir, store_key, dataset)
     looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None, removed, gone)
     if scanned is not None:

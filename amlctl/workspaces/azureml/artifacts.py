@@ -86,7 +86,11 @@ class Artifacts:
         for name, output in self._named_outputs():
             folder = self._output_folder(name)
             uri = str(output.get("uri") or "")
-            if not uri or self._folder_of(uri, name) == folder:
+            if asset := str(output.get("assetName") or ""):
+                kept.append(
+                    f"output {name}, the data asset azureml:{asset}:{output.get('assetVersion') or ''}".rstrip(":")
+                )
+            elif not uri or self._folder_of(uri, name) == folder:
                 own.append(folder)
             else:
                 kept.append(f"output {name} at {uri}, a path that the job was given")

@@ -188,7 +188,7 @@ class Connection:
         answer = self.exchange.send(verb, url, headers, data, is_authorized=True)
         if answer.status >= 400 and answer.status not in accept:
             raise self.error(answer, verb, url)
-        is_without_document = verb != "GET" and answer.data.strip() in (b"", b"null")
+        is_without_document = verb != "GET" and answer.data.strip() in (b"", b"null", b"{}")
         if answer.status < 400 and answer.problem and not is_without_document:
             raise invalid_answer(self._thing(url), answer.problem)
         return answer

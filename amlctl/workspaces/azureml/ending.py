@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,14 +22,16 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError, Conflict, IntegrityError
 from amlctl.localfs.atomic import scratch_folder
+from amlctl.localfs.machine import utc_now
 from amlctl.parallel import for_each
 from amlctl.runs.metrics import read_metrics
-from amlctl.runs.records import read_first_failure, read_published
+from amlctl.runs.records import note_phases, read_failure, read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.documents import as_object
 from amlctl.workspaces.azureml.job import entered, time_of
 from amlctl.workspaces.azureml.logs import PARALLEL_LOGS, Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
+from amlctl.workspaces.azureml.sweeps import ended_sweep
 from amlctl.workspaces.contract import TrackedMetrics
 
 _EXIT_CODE = re.compile(
@@ -168,6 +171,20 @@ def publish(store: Store, record: RunRecord) -> RunRecord:
         "hint": "; ".join(error.hint for error in errors),
     }
     return replace(record, published=published, error=problem)
+
+
+def finished(record: RunRecord, look: Look, store: Store, tracked: TrackedMetrics, sink: EventSink) -> RunRecord:
+    """The final record of a run that has just ended, with its results."""
+    failure = None
+    if look.status == RunState.FAILED:
+        failure = read_failure(store, record.run) or failed_script(store, record)
+    record = replace(record, phases=[*record.phases])
+    with suppress(AmlctlError):  # only times are lost
+        note_phases(store, record)
+    record = ended(record, look.document, failure, utc_now())
+    if record.spec.sweep:
+        return ended_sweep(record, utc_now())
+    return with_results(record, store, tracked, sink)
 
 
 def with_results(record: RunRecord, store: Store, tracked: TrackedMetrics, sink: EventSink) -> RunRecord:

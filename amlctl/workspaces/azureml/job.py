@@ -49,7 +49,8 @@ EXPERIMENT_PROPERTY = f"{_PROPERTY}experiment"
 class JobParts:
     """Resource ids, and addresses of the store that end with a slash.
 
-    `saves_uri` is where the run may write: its own folder, or the whole store if it produces datasets. `data_uris` are
+    `saves_uri` is where the run may write: its own folder, or the whole store if it produces datasets, and for a sweep,
+    whose runs Azure ML names. `data_uris` are
     ids of registered data, and addresses, of a job file's inputs. `identity` is from the settings.
     """
 
@@ -90,11 +91,11 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             "saves": {"type": "uri_folder", "mode": "rw_mount", "path": parts.saves_uri},
             **{
                 name: _given(
-                    type=spec.named_outputs[name],
+                    type=spec.named_outputs.get(name, "uri_folder"),
                     mode=place.get("mode"),
                     path=place.get("uri"),
                     name=place.get("name"),
-                    version=place.get("version"),
+                    version=record.run if "dataset" in place else place.get("version"),
                 )
                 for name, place in spec.output_places.items()
             },
@@ -130,6 +131,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
+    trial = " --trial ${{search_space.trial}}" if record.spec.sweep else ""
     if is_of_others(record.spec.environment) or record.spec.command is not None:
         environment, python = (
             _XXHASH.format(
@@ -143,7 +145,7 @@ def _command(record: RunRecord) -> str:
         )
     else:
         environment, python = "", "python"
-    if not record.spec.produces:
+    if not (record.spec.produces or record.spec.sweep):
         # Only the run's own folder is writable; a link puts it at its path in a store. Several processes on a node
         # may try to make the link.
         saves, link = ".amlctl-saves", f".amlctl-saves/runs/{record.run}"
@@ -158,7 +160,7 @@ def _command(record: RunRecord) -> str:
     )
     return (
         f"{environment}{_RUNTIME}{prepare}{python} -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
-        f"--run {record.run} --container . --outputs {_OUTPUTS}{paths} -- {_shown_command(record)}"
+        f"--run {record.run}{trial} --container . --outputs {_OUTPUTS}{paths} -- {_shown_command(record)}"
     )
 
 

@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from amlctl.workspaces.azureml.clients import Answer, answer_of_error
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import default_datastore, store_address
 from amlctl.workspaces.azureml.job import SERVERLESS, JobParts, job_document, run_properties
+from amlctl.workspaces.azureml.sweeps import sweep_document
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
@@ -61,15 +62,17 @@ def start_job(
     open_store: Callable[[str], Store],
     record: RunRecord,
     secrets: Mapping[str, str],
+    trials: Sequence[RunRecord] = (),
 ) -> AcceptedJob:
-    """`open_store` is used if code has to be in another store than the run's own.
+    """`open_store` is used if code has to be in another store than the run's own. `trials` are the runs of a sweep.
 
     Raises what the contract says, SettingsError (store), NotFound (compute target).
     """
     connection.sdk.begin_import()
 
     def submit() -> AcceptedJob:
-        document = job_document(record, _parts(connection, store, open_store, record, secrets), secrets)
+        parts = _parts(connection, store, open_store, record, secrets)
+        document = sweep_document(record, trials, parts, secrets) if trials else job_document(record, parts, secrets)
         return submit_job(connection, connection.sdk.loaded_job(document), record.spec.git)
 
     try:
@@ -115,7 +118,7 @@ def _parts(
         code_id=ensure_code(connection, record.spec.code, root),
         environment=location if location.startswith("azureml:") else f"azureml:{location}",
         store_uri=store_uri,
-        saves_uri=store_uri + ("" if record.spec.produces else run_prefix(record.run)),
+        saves_uri=store_uri + ("" if record.spec.produces or record.spec.sweep else run_prefix(record.run)),
         data_uris={name: filled(one["asset"], secrets) for name, one in assets.items()},
         identity=connection.identity,
     )

@@ -20,11 +20,12 @@ from amlctl.core.run_id import newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.machine import utc_now
-from amlctl.runs.records import load_record, note_phases, read_failure, save_record
+from amlctl.runs.records import load_record, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.job import is_of_amlctl, record_of_job, record_of_run, time_of, watched
+from amlctl.workspaces.azureml.families import Families
+from amlctl.workspaces.azureml.job import record_of_job, record_of_run, time_of, watched
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
 from amlctl.workspaces.azureml.metrics import Tracked
@@ -79,6 +80,7 @@ class AzureMLWorkspace:
         self.tracked = Tracked(connection)
         self._logs = Logs(connection.exchange, self._looks, timing)
         self._missing = MissingRuns(connection, lambda: self._store, self._save_everywhere)
+        self._families = Families(connection, self._records, self._stored)
         self._changed_at: dict[str, float] = {}
 
     @cached_property
@@ -138,6 +140,19 @@ class AzureMLWorkspace:
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
         """See the contract. Raises SettingsError (store), NotFound (compute target), UsageError (refused)."""
+        self._start(record, secrets)
+
+    def start_sweep(self, parent: RunRecord, children: Sequence[RunRecord], secrets: Mapping[str, str]) -> None:
+        """See the contract. Raises as `start` does."""
+        from amlctl.workspaces.azureml.sweeps import ended_sweep, save_trials
+
+        if not children:
+            self._save_everywhere(ended_sweep(parent, utc_now()))
+            return
+        save_trials(self._store, parent, children)
+        self._start(parent, secrets, children)
+
+    def _start(self, record: RunRecord, secrets: Mapping[str, str], trials: Sequence[RunRecord] = ()) -> None:
         from amlctl.workspaces.azureml.starting import start_job
 
         _check(record.run)
@@ -145,7 +160,7 @@ class AzureMLWorkspace:
             return
         record = replace(record)
         try:
-            job = start_job(self._connection, self._store, self._open_store, record, secrets)
+            job = start_job(self._connection, self._store, self._open_store, record, secrets, trials)
         except Unconfirmed:
             self._records.save(record)  # Azure ML may have it; the next look shows that
             raise
@@ -187,7 +202,7 @@ class AzureMLWorkspace:
         if known is not None and has_ended(known):
             return known
         look = self._looks.at(run, max_age_s=self._timing.fresh_s)
-        if known is None and (look is None or is_of_amlctl(look.document)):  # other tools use no store
+        if known is None and (look is None or self._families.is_ours(look.document)):  # other tools use no store
             known = self._stored(run)
             if known is not None and has_ended(known):
                 self._records.save(known)
@@ -201,7 +216,7 @@ class AzureMLWorkspace:
         known = reopened(known)
         if known.studio_url is None:
             known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it existed
-        record = self._with_children(watched(known, look.document, utc_now()), is_active=not is_final(look.status))
+        record = self._families.with_children(watched(known, look.document, utc_now()), look.status)
         if is_final(look.status):
             return self._finish(record, look)
         if record.spec.job_type is None:
@@ -277,7 +292,7 @@ class AzureMLWorkspace:
         if record.is_final:
             return
         look = self._looks.last(run)
-        is_ours = self._records.load(run) is not None or (look is not None and is_of_amlctl(look.document))
+        is_ours = self._records.load(run) is not None or (look is not None and self._families.is_ours(look.document))
         answer = self._connection.workspace("POST", f"/jobs/{run}/cancel", _CANCEL_VERSION, accept=(400, 404, 409))
         self._looks.forget(run)
         if answer.status == 404:
@@ -300,14 +315,6 @@ class AzureMLWorkspace:
         self._looks.forget(run)
         self._logs.forget(run)
         return kept
-
-    def _with_children(self, record: RunRecord, *, is_active: bool) -> RunRecord:
-        if record.spec.job_type is None:
-            return record
-        from amlctl.workspaces.azureml.looks import children_of, counted_states
-
-        children = children_of(self._connection, record.run)
-        return replace(record, children=children, waits_for=counted_states(children) if is_active else "")
 
     def run_files(self, run: str) -> RunFiles:
         from amlctl.workspaces.azureml.artifacts import files_of_family
@@ -356,14 +363,7 @@ class AzureMLWorkspace:
         if stored is not None and has_ended(stored) and stored.spec.workspace == self.name:
             self._records.save(stored)
             return stored
-        failure = None
-        if look.status == RunState.FAILED:
-            failure = read_failure(self._store, record.run) or ending.failed_script(self._store, record)
-        record = replace(record, phases=[*record.phases])
-        with suppress(AmlctlError):  # only times are lost
-            note_phases(self._store, record)
-        record = ending.ended(record, look.document, failure, utc_now())
-        record = ending.with_results(record, self._store, self.tracked, self._sink)
+        record = ending.finished(record, look, self._store, self.tracked, self._sink)
         ending.copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
         self._save_everywhere(record)
         return record

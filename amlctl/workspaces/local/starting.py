@@ -91,12 +91,15 @@ class Starter:
     timing: LocalTiming
     clock: Clock
 
-    def start(self, paths: RunPaths, record: RunRecord, secrets: Mapping[str, str], lock: int) -> None:
-        """Record the run as Queued and start its supervisor, which takes over the held lock of the run.
+    def start(
+        self, paths: RunPaths, record: RunRecord, secrets: Mapping[str, str], lock: int, slots: int | None = None
+    ) -> None:
+        """Record the run as Queued and start its supervisor, which takes over the held lock of the run. `slots`:
+        instead of those of the target.
 
         Raises SettingsError (compute target cannot be used), RightsError, ServiceUnavailable.
         """
-        target = self._target(record.spec.compute)
+        target = self.target(record.spec.compute)
         record.reached(RunState.QUEUED, self.clock())
         if (failure := save_both(paths.state_dir, self.store, record)) is not None:
             raise failure
@@ -106,7 +109,7 @@ class Starter:
             state_dir=str(self.project.state_dir),
             store=self.store.url,
             environments_dir=str(self.environments_dir),
-            slots=target.slots,
+            slots=slots or target.slots,
             gpus=target.gpus,
             ticket=str(ticket.path),
             ticket_descriptor=ticket.descriptor,
@@ -128,7 +131,8 @@ class Starter:
                 pipe.write(json.dumps(hidden).encode())
                 pipe.flush()
 
-    def _target(self, name: str) -> LocalTarget:
+    def target(self, name: str) -> LocalTarget:
+        """Raises SettingsError."""
         from amlctl.config.compute_file import read_compute_files  # here, since it reads YAML
 
         target = read_compute_files(self.project).find(name) or LocalTarget(name)

@@ -14,6 +14,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -52,6 +53,7 @@ from amlctl.workspaces.local.recovery import recover
 from amlctl.workspaces.local.run_paths import RunPaths, machine_error, queue_folder, release_reserve
 from amlctl.workspaces.local.slots import Slot, SlotQueue, Ticket
 from amlctl.workspaces.local.starting import SupervisorSettings
+from amlctl.workspaces.local.sweeps import continue_sweep
 
 SAVE_LIMIT_S = 600.0
 """Time for the runtime, beyond the script's grace, to save outputs after SIGTERM; then it is killed."""
@@ -67,12 +69,12 @@ class Supervisor:
     def __init__(self, settings: SupervisorSettings, run: str, record: RunRecord, wakeups: Wakeups) -> None:
         self._settings = settings
         self._paths = RunPaths(Path(settings.state_dir), run)
-        self._store = open_run_store(settings.store, os.environ, self._tell)
-        self._node = node_store(self._store, self._paths.state_dir)
+        self.store = open_run_store(settings.store, os.environ, self._tell)
+        self._node = node_store(self.store, self._paths.state_dir)
         self._record = record
         self._wakeups = wakeups
         self._environments = Environments(Path(settings.environments_dir), os.environ)
-        self._logs = saved_logs(self._store, self._paths, record)
+        self._logs = saved_logs(self.store, self._paths, record)
         self._savers: dict[int, TreeSaver] = {}
         self._placed: list[Placed] = []
         self._held: IO[bytes] | None = None
@@ -99,7 +101,7 @@ class Supervisor:
         deadline = time.monotonic() + RECORD_LIMIT_S
         while True:
             try:
-                finish(self._paths, self._store, self._record, ending, utc_now, logs=self._logs, placed=self._placed)
+                finish(self._paths, self.store, self._record, ending, utc_now, logs=self._logs, placed=self._placed)
                 return
             except OSError:
                 if time.monotonic() >= deadline or self._is_stop_signalled:
@@ -130,17 +132,11 @@ class Supervisor:
         runtime = Path()
         for node in range(self._record.spec.instances):
             runtime = make_container(
-                self._store, self._record.spec.code, self._paths.container_of(node), self._paths.state_dir / "runtimes"
+                self.store, self._record.spec.code, self._paths.container_of(node), self._paths.state_dir / "runtimes"
             )
             self._check_canceled()
-        self._placed = Placer(
-            self._store,
-            self._node,
-            self._paths,
-            self._record,
-            lambda line: say(self._paths.log, line),
-            self._check_canceled,
-        ).place()
+        tell = partial(say, self._paths.log)
+        self._placed = Placer(self.store, self._node, self._paths, self._record, tell, self._check_canceled).place()
         processes = RankProcesses(self._paths)
         become_subreaper()
         try:
@@ -176,7 +172,7 @@ class Supervisor:
         if is_record_run_id(slot.previous_run) and slot.previous_run != self._record.run:
             # Processes of a run whose supervisor was killed may still use this slot.
             with contextlib.suppress(AmlctlError):  # its record is lost, which does not concern this run
-                recover(RunPaths(self._paths.state_dir, slot.previous_run), self._store, utc_now)
+                recover(RunPaths(self._paths.state_dir, slot.previous_run), self.store, utc_now)
         return slot
 
     def _start_processes(
@@ -308,9 +304,7 @@ class Supervisor:
             say(self._paths.log, f"ended {in_words(ended)}")
         elif not more:
             return
-        for node in range(
-            self._record.spec.instances
-        ):  # leftovers may have written after the runtime saved the outputs
+        for node in range(self._record.spec.instances):  # they may have written after the outputs were saved
             self._paths.node_folders(node).saved_marker.unlink(missing_ok=True)
 
     def _save_log(self) -> None:
@@ -320,17 +314,17 @@ class Supervisor:
 
     def _save_outputs(self) -> None:
         """The runtime saves them into the node's folder; another store gets them from here."""
-        if is_folder(self._store):
+        if is_folder(self.store):
             return
         for node in range(self._record.spec.instances):
             with contextlib.suppress(AmlctlError, OSError):  # reported at the end if it still fails
                 if node not in self._savers:
-                    self._savers[node] = outputs_saver(self._paths, self._store, node)
+                    self._savers[node] = outputs_saver(self._paths, self.store, node)
                 self._savers[node].save()
 
     def _reached(self, state: RunState) -> None:
         self._record.reached(state, utc_now())
-        failure = save_both(self._paths.state_dir, self._store, self._record)
+        failure = save_both(self._paths.state_dir, self.store, self._record)
         if failure is not None:
             say(self._paths.log, f"cannot write the run's record to the store: {failure.message}")
 
@@ -393,7 +387,11 @@ def main(arguments: Sequence[str]) -> None:
                 raise NotFound(f"run {run} has no record")
             if record.spec.produces:
                 import amlctl.runs.produced  # noqa: F401  # before an upgrade of amlctl can replace it
-            Supervisor(settings, run, record, wakeups).run()
+            variables = dict(os.environ)
+            supervisor = Supervisor(settings, run, record, wakeups)
+            supervisor.run()
+            if record.spec.parent is not None:
+                continue_sweep(settings, supervisor.store, record, variables)
         except Exception:
             # The end of this process frees the lock, and the next reader records the run as Failed.
             say(paths.log, "internal error:\n" + traceback.format_exc())

@@ -19,7 +19,7 @@ from amlctl.core.job import log_names
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import is_record_run_id, newest_first
-from amlctl.core.run_state import RunState
+from amlctl.core.run_state import RunState, is_final
 from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
@@ -39,6 +39,7 @@ from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
+from amlctl.workspaces.local.sweeps import Sweep
 
 if TYPE_CHECKING:
     from amlctl.workspaces.local.usage import UsageMeter
@@ -79,7 +80,9 @@ class LocalWorkspace:
         self._sink = sink
         self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
         self._cache_limit = cache_limit
+        self._starter = Starter(project, store, self._environments.folder, self._variables, timing, clock)
         self._seen: dict[str, int] = {}
+        self._families: dict[str, list[str]] = {}
         self._meters: dict[str, UsageMeter] = {}
 
     @property
@@ -115,8 +118,28 @@ class LocalWorkspace:
     def expect_start(self) -> None:
         pass
 
-    def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
-        """See the contract. Raises SettingsError (store or compute target cannot be used), RightsError."""
+    def start_sweep(self, parent: RunRecord, children: Sequence[RunRecord], secrets: Mapping[str, str]) -> None:
+        """See the contract. Raises as `start` does."""
+        self._project.ensure_state_dir()
+        lanes = parent.spec.sweep.get("parallel") or self._starter.target(parent.spec.compute).slots
+        try:
+            self._sweep(parent.run).start(
+                copy.deepcopy(parent), children, lanes, lambda child: self.start(child, secrets, slots=lanes)
+            )
+        except OSError as error:
+            raise machine_error(self._paths(parent.run), error) from error
+
+    def start_next(self, record: RunRecord) -> None:
+        """After a run of a sweep, called by its supervisor: start the next one, with the same variables."""
+        with contextlib.suppress(NotFound):  # the sweep was deleted
+            parent = self.read(str(record.spec.parent))
+            lanes = parent.spec.sweep.get("parallel") or self._starter.target(parent.spec.compute).slots
+            secrets = {name: self._variables[name] for name, value in record.spec.variables.items() if value is None}
+            self._sweep(parent.run).start_next(parent, lambda child: self.start(child, secrets, slots=lanes))
+
+    def start(self, record: RunRecord, secrets: Mapping[str, str], *, slots: int | None = None) -> None:
+        """See the contract. `slots`: instead of those of its target. Raises SettingsError (store or compute target
+        cannot be used), RightsError."""
         paths = self._paths(record.run)
         self._project.ensure_state_dir()
         if self._store.folder is None:
@@ -135,10 +158,7 @@ class LocalWorkspace:
             fcntl.flock(lock, fcntl.LOCK_EX)
             touch_private(paths.log)
             make_reserve(paths)
-            starter = Starter(
-                self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
-            )
-            starter.start(paths, record, secrets, lock)
+            self._starter.start(paths, record, secrets, lock, slots)
         except AmlctlError as error:
             self._not_started(paths, record, error)
             raise
@@ -166,6 +186,10 @@ class LocalWorkspace:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
             raise NotFound(f"no run {run!r}", hint=Command("runs"))
+        if record.spec.sweep and not record.is_final:
+            record = self._sweep(run).present(record)
+            self._families[run] = [one["run"] for one in record.children if not is_final(one["status"])]
+            self._seen[run] = self._changed_ns(run)
         if not record.is_final and paths.cancel_request.exists():
             record.status = RunState.CANCEL_REQUESTED  # the supervisor is about to notice
         return record
@@ -217,16 +241,16 @@ class LocalWorkspace:
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
         """See the contract. What changed between the last `read` and this call counts as well."""
         paths = self._paths(run)
-        seen = self._seen.get(run, _mtime_ns(paths.record))
+        seen = self._seen.get(run, self._changed_ns(run))
         log = paths.log if name is None else paths.log_of(_rank_of(run, self.log_names(run), name))
         now = time.monotonic()
         deadline, next_poll = now + timeout_s, now + _ABANDONED_POLL_S
         while now < deadline:
-            if _mtime_ns(paths.record) != seen or _size(log) > cursor:
+            if self._changed_ns(run) != seen or _size(log) > cursor:
                 return
             if now >= next_poll:
                 next_poll = now + _ABANDONED_POLL_S
-                if is_abandoned(paths):
+                if any(is_abandoned(self._paths(one)) for one in self._families.get(run, [run])):
                     return
             time.sleep(min(_POLL_S, deadline - now))
             now = time.monotonic()
@@ -245,6 +269,9 @@ class LocalWorkspace:
     def cancel(self, run: str) -> None:
         record = self.read(run)
         if record.is_final:
+            return
+        if record.spec.sweep:
+            self._sweep(run).cancel(record)
             return
         paths = self._paths(run)
         try:
@@ -285,6 +312,13 @@ class LocalWorkspace:
         if not is_record_run_id(run):
             raise NotFound(f"no run {run!r}", hint=Command("runs"))
         return RunPaths(self._project.state_dir, run)
+
+    def _sweep(self, run: str) -> Sweep:
+        return Sweep(self._paths(run), self._store, self._clock, self.read, self.cancel)
+
+    def _changed_ns(self, run: str) -> int:
+        """When its record last changed, or one of its active runs of a sweep."""
+        return max(_mtime_ns(self._paths(one).record) for one in (run, *self._families.get(run, ())))
 
     def _stored_log(self, run: str, name: str, cursor: int) -> bytes:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from .place import Place, now
@@ -31,6 +32,15 @@ class Data:
         """The address of a registered version."""
         document = self._versions.get(name.lower(), {}).get(version)
         return None if document is None else document["properties"]["dataUri"]
+
+    def add_output(self, output: Mapping[str, Any], uri: str) -> None:
+        """Of a job that has completed, and whose outputs have a name; without a version it gets the next number."""
+        name = str(output["assetName"])
+        with self._lock:
+            versions = self._versions.setdefault(name.lower(), {})
+            version = output.get("assetVersion") or str(len(versions) + 1)
+            properties = {"dataType": output.get("jobOutputType") or "uri_folder", "dataUri": uri}
+            versions[version] = self._place.resource(f"data/{name}/versions", version, properties, now(), now())
 
     def _put(self, request: Request) -> Reply:
         name, version = request.names["name"], request.names["version"]

@@ -188,6 +188,11 @@ class Executions:
 
     def _end(self, job: Job, attempt: Attempt, status: str, error: dict[str, Any] | None) -> None:
         self._computes.give_back(last_name(job.asked.get("computeId") or ""), job.name)
+        if status == "Completed":
+            for name, output in job.named_outputs().items():
+                if output.get("assetName"):
+                    default = f"azureml://datastores/{self._storage.default_datastore}/paths/azureml/{job.name}/{name}/"
+                    self._data.add_output(output, output.get("uri") or default)
         job.end(status, error)
         ended_at_s = time.monotonic()
         while time.monotonic() < ended_at_s + self._faults.last_lines_after_s and not self._closing.is_set():

@@ -69,15 +69,20 @@ class Families:
             parent.enter("Running")
             parent.started = now()
             children = list(self._trials(parent) if is_sweep else self._steps(parent))
-            for waves in (children,) if is_sweep else [[one] for one in children]:
-                for child in waves:
-                    self._add(child)
-                    self._run(child)
-                for child in waves:
-                    while not child.is_over.is_set():
-                        if parent.cancel.is_set():
-                            child.ask_to_cancel()
-                        time.sleep(_POLL_S)
+            limits = parent.asked.get("limits") or {}
+            at_once = int(limits.get("maxConcurrentTrials") or len(children)) if is_sweep else 1
+            waiting, active = list(children), list[Job]()
+            while waiting or active:
+                while waiting and len(active) < at_once and not parent.cancel.is_set():
+                    active.append(waiting.pop(0))
+                    self._add(active[-1])
+                    self._run(active[-1])
+                active = [child for child in active if not child.is_over.is_set()]
+                if parent.cancel.is_set():
+                    waiting.clear()
+                    for child in active:
+                        child.ask_to_cancel()
+                time.sleep(_POLL_S)
             ends = {child.status for child in children}
             parent.end("Canceled" if parent.cancel.is_set() else "Completed" if ends == {"Completed"} else "Failed")
         finally:
@@ -86,12 +91,14 @@ class Families:
     def _trials(self, parent: Job) -> Iterator[Job]:
         asked = parent.asked
         space = {name: values[1][0] for name, values in asked["searchSpace"].items()}  # of choices alone
+        outputs = {name: one for name, one in (asked.get("outputs") or {}).items() if name != "default"}
         most = int((asked.get("limits") or {}).get("maxTotalTrials") or 100)
         for number, values in enumerate(itertools.islice(itertools.product(*space.values()), most)):
             chosen = dict(zip(space, values, strict=True))
             trial = dict(asked["trial"])
             trial["command"] = _SPACE.sub(lambda match, chosen=chosen: str(chosen[match[1]]), trial["command"])
-            yield _child(parent, f"{parent.name}_{number}", {**trial, "inputs": asked.get("inputs") or {}})
+            own = {"inputs": asked.get("inputs") or {}, "outputs": outputs}
+            yield _child(parent, f"{parent.name}_{number}", {**trial, **own})
 
     def _steps(self, parent: Job) -> Iterator[Job]:
         given = parent.asked.get("inputs") or {}

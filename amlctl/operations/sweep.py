@@ -1,0 +1,112 @@
+"""How a sweep stands: a row for each of its runs, and which of them is the best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from amlctl.core.events import SweepWatched
+from amlctl.core.metrics import Goal
+from amlctl.core.phases import script_s
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState, is_final
+from amlctl.core.sweep import SweepRow, best_of
+from amlctl.errors import AmlctlError
+from amlctl.operations.context import Context
+from amlctl.operations.runs import key_metric
+from amlctl.runs.metrics import read_metrics
+
+LOOK_S = 1.0
+_METRICS_S = 3.0
+_REMOTE_METRICS_S = 15.0
+"""Each look at results in a service costs requests."""
+
+
+@dataclass(frozen=True)
+class SweepView:
+    rows: Sequence[SweepRow]
+    goal: Goal | None
+
+    @property
+    def best(self) -> SweepRow | None:
+        return best_of(self.rows, self.goal)
+
+    def to_json(self) -> dict[str, Any]:
+        best = self.best
+        return {
+            "metric": None if self.goal is None else self.goal.name,
+            "is_lower_better": None if self.goal is None else self.goal.is_lower_better,
+            "best": None if best is None else best.run,
+            "runs": [
+                {
+                    "run": row.run,
+                    "values": row.values,
+                    "status": row.status,
+                    "seconds": row.took_s,
+                    "metrics": row.metrics,
+                }
+                for row in self.rows
+            ],
+        }
+
+
+class SweepReader:
+    """Of one sweep; runs that have ended are read once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ended: dict[str, RunRecord] = {}
+        self._metrics: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def view(self, parent: RunRecord, *, is_live: bool = False) -> SweepView:
+        """`is_live`: with the metrics of active runs so far. A run that cannot be read has no values."""
+        rows, records = list[SweepRow](), list[RunRecord]()
+        for one in parent.children:
+            run, status = one["run"], one["status"]
+            record = self._ended.get(run)
+            if record is None:
+                with suppress(AmlctlError):
+                    record = self._context.workspace.read(run)
+            if record is None:
+                rows.append(SweepRow(run, {}, status))
+                continue
+            if record.is_final:
+                self._ended[run] = record
+            records.append(record)
+            metrics = record.metrics if record.is_final or not is_live else self._so_far(record)
+            rows.append(SweepRow(run, record.spec.combination, record.status, script_s(record), metrics))
+        wanted = parent.spec.sweep.get("metric") or self._context.settings.runs.metric
+        return SweepView(rows, key_metric(records, wanted))
+
+    def _so_far(self, record: RunRecord) -> dict[str, Any]:
+        store, now_s = self._context.store, time.monotonic()
+        looked_s, metrics = self._metrics.get(record.run, (float("-inf"), {}))
+        pause_s = _REMOTE_METRICS_S if store.folder is None else _METRICS_S
+        if record.status == RunState.RUNNING and now_s - looked_s >= pause_s:
+            with suppress(AmlctlError, OSError):
+                metrics = read_metrics(store, record.run).kept()
+            self._metrics[record.run] = now_s, metrics
+        return metrics
+
+
+class SweepWatch:
+    """Reports how a sweep that is followed stands; `is_live`: to someone who looks at it."""
+
+    wait_s = LOOK_S
+
+    def __init__(self, context: Context, *, is_live: bool) -> None:
+        self._context = context
+        self._reader = SweepReader(context)
+        self._is_live = is_live
+        self._looked_s = float("-inf")
+
+    def look(self, record: RunRecord) -> None:
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_S and not is_final(record.status):
+            return
+        self._looked_s = now_s
+        view = self._reader.view(record, is_live=self._is_live)
+        self._context.sink(SweepWatched(record, view.rows, view.goal))

@@ -1,0 +1,117 @@
+"""`submit --sweep` on this machine: one run for every combination, in lanes, and a parent that says how they stand."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from amlctl.core.events import Note
+from amlctl.core.run import RunRecord
+from amlctl.core.sweep import Sweep, combinations
+from amlctl.errors import UsageError
+from amlctl.operations.submit.result import SubmitResult
+from tests.support.bench import Bench, wait_for_state, wait_until
+
+SCRIPT = """
+import json, os, pathlib, sys, time
+config = json.load(open(sys.argv[2]))
+out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
+(out / "metrics.json").write_text(json.dumps({"loss": config["lr"] * config["size"]}))
+gate = config.get("gate")
+while gate and not pathlib.Path(gate).exists():
+    time.sleep(0.02)
+sys.exit(3 if config["lr"] == 0.5 else 0)
+"""
+
+
+def sweep(bench: Bench, *overrides: str, parallel: int | None = 2, metric: str = "", **more: Any) -> SubmitResult:
+    wanted = Sweep(combinations(overrides), parallel, metric)
+    return bench.submit("train.py", config="base.json", sweep=wanted, **more)
+
+
+@pytest.fixture
+def swept(bench: Bench) -> Bench:
+    bench.script(SCRIPT)
+    bench.write("pipeline/base.json", json.dumps({"lr": 0.1, "size": 1, "gate": ""}))
+    return bench
+
+
+def children(bench: Bench, parent: RunRecord) -> list[RunRecord]:
+    return [bench.workspace.read(one["run"]) for one in parent.children]
+
+
+def test_a_run_for_every_combination(swept: Bench) -> None:
+    done = sweep(swept, "lr=0.1,0.2", "size=1,2,3", metric="max:loss")
+    parent = done.record
+    assert (parent.status, parent.spec.job_type, parent.error) == ("Completed", "sweep", None)
+    assert [one["run"] for one in parent.children] == [f"{parent.run}_{number}" for number in range(6)]
+    assert [one["name"] for one in parent.children][:4] == [
+        "lr=0.1 size=1",
+        "lr=0.1 size=2",
+        "lr=0.1 size=3",
+        "lr=0.2 size=1",
+    ]
+    runs = children(swept, parent)
+    assert {(run.status, run.spec.parent, run.spec.code) for run in runs} == {
+        ("Completed", parent.run, parent.spec.code)
+    }
+    assert [run.metrics["loss"] for run in runs] == pytest.approx([0.1, 0.2, 0.3, 0.2, 0.4, 0.6])
+
+
+def test_a_failed_run_stops_no_other_one_and_needed_runs_what_is_left(swept: Bench) -> None:
+    done = sweep(swept, "lr=0.1,0.5,0.2", parallel=1)
+    parent = done.record
+    assert [one["status"] for one in parent.children] == ["Completed", "Failed", "Completed"]
+    assert (parent.status, done.failure and done.failure.exit_code) == ("Failed", 1)
+    assert f"1 of 3 runs did not complete: {parent.run}_1 (lr=0.5) Failed" in str(done.failure)
+    swept.script(SCRIPT.replace("== 0.5", "== 0.7"))
+    again = sweep(swept, "lr=0.1,0.5,0.2", is_needed_only=True).record
+    assert [one["run"] for one in again.children] == [f"{again.run}_{number}" for number in range(3)]
+    last = sweep(swept, "lr=0.1,0.9,0.2", is_needed_only=True)
+    runs = [one["run"] for one in last.record.children]
+    assert runs == [f"{again.run}_0", f"{last.record.run}_1", f"{again.run}_2"]
+    assert any("2 runs of 3 Completed before" in note.message for note in swept.reported(Note))
+    assert sweep(swept, "lr=0.1,0.2", is_needed_only=True).record.status == "Completed"
+
+
+def test_a_refused_value_starts_nothing(swept: Bench) -> None:
+    for overrides, why in ((("lr=0.1,fast",), "lr"), (("token=abcdef,ghijkl",), "looks like a secret")):
+        with pytest.raises(UsageError, match=why):
+            sweep(swept, *overrides)
+    with pytest.raises(UsageError, match="--produces exclude each other"):
+        sweep(swept, "lr=0.1,0.2", produces=["made"])
+    assert swept.workspace.list_runs() == []
+
+
+def waiting_sweep(bench: Bench, tmp_gate: str, *, parallel: int) -> RunRecord:
+    """Detached; its runs end when the gate exists."""
+    bench.write("pipeline/base.json", json.dumps({"lr": 0.1, "size": 1, "gate": tmp_gate}))
+    parent = sweep(bench, "size=1,2,3,4", parallel=parallel, is_detached=True).record
+    for number in range(parallel):
+        wait_for_state(bench, f"{parent.run}_{number}", "Running")
+    return parent
+
+
+def test_so_many_run_at_a_time_and_a_cancel_ends_all(swept: Bench) -> None:
+    parent = waiting_sweep(swept, str(swept.project.root / "gate"), parallel=2)
+    assert [run.status for run in children(swept, parent)] == ["Running", "Running", "NotStarted", "NotStarted"]
+    assert swept.workspace.read(parent.run).status == "Running"
+    swept.workspace.cancel(parent.run)
+    assert wait_for_state(swept, parent.run, "Canceled").error is not None
+    assert {run.status for run in children(swept, parent)} == {"Canceled"}
+
+
+def test_a_killed_lane_leaves_the_truth(swept: Bench) -> None:
+    parent = waiting_sweep(swept, str(swept.project.root / "gate"), parallel=1)
+    folder = swept.project.state_dir / "local" / f"{parent.run}_0"
+    os.kill(json.loads((folder / "supervisor.json").read_text())["process"], signal.SIGKILL)
+    wait_until(lambda: swept.workspace.read(parent.run).is_final, "the end of the sweep")
+    found = swept.workspace.read(parent.run)
+    assert found.status == "Failed"
+    assert found.error is not None
+    assert found.error["message"].startswith("the supervisors of its runs were killed: 4 of 4 runs did not complete")
+    assert [run.status for run in children(swept, parent)] == ["Failed", "Canceled", "Canceled", "Canceled"]
