@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from tests.support.azureml_service import AzureMLService
 
 _SCREEN_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
-_PYTHON_VARIABLES = ("PYTHONUNBUFFERED",)
-"""Users have no such thing, and with it a full disk under stdout is met earlier."""
+_PYTHON_VARIABLES = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+"""Users have no such thing: with the one a full disk under stdout is met earlier, with the other each run compiles its
+runtime."""
 _home = pytest.StashKey[Path]()
 
 

@@ -11,7 +11,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO
 
 from amlctl.cli.output import Output
-from amlctl.cli.render.progress import LiveProgress, Progress, Throttle, Wait
+from amlctl.cli.render.progress import LiveProgress, Progress, Wait, WaitThrottle
 from amlctl.cli.render.tables import Line, Styled, bad, bold, dim, good, highlight, printable, warning
 from amlctl.core.events import (
     Event,
@@ -52,7 +52,7 @@ class Reporter:
         self._shares_screen = self._log_is_terminal and output.err_is_terminal
         self._log = self._make_log(is_raw=False)
         self._progress = self._make_progress()
-        self._waits = Throttle()
+        self._waits = WaitThrottle()
         self._screen: RunScreen | None = None
         self._states: StatesSeen | None = None
         self.has_run = False

@@ -20,3 +20,14 @@ def test_paths_in_documents_exist(document: Path) -> None:
     linked = [str((document.parent / link).relative_to(ROOT)) for link in re.findall(r"\]\(([\w./-]+)\)", text)]
     missing = [path for path in (*quoted, *linked) if not (ROOT / path.rstrip(".")).exists()]
     assert missing == []
+
+
+def test_names_in_the_architecture_exist() -> None:
+    """`path.py`: `name` names something that the file has, and the steps of the flows are modules or folders."""
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    named = re.findall(r"`(amlctl/[\w/]+\.py)`: `(\w+)`", text)
+    assert [(path, name) for path, name in named if not re.search(rf"\b{name}\b", (ROOT / path).read_text())] == []
+    steps = re.findall(r"^    [a-z ]{3,17} (\w+/[\w/]+)", text, re.MULTILINE)
+    assert len(steps) > 10
+    places = [ROOT / "amlctl" / step for step in steps]
+    assert [place for place in places if not (place.is_dir() or place.with_suffix(".py").exists())] == []

@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.terminal import Terminal
 from tests.support.schemas import check_document, document_of
+from tests.support.shared_runtime import share_runtime
 from tests.support.warm_command import WarmCommand
 
 LIMIT_S = 120
@@ -89,6 +90,7 @@ def project(tmp_path: Path, warm: WarmCommand) -> Cli:
     (tmp_path / "project").mkdir()
     cli = Cli(tmp_path / "project", warm)
     assert cli("init").code == 0
+    share_runtime(cli.cwd / ".amlctl")
     return cli
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 from tests.support.azurite import Azurite
+from tests.support.shared_runtime import own_runtime
 
 SCRIPT = """
 import os, pathlib
@@ -24,6 +25,7 @@ SUBMIT = ("submit", "train.py", "--env-from", "current")
 @pytest.fixture
 def run(project: Cli) -> str:
     """One finished run, fetched."""
+    own_runtime(project.cwd / ".amlctl")
     project.write("pipeline/train.py", SCRIPT)
     return str(project.json(*SUBMIT)["run"])
 

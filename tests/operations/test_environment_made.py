@@ -97,7 +97,7 @@ def test_settings_of_the_shell_do_not_bend_an_environment(made: tuple[Environmen
 
 def test_a_script_finds_nothing_of_the_callers_own_environment(made: tuple[Environments, EnvironmentSpec]) -> None:
     environments, spec = made
-    variables = environments.script_variables(environments.find(spec.id))
+    variables = environments.inherited_variables(environments.find(spec.id))
     assert variables["VIRTUAL_ENV"] == environments.find(spec.id).location
     assert not {"PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "CONDA_PREFIX"} & variables.keys()
     assert variables["PYTHONWARNINGS"] == "error"

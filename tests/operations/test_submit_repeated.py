@@ -21,6 +21,7 @@ from amlctl.runs.records import save_local_record
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from tests.support.bench import Bench
 from tests.support.faulty_store import Call, FaultyStore
+from tests.support.shared_runtime import own_runtime
 
 SHOW_ALL = """
     import json, os, pathlib, sys
@@ -74,7 +75,7 @@ def test_a_run_whose_runtime_was_a_folder_of_its_code_is_repeated(bench: Bench) 
 
 def test_the_runtime_is_unpacked_once_and_an_old_one_is_removed(bench: Bench) -> None:
     bench.script("print(1)")
-    runtimes = bench.project.state_dir / "runtimes"
+    runtimes = own_runtime(bench.project.state_dir)
     (runtimes / "0123").mkdir(parents=True)
     os.utime(runtimes / "0123", (0, 0))
     assert bench.submit("train.py").record.status == "Completed"

@@ -22,6 +22,7 @@ from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.wrappers import RememberedStore
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.support.context import Context
+from tests.support.shared_runtime import share_runtime
 
 LIMIT_S = 60.0
 
@@ -85,6 +86,7 @@ def make_bench(root: Path) -> Bench:
     project = Project(root)
     for folder in (project.pipeline_dir, project.data_blobs_dir):
         folder.mkdir(parents=True)
+    share_runtime(project.state_dir)
     return open_bench(root)
 
 

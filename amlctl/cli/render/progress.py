@@ -118,7 +118,7 @@ class Wait:
         return min(self.wait_s, _OPEN_ENDED_S) if self.is_open_ended else self.wait_s
 
 
-class Throttle:
+class WaitThrottle:
     """Lets a line through at most every `LINE_INTERVAL_S`: dozens of requests may fail at the same time."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Progress:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._lock = Lock()
-        self._waits = Throttle()
+        self._waits = WaitThrottle()
         self.stages: dict[tuple[str, str], StageState] = {}
         self.is_closed = False
 

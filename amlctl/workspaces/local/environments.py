@@ -112,7 +112,7 @@ class Environments:
         """The tool that is going to make it, as far as its file says."""
         return (self.conda()[0] if spec.conda_packages else "") or "uv"
 
-    def script_variables(self, environment: EnvironmentInfo) -> dict[str, str]:
+    def inherited_variables(self, environment: EnvironmentInfo) -> dict[str, str]:
         """The caller's variables, with the programs of an environment that is ready first on the PATH."""
         if environment.id == CURRENT:
             return dict(self.variables)

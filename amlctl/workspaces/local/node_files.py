@@ -81,7 +81,7 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
             hint=Message(Command("submit", "SCRIPT"), ", with the same code"),
         )
     make_private_folder(runtimes)
-    with scratch_folder(runtimes.parent) as scratch:
+    with scratch_folder(runtimes) as scratch:
         unpacked = scratch / "runtime"
         ZipFile(io.BytesIO(data)).extractall(unpacked)
         for module in list(unpacked.rglob("*.py")):

@@ -184,7 +184,7 @@ class Supervisor:
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
             container = self._paths.container_of(rank.node)
-            variables = self._for_script(self._environments.script_variables(environment))
+            variables = self._for_script(self._environments.inherited_variables(environment))
             variables.update(
                 gpu_variables(gpus, slot.index, settings.slots, node=rank.node, processes=layout.processes)
             )

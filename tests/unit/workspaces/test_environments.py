@@ -110,7 +110,7 @@ def test_conda_environment_is_made_once(tmp_path: Path, tool: str, command: str)
     assert document["channels"] == ["conda-forge"]
     assert document["dependencies"] == ["python=3.11", "ffmpeg", "pip"]
     assert pip_calls.read_text().splitlines()[1:] == ["pillow", "xxhash>=3.4"]
-    variables = here.script_variables(here.find(spec.id))
+    variables = here.inherited_variables(here.find(spec.id))
     assert variables["CONDA_PREFIX"] == made.location
     assert variables["PATH"].startswith(f"{made.location}/bin:")
 
@@ -196,7 +196,7 @@ def test_real_venv_with_the_runtimes_requirement(tmp_path: Path) -> None:
     except ServiceUnavailable as error:
         pytest.skip(f"no package index here: {error.message}")
     code = "import sys, xxhash; print(sys.prefix)"
-    variables = here.script_variables(here.find(spec.id))
+    variables = here.inherited_variables(here.find(spec.id))
     assert "PYTHONPATH" not in variables
     result = subprocess.run(["python", "-c", code], env=variables, capture_output=True, text=True, check=True)
     assert Path(result.stdout.strip()) == Path(made.location).resolve()
