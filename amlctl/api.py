@@ -20,6 +20,7 @@ from typing import Any, Literal
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
+from amlctl.core.secret_names import masked
 from amlctl.core.sweep import Sweep, combined
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 from amlctl.operations import runs as run_operations
@@ -225,13 +226,22 @@ def _require_final(record: RunRecord) -> None:
         raise Interrupted(f"run {record.run} is still active", hint=Command("logs", record.run, "-f"))
 
 
+def _without_secrets(text: str) -> str:
+    """Commands in it stay commands, where they have none."""
+    shown = masked(text)
+    return text if shown == text else shown
+
+
 @contextmanager
 def _opened(project: _Folder | None, workspace: str | None, sink: EventSink) -> Iterator[App]:
-    """The hint of an error becomes a note, which a traceback shows."""
+    """An error has no secrets, as on the terminal; its hint becomes a note, which a traceback shows."""
     try:
         folder = None if project is None else Path(project)
         yield open_app(Path.cwd(), os.environ, project=folder, workspace=workspace, sink=sink)
     except AmlctlError as error:
+        error.message, error.hint = _without_secrets(error.message), _without_secrets(error.hint)
+        error.args = (error.message,)
+        error.details = tuple(map(_without_secrets, error.details))
         if error.hint:
             error.add_note(Message("hint: ", error.hint))
         raise

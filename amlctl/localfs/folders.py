@@ -59,14 +59,19 @@ def _is_existing_folder(path: str) -> bool:
         return False
 
 
-def remove_tree(top: Union[str, Path], *, ignore_errors: bool = False) -> None:
-    """A link is removed, not what it leads to. Raises OSError, after all that can be removed is gone."""
+def remove_tree(top: Union[str, Path], *, ignore_errors: bool = False, opens_closed: bool = True) -> None:
+    """A link is removed, not what it leads to. Folders that a script has closed are opened first. Raises OSError, after
+    all that can be removed is gone."""
     failures: list[OSError] = []
     made: list[str] = []
     if os.path.islink(top):
         os.unlink(top)
         return
-    for folder, _, names in walk(top):
+    if opens_closed:
+        _open(top)
+    for folder, folders, names in walk(top):
+        for name in folders if opens_closed else ():
+            _open(f"{folder}/{name}")
         made.append(folder)
         for name in names:
             try:
@@ -83,6 +88,13 @@ def remove_tree(top: Union[str, Path], *, ignore_errors: bool = False) -> None:
             failures.append(NotADirectoryError(f"{top} cannot be removed"))
     if failures and not ignore_errors:
         raise failures[0]
+
+
+def _open(folder: Union[str, Path]) -> None:
+    with suppress(OSError):  # removing it says why
+        mode = os.lstat(folder).st_mode
+        if stat.S_ISDIR(mode) and mode & FOLDER_MODE != FOLDER_MODE:
+            os.chmod(folder, FOLDER_MODE)
 
 
 def remove_empty_folders(top: Path) -> None:

@@ -164,7 +164,7 @@ def clear(root: Path, path: str) -> None:
     if not stat.S_ISDIR(os.lstat(top).st_mode):
         top.unlink()
         return
-    remove_tree(top)
+    remove_tree(top, opens_closed=False)
 
 
 def _files_below(root: Path, path: str) -> list[str]:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import NamedTuple
 
 from amlctl.core.events import LogText, Note, RunStateChanged, Warned
@@ -107,16 +108,23 @@ class _Reader:
     """The log and the record of a run, as far as they were reported. `silent_since`: no answer since that moment."""
 
     def __init__(self, context: Context, run: str, name: str | None, cursor: int, *, is_watched: bool) -> None:
-        self._workspace, self._sink = context.workspace, context.sink
+        self._context, self._workspace, self._sink = context, context.workspace, context.sink
         self._run, self._name, self._cursor = run, name, cursor
         self._paths = code_paths(context.project, run)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._reported = ("", "")
         self._shown_services: set[str] = set()
         self.silent_since: float | None = None
-        self.record = self._workspace.read(run)
-        self._watch = watch_of(context, self.record, is_live=is_watched)
-        self._wait_s = WAIT_S if self._watch is None else self._watch.wait_s or WAIT_S
+        self._is_live = is_watched
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """As last read; first read where Ctrl-C and a lost service are handled."""
+        return self._workspace.read(self._run)
+
+    @cached_property
+    def _watch(self) -> Watch | SweepWatch | None:
+        return watch_of(self._context, self.record, is_live=self._is_live)
 
     def has_ended(self) -> bool:
         """Report what is new, or wait for it; whether the run has finished and its whole log was reported."""
@@ -139,7 +147,8 @@ class _Reader:
             return True
         if not chunk.data:
             self.silent_since = None
-            self._workspace.wait(self._run, self._cursor, self._wait_s, name=self._name)
+            wait_s = WAIT_S if self._watch is None else self._watch.wait_s or WAIT_S
+            self._workspace.wait(self._run, self._cursor, wait_s, name=self._name)
         return False
 
     def _report_log(self) -> LogChunk:
@@ -197,7 +206,7 @@ def log_pieces(workspace: Workspace, run: str, *, tail: int | None = None, name:
     """
     names = workspace.log_names(run)
     if name is not None and name not in names:
-        raise NotFound(f"run {run} has no log {name!r}", hint=f"its logs: {', '.join(names) or 'none yet'}")
+        raise NotFound(f"run {run} has no log {name!r}", hint=f"available: {', '.join(names) or 'none yet'}")
     cursor = 0 if tail is None else tail_cursor(workspace, run, tail, name=name)
     return _decoded(collapsed_log(workspace, run, name, cursor=cursor))
 

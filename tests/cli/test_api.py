@@ -104,6 +104,14 @@ def test_errors_are_raised_with_their_hint(here: Cli) -> None:
         sync("data_blobs/working/numbers", snapshot="12ab")
 
 
+def test_errors_have_no_secrets(here: Cli) -> None:
+    with pytest.raises(NotFound) as caught:
+        submit("https://user:hunter2hunter2@example.com/train.py")
+    shown = [caught.value.message, caught.value.hint, *caught.value.details, *map(str, caught.value.args)]
+    assert "example.com" in shown[0]
+    assert not [text for text in (*shown, *caught.value.__notes__) if "hunter2" in text]
+
+
 def test_conflicts_and_older_snapshots(here: Cli, tmp_path: Path) -> None:
     here.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{tmp_path / "store"}"\n')
     other = shutil.copytree(here.cwd, tmp_path / "other")
@@ -162,3 +170,18 @@ def test_the_example_of_the_page(here: Cli) -> None:
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "outputs/" + list_runs()[0].run
     assert [record.metrics["score"] for record in list_runs()] == [1.5, 0.5]
+
+
+def test_a_sweep_gives_the_best(here: Cli) -> None:
+    swept = submit(
+        "train.py",
+        config="config.json",
+        sweep={"rate": [1, 2]},
+        parallel=2,
+        metric="max:score",
+        datasets=["data_blobs/working/numbers"],
+        env_from="current",
+    )
+    assert swept.results is not None
+    assert swept.results.best is not None
+    assert (swept.results.best.values, swept.results.best.metrics) == ({"rate": "2"}, {"score": 4})

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from amlctl.core.events import Event, LogText, RunStateChanged
-from amlctl.errors import NotFound
-from amlctl.operations.logs import FollowOptions, InterruptChoice, follow, log_pieces, tail_cursor
+from amlctl.core.run import RunRecord
+from amlctl.errors import NotFound, ServiceUnavailable
+from amlctl.operations.logs import FollowOptions, InterruptChoice, Outage, follow, log_pieces, tail_cursor
 from amlctl.workspaces.contract import LogChunk
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, wait_for_state
@@ -180,3 +181,34 @@ def test_a_second_interrupt_while_canceling_leaves(bench: Bench) -> None:
     record = follow(replace(bench, sink=sink), run, FollowOptions(lambda: InterruptChoice.CANCEL))
     assert not record.is_final
     assert wait_for_state(bench, run, "Canceled").is_final
+
+
+class FailsOnce(LogReads):
+    """Its first read of the record does not end as it should."""
+
+    def __init__(self, workspace: LocalWorkspace, failure: BaseException) -> None:
+        super().__init__(workspace)
+        self.failures = [failure]
+
+    def read(self, run: str) -> RunRecord:
+        if self.failures:
+            raise self.failures.pop()
+        return self._workspace.read(run)
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), ServiceUnavailable("no network")])
+def test_an_interrupt_or_an_outage_at_the_first_read_is_as_any_other(bench: Bench, failure: BaseException) -> None:
+    bench.script(WAITING)
+    go = str(bench.project.root / "go")
+    run = bench.submit("train.py", is_detached=True, variables={"GO": go}).record.run
+    asked: list[str] = []
+
+    def choose() -> InterruptChoice:
+        asked.append("what now?")
+        return InterruptChoice.CONTINUE
+
+    (bench.project.root / "go").touch()
+    followed = replace(bench, workspace=FailsOnce(bench.workspace, failure))  # type: ignore[arg-type]
+    record = follow(followed, run, FollowOptions(choose, outage=Outage(pause_s=0.01)))
+    assert record.status == "Completed"
+    assert len(asked) == isinstance(failure, KeyboardInterrupt)

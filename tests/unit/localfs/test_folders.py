@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.localfs.folders import make_folders, remove_tree, walk
+from tests.support.rights import run_without_root_rights
 from tests.support.trees import read_tree, write_tree
 
 DEEP = "/".join(["d"] * 1_100)
@@ -41,6 +42,28 @@ def test_links_are_neither_followed_nor_emptied(tmp_path: Path) -> None:
     remove_tree(tmp_path / "link")
     assert sorted(os.listdir(tmp_path)) == ["kept"]
     assert read_tree(tmp_path / "kept") == {"a": b"1"}
+
+
+_REMOVE = """
+import os, sys
+from amlctl.localfs.folders import remove_tree
+top = sys.argv[1]
+os.makedirs(f"{top}/a/b/c")
+open(f"{top}/a/b/c/file", "w").close()
+for path, mode in (("a/b/c", 0), ("a/b", 0o500), ("a", 0o600)):
+    os.chmod(f"{top}/{path}", mode)
+try:
+    remove_tree(top, opens_closed=False)
+except OSError:
+    remove_tree(top, ignore_errors=True)
+    print(os.path.exists(top))
+"""
+
+
+def test_closed_folders_are_removed_too(tmp_path: Path) -> None:
+    """A script may close what it has made; the user's own folders stay as they are."""
+    done = run_without_root_rights(_REMOVE, str(tmp_path / "top"))
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 def test_what_is_missing_or_a_file_is_not_removed_in_silence(tmp_path: Path) -> None:
