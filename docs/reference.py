@@ -1,9 +1,11 @@
-"""Writes docs/commands.md and docs/settings.md from the code: `python docs/reference.py`."""
+"""Writes docs/commands.md, settings.md, json.md and schemas/ from the code: `python docs/reference.py`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from amlctl.cli.command_group import COMMANDS, load  # noqa: E402
 from amlctl.config.settings import VARIABLES  # noqa: E402
 from amlctl.config.settings_reference import MEANINGS, as_written, settings_in_use  # noqa: E402
 from amlctl.core.settings import Settings  # noqa: E402
+from docs import documents  # noqa: E402
+from docs.documents import DOCUMENTS, Document  # noqa: E402
+from docs.json_schema import schema_of  # noqa: E402
 
 NOTE = "<!-- Written by docs/reference.py; change the help texts in the code instead. -->"
 
@@ -80,11 +85,63 @@ def settings_page() -> str:
     )
 
 
+JSON = """\
+With `--json` a command prints one document on stdout, and everything else, the log of a run too, on stderr. Each
+document has a [JSON schema](https://json-schema.org/draft/2020-12). Newer versions may add fields, so readers should
+ignore unknown ones. Commands that fail after they have something to show (`submit`, `doctor`, `runs wait`) print their
+own document, and the exit code says that they failed. Times are ISO 8601 in UTC, sizes are in bytes."""
+
+ERRORS = """\
+`{"error": {"kind", "message", "hint", "next"}}`, with `details` where there are more lines. `kind` is stable;
+`message` and `hint` are for people. `next` has the commands of the hint, with `--project`, `--workspace` and `--store`
+as they were given: each can be run as it is, where no word in capitals (`PATH`, `RUN`) has to be replaced first."""
+
+INTERNAL = "| `internal` | 70 | an error of amlctl itself; a report is written, and the message says where |"
+
+
+def json_page() -> str:
+    """The documents of all commands, and the kinds of errors."""
+    rows = [
+        f"| {', '.join(f'`{one}`' for one in document.commands) or 'any command that fails'} "
+        f"| [{document.name}.json](schemas/{document.name}.json) |"
+        for document in DOCUMENTS
+    ]
+    kinds = [f"| `{one.kind}` | {one.exit_code} | {meaning} |" for one, meaning in documents.kinds_explained()]
+    return (
+        "\n\n".join(
+            [
+                "# JSON documents",
+                NOTE,
+                JSON,
+                "\n".join(["| command | schema |", "| --- | --- |", *rows]),
+                "## Errors",
+                ERRORS,
+                "\n".join(["| kind | exit code | means |", "| --- | ---: | --- |", *kinds, INTERNAL]),
+            ]
+        )
+        + "\n"
+    )
+
+
+def schema(document: Document) -> str:
+    """One file of docs/schemas/."""
+    names = {one: ref for one, ref in documents.NAMES.items() if not ref.startswith(f"{document.name}.json")}
+    parts = [schema_of(one, names, documents.FIELDS) for one in document.kinds]
+    title = ", ".join(f"amlctl {one}" for one in document.commands) or "An error of any command"
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
+    return json.dumps(head | (parts[0] if len(parts) == 1 else {"anyOf": parts}), indent=2, ensure_ascii=False) + "\n"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"commands.md": commands_page, "settings.md": settings_page}
+PAGES = {
+    "commands.md": commands_page,
+    "settings.md": settings_page,
+    "json.md": json_page,
+    **{f"schemas/{one.name}.json": partial(schema, one) for one in DOCUMENTS},
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -203,7 +203,8 @@ def _simplest(file: YamlDocument, yaml_path: YamlPath, errors: Any) -> tuple[Yam
     Keys that are not in the file, such as the `value` of a mapping's entry, come from the SDK.
     """
     if isinstance(errors, dict):
-        key, below = next(iter(errors.items()))
+        # A misspelled key says more than the one that is missing without it.
+        key, below = min(errors.items(), key=lambda item: item[1] != ["Unknown field."])
         is_ours = (*yaml_path, key) in file.lines or below == ["Missing data for required field."]
         return _simplest(file, (*yaml_path, key) if is_ours else yaml_path, below)
     if not isinstance(errors, list):

@@ -24,7 +24,7 @@ _RESOURCES = "Environments, compute, store"
 COMMANDS = {
     "init": ("Set up a project in this folder", _PROJECT),
     "help": ("Show the help page of a command", _PROJECT),
-    "clean": ("List what takes room on this machine, and free what the store has too", _PROJECT),
+    "clean": ("List what takes up space on this machine, and free what the store has too", _PROJECT),
     "config": ("Show the settings and where each comes from", _PROJECT),
     "skill": ("Print a page that explains amlctl to an agent or a script", _PROJECT),
     "doctor": ("Check tools, permissions, store and folders, with a suggested fix", _PROJECT),

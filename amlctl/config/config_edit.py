@@ -330,6 +330,8 @@ def new_value(key: str, text: str, old: Node, *, is_yaml: bool) -> NewValue:
         hint = f"--set {key}=true or --set {key}=false"
     elif DATE in before:
         hint = f"--set {key}=2026-01-31, or quote it to mean text: --set '{key}={json.dumps(text)}'"
+    elif kind == TEXT and "," in text:
+        hint = "add --sweep for a run with each value"
     there = " or ".join(sorted(before)) or "a value with a tag"
     shown = f" ({json.dumps(plain_value(old), ensure_ascii=False)[:60]})"
     raise UsageError(f"--set {key}: {text!r} is {kind}, but the config has {there} there{shown}", hint=hint)

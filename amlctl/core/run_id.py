@@ -109,7 +109,7 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
     matches = [run for run in ids_newest_first if reference and run.startswith(reference)]
     matches = [run for run in matches if parent_of(run)[0] not in matches]
     if not matches:
-        raise NotFound(f"no run {reference!r}", hint=Command("runs"))
+        raise NotFound(f"Run {reference!r} not found", hint=Command("runs"))
     if len(matches) > 1:
         raise UsageError(
             f"{reference!r} is the beginning of {len(matches)} runs",

@@ -1,4 +1,4 @@
-"""What takes room on this disk, in pieces that can be freed one by one."""
+"""What takes up space on this disk, in pieces that can be freed one by one."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, similar
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
 from amlctl.localfs.atomic import STATE_FOLDER, remove_left_behind
 from amlctl.localfs.disk_errors import disk_error
@@ -164,7 +164,22 @@ def find_project(start: Path) -> Project:
         if os.path.lexists(settings):
             what = "a folder" if settings.is_dir() else "a broken link" if settings.is_symlink() else "not a file"
             raise SettingsError(f"{settings} is {what}", hint=Message("move it away, then: ", Command("init")))
-    raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint=Command("init"))
+    raise NotFound(
+        f"not in a project: no {SETTINGS_FILE} in {folder} or above it",
+        hint=Message("cd to your project, or set one up here: ", Command("init")),
+    )
+
+
+def near_datasets(data_blobs: Path, dataset: str) -> list[str]:
+    """Files and folders here whose names are like the first part of the dataset's name that is missing, as arguments of
+    a command."""
+    folder, missing = data_blobs, ""
+    for missing in Path(dataset).parts:
+        if not (folder / missing).is_dir():
+            break
+        folder /= missing
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [(folder / name).relative_to(data_blobs.parent).as_posix() for name in similar(missing, names)]
 
 
 def _is_same_folder(one: Path, other: Path) -> bool:

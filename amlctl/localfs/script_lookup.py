@@ -26,7 +26,7 @@ def find_script(root: Path, pipeline: Path, text: str, *, cwd: Path, ignore: Ign
     no Python), NotFound with the nearest names.
     """
     if not text.strip():
-        raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
+        raise UsageError("No script given", hint=Command("submit", "SCRIPT"))
     is_bare = Path(text).name == text
     bases = [cwd, root] if is_bare else [cwd, root, pipeline]
     typed = [_absolute(base, text) for base in bases]
@@ -54,7 +54,7 @@ def find_script(root: Path, pipeline: Path, text: str, *, cwd: Path, ignore: Ign
             hint=f"move it to {_shown(pipeline, root)}/",
         )
     scripts = [path for path in files if path.suffix == ".py"]
-    raise _not_found(f"no script {text!r} under {_shown(pipeline, root)}/", text, scripts, root)
+    raise _not_found(f"Script {text!r} not found under {_shown(pipeline, root)}/", text, scripts, root, pipeline)
 
 
 def find_config(root: Path, pipeline: Path, text: str, *, cwd: Path, script: Path, ignore: IgnoreRules) -> Path:
@@ -64,7 +64,7 @@ def find_config(root: Path, pipeline: Path, text: str, *, cwd: Path, script: Pat
     anywhere below `pipeline`. Raises UsageError (ambiguous), NotFound with the nearest names.
     """
     if not text.strip():
-        raise UsageError("no config named", hint="--config baseline.json")
+        raise UsageError("No config given", hint="--config baseline.json")
     for base in (cwd, root, script.parent, script.parent / "configs", pipeline):
         path = _absolute(base, text)
         if path.is_file():
@@ -80,7 +80,7 @@ def find_config(root: Path, pipeline: Path, text: str, *, cwd: Path, script: Pat
             details=[_shown(path, root) for path in matches],
         )
     configs = [path for path in files if path.suffix.lower() in CONFIG_SUFFIXES]
-    raise _not_found(f"no config {text!r}", text, configs, root)
+    raise _not_found(f"Config {text!r} not found", text, configs, root, pipeline)
 
 
 def walk_files(pipeline: Path, ignore: IgnoreRules) -> Iterator[Path]:
@@ -158,7 +158,7 @@ def _ending_with(files: Sequence[Path], pipeline: Path, text: str) -> list[Path]
     return [path for path, name in relative if name == wanted or name.endswith("/" + wanted)]
 
 
-def _not_found(message: str, text: str, files: Sequence[Path], root: Path) -> NotFound:
+def _not_found(message: str, text: str, files: Sequence[Path], root: Path, pipeline: Path) -> NotFound:
     wanted = Path(text).name
     by_name: dict[str, list[str]] = {}
     for path in files:
@@ -170,4 +170,5 @@ def _not_found(message: str, text: str, files: Sequence[Path], root: Path) -> No
         name = Path(shown[0]).name
         return NotFound(message, hint=f"did you mean {name if len(by_name[name]) == 1 else shown[0]}?", details=shown)
     some = sorted(path for paths in by_name.values() for path in paths)[:5]
-    return NotFound(message, hint=f"there are: {', '.join(some)}" if some else "not created yet")
+    folder = f"put it below {_shown(pipeline, root)}/"
+    return NotFound(message, hint=f"available: {', '.join(some)}" if some else folder)

@@ -1,4 +1,4 @@
-"""`clean`: what takes room on this machine, and freeing what the store has too."""
+"""`clean`: what takes up space on this machine, and freeing what the store has too."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: st
         return None
     error = record.error or {}
     message, details = error.get("message", ""), list[str]()
-    hint = error.get("hint") or hint if record.spec.sweep else hint
+    if record.spec.sweep:
+        hint = error.get("hint") or "the same command with --needed runs what is left"
     if error.get("kind") == "script":
         name = error.get("log")
         lines = _last_lines(context, record, name)

@@ -206,7 +206,7 @@ def log_pieces(workspace: Workspace, run: str, *, tail: int | None = None, name:
     """
     names = workspace.log_names(run)
     if name is not None and name not in names:
-        raise NotFound(f"run {run} has no log {name!r}", hint=f"its logs: {', '.join(names) or 'none yet'}")
+        raise NotFound(f"run {run} has no log {name!r}", hint=f"available: {', '.join(names) or 'none yet'}")
     cursor = 0 if tail is None else tail_cursor(workspace, run, tail, name=name)
     return _decoded(collapsed_log(workspace, run, name, cursor=cursor))
 

@@ -120,7 +120,7 @@ def best_first(records: Sequence[RunRecord], goal: Goal) -> list[RunRecord]:
     """Runs without the metric come last. Raises NotFound if no run has it."""
     known = {name for record in records for name in record.metrics}
     if records and goal.name not in known:
-        hint = did_you_mean(goal.name, known) or f"there is {', '.join(sorted(known)[:_SHOWN]) or 'none'}"
+        hint = did_you_mean(goal.name, known) or f"available: {', '.join(sorted(known)[:_SHOWN]) or 'none'}"
         raise NotFound(f"no run has the metric {goal.name!r}", hint=hint)
     return sorted(records, key=lambda record: goal.rank(record.metrics))
 
@@ -174,12 +174,12 @@ def show(context: Context, run: str) -> RunView:
 
 def each_of_sweep(runs: Sequence[RunAt]) -> list[RunAt]:
     """With its runs instead of a sweep. Raises NotFound."""
-    found: dict[RunAt, None] = {}
+    found: dict[str, RunAt] = {}
     for run, context in runs:
         record = context.workspace.read(run)
         children = [one["run"] for one in record.children] if record.spec.sweep else [run]
-        found.update((RunAt(one, context), None) for one in children)
-    return list(found)
+        found.update((one, RunAt(one, context)) for one in children)
+    return list(found.values())
 
 
 @dataclass(frozen=True)

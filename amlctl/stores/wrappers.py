@@ -14,7 +14,7 @@ from typing import Optional, Union
 from amlctl.core.content_id import content_id
 from amlctl.core.document import gunzip
 from amlctl.core.message import Command, Message
-from amlctl.core.store_keys import AREAS, FORMAT_KEY, is_manifest_file
+from amlctl.core.store_keys import AREAS, FORMAT_KEY, area_of, is_manifest_file
 from amlctl.errors import AmlctlError, Interrupted, NotFound, StoreGone
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.known_stores import known_store, remember_store
@@ -129,12 +129,12 @@ class RememberedStore(StoreWrapper):
         except NotFound:
             self._check()
             raise
-        self._found()
+        self._found(key)
         return data
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
         found = self.store.get_versioned(key)
-        self._found() if found is not None else self._check()
+        self._found(key) if found is not None else self._check()
         return found
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None, *, on_bytes: OnBytes = unobserved) -> int:
@@ -143,41 +143,42 @@ class RememberedStore(StoreWrapper):
         except NotFound:
             self._check()
             raise
-        self._found()
+        self._found(key)
         return size_bytes
 
     def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         self._check()
         was_written = self.store.put(key, body, replace=replace, on_bytes=on_bytes)
-        self._found()
+        self._found(key)
         return was_written
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         self._check()
         version = self.store.swap(key, data, expected=expected)
-        self._found()
+        self._found(key)
         return version
 
     def info(self, key: str) -> Optional[Entry]:
         found = self.store.info(key)
-        self._found() if found is not None else self._check()
+        self._found(key) if found is not None else self._check()
         return found
 
     def list(self, prefix: str) -> Iterator[Entry]:
         entry = None
         for entry in self.store.list(prefix):
-            self._found()
+            self._found(entry.key)
             yield entry
         if entry is None:
             self._check()
 
     def folders(self, prefix: str) -> Sequence[str]:
         names = self.store.folders(prefix)
-        self._found() if names else self._check()
+        self._found(prefix) if names else self._check()
         return names
 
-    def _found(self) -> None:
-        if not self._is_remembered:
+    def _found(self, key: str) -> None:
+        is_elsewhere = not area_of(key).name and key != FORMAT_KEY  # such as what `doctor` tries to write
+        if not self._is_remembered and not is_elsewhere:
             self._is_remembered = self._may_be_empty = True
             with contextlib.suppress(AmlctlError):  # a project that cannot be written remembers nothing
                 if not self._project.state_dir.is_dir():

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.terminal import Terminal
+from tests.support.schemas import check_document, document_of
 from tests.support.shared_runtime import share_runtime
 from tests.support.warm_command import WarmCommand
 
@@ -63,9 +64,10 @@ class Cli:
         return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def json(self, *arguments: str | os.PathLike[str]) -> Any:
-        """The document of a command that has to succeed."""
+        """The document of a command that has to succeed, and to print what its schema says."""
         answer = self(*arguments, "--json")
         assert answer.code == 0, answer
+        check_document(document_of([*map(os.fspath, arguments)]), answer.document)
         return answer.document
 
     def write(self, path: str, text: str = "") -> Path:

@@ -170,3 +170,18 @@ def test_the_example_of_the_page(here: Cli) -> None:
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "outputs/" + list_runs()[0].run
     assert [record.metrics["score"] for record in list_runs()] == [1.5, 0.5]
+
+
+def test_a_sweep_gives_the_best(here: Cli) -> None:
+    swept = submit(
+        "train.py",
+        config="config.json",
+        sweep={"rate": [1, 2]},
+        parallel=2,
+        metric="max:score",
+        datasets=["data_blobs/working/numbers"],
+        env_from="current",
+    )
+    assert swept.results is not None
+    assert swept.results.best is not None
+    assert (swept.results.best.values, swept.results.best.metrics) == ({"rate": "2"}, {"score": 4})

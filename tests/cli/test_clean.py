@@ -1,4 +1,4 @@
-"""`amlctl clean`: what takes room is listed; what the store has too is freed, and nothing else."""
+"""`amlctl clean`: what takes up space is listed; what the store has too is freed, and nothing else."""
 
 from __future__ import annotations
 

@@ -14,15 +14,6 @@ import pytest
 
 from tests.cli.conftest import Cli
 
-SYNC_FIELDS = {
-    *("dataset", "snapshot", "previous", "layout", "files", "bytes", "added", "modified", "deleted", "unchanged"),
-    *("uploaded_blobs", "uploaded_bytes", "reused_bytes", "downloaded_files", "downloaded_bytes", "requests"),
-    *("hashed_bytes", "seconds"),
-}
-SUBMIT_FIELDS = {
-    *("run", "status", "experiment", "exit_code", "workspace", "compute", "environment", "code", "datasets"),
-    *("outputs", "studio_url", "seconds"),
-}
 SCRIPT = """
 import pathlib, os
 print("hello")
@@ -39,14 +30,12 @@ def data(project: Cli) -> Cli:
 
 def test_init(folder: Cli) -> None:
     document = folder.json("init")
-    assert set(document) == {"created", "kept"}
     assert ".amlctl.toml" in document["created"]
     assert ".amlctl.toml" in folder.json("init")["kept"]
 
 
 def test_sync(data: Cli) -> None:
     document = data.json("sync", "data_blobs/working/x")
-    assert set(document) >= SYNC_FIELDS
     assert (document["dataset"], document["files"], document["added"]) == ("working/x", 2, 2)
     again = data.json("sync", "working/x")
     assert (again["previous"], again["unchanged"], again["uploaded_bytes"]) == (document["snapshot"], 2, 0)
@@ -56,18 +45,15 @@ def test_several_paths(data: Cli) -> None:
     data.write("data_blobs/working/y/file", "1")
     document = data.json("sync", "data_blobs/working/x", "data_blobs/working/y/")
     assert [one["dataset"] for one in document["datasets"]] == ["working/x", "working/y"]
-    assert set(document) == {"datasets"}
 
 
 def test_dry_run_and_pull(data: Cli) -> None:
     foreseen = data.json("sync", "--dry-run", "data_blobs/working/x")
-    assert set(foreseen) >= SYNC_FIELDS
     snapshot = data.json("sync", "data_blobs/working/x")["snapshot"]
     assert foreseen["snapshot"] == snapshot
     (data.cwd / "data_blobs/working/x/a.txt").write_text("changed")
     data.json("sync", "data_blobs/working/x")
-    pulled = data.json("sync", "--pull", "--snapshot", snapshot[:8], "data_blobs/working/x")
-    assert set(pulled) >= SYNC_FIELDS
+    data.json("sync", "--pull", "--snapshot", snapshot[:8], "data_blobs/working/x")
     assert (data.cwd / "data_blobs/working/x/a.txt").read_text() == "a.txt"
 
 
@@ -76,9 +62,6 @@ def test_status(data: Cli) -> None:
     (data.cwd / "data_blobs/working/x/a.txt").unlink()
     data.write("data_blobs/working/x/new.txt")
     document = data.json("status")
-    assert [set(one) for one in document["datasets"]] == [
-        {"dataset", "new", "modified", "deleted", "remote_moved", "snapshot", "here", "removed", "store_gone"}
-    ]
     assert document["datasets"][0]["new"] == ["new.txt"]
     assert document["datasets"][0]["deleted"] == ["a.txt"]
 
@@ -193,7 +176,6 @@ def test_a_run(project: Cli) -> None:
     answer = project("submit", "train.py", "--env-from", "current", "--json")
     assert answer.code == 0, answer
     document = answer.document
-    assert set(document) >= SUBMIT_FIELDS
     run = document["run"]
     assert (document["status"], document["exit_code"]) == ("Completed", 0)
     assert document["outputs"] == f"outputs/{run}"
@@ -209,7 +191,6 @@ def test_a_run(project: Cli) -> None:
     assert project.json("logs", run)["log"] == "hello\n"
     assert project.json("logs", run[:8], "-f")["status"] == "Completed"
     fetched = project.json("fetch", run)
-    assert set(fetched) >= {"run", "to", "files", "bytes", "downloaded_files", "downloaded_bytes", "seconds"}
     assert (fetched["files"], fetched["downloaded_files"]) == (1, 0)
     assert project.json("cancel", run)["status"] == "Completed"
     assert project.json("runs", "open", run)["place"].endswith(run)
@@ -222,7 +203,6 @@ def test_a_run_that_fails(project: Cli) -> None:
     answer = project("submit", "train.py", "--env-from", "current", "--json")
     assert answer.code == 1
     assert (answer.document["status"], answer.document["exit_code"]) == ("Failed", 7)
-    assert set(answer.document) >= SUBMIT_FIELDS
 
 
 def test_compare(project: Cli) -> None:

@@ -17,7 +17,12 @@ def assert_error(answer: Answer, code: int, *lines: str) -> None:
 
 
 def test_outside_a_project(folder: Cli) -> None:
-    assert_error(folder("status"), 4, f"error: no .amlctl.toml in {folder.cwd} or above it", "hint: amlctl init")
+    assert_error(
+        folder("status"),
+        4,
+        f"error: not in a project: no .amlctl.toml in {folder.cwd} or above it",
+        "hint: cd to your project, or set one up here: amlctl init",
+    )
 
 
 def test_the_same_as_json(folder: Cli) -> None:
@@ -27,8 +32,8 @@ def test_the_same_as_json(folder: Cli) -> None:
     assert answer.document == {
         "error": {
             "kind": "not_found",
-            "message": f"no .amlctl.toml in {folder.cwd} or above it",
-            "hint": "amlctl init",
+            "message": f"not in a project: no .amlctl.toml in {folder.cwd} or above it",
+            "hint": "cd to your project, or set one up here: amlctl init",
             "next": ["amlctl init"],
         }
     }
@@ -127,7 +132,7 @@ def test_a_dataset_outside_of_data_blobs(project: Cli) -> None:
 
 @pytest.mark.parametrize("command", [("runs", "show"), ("logs",), ("fetch",), ("cancel",), ("runs", "delete")])
 def test_unknown_run(project: Cli, command: tuple[str, ...]) -> None:
-    assert_error(project(*command, "nothing"), 4, "error: no run 'nothing'", "hint: amlctl runs")
+    assert_error(project(*command, "nothing"), 4, "error: Run 'nothing' not found", "hint: amlctl runs")
 
 
 def test_no_run_yet(project: Cli) -> None:
@@ -247,7 +252,7 @@ def test_deleting_a_run_needs_a_yes(project: Cli) -> None:
 def test_what_to_type_is_meant_for_the_workspace_that_was_typed(project: Cli) -> None:
     project.write(".amlctl.toml", '[workspaces.other]\ncompute = "local"\n')
     answer = project("--workspace", "other", "fetch", "nowhere")
-    assert_error(answer, 4, "error: no run 'nowhere'", "hint: amlctl --workspace other runs")
+    assert_error(answer, 4, "error: Run 'nowhere' not found", "hint: amlctl --workspace other runs")
     assert (
         project("--workspace", "other", "--json", "fetch", "nowhere").document["error"]["hint"].endswith("other runs")
     )

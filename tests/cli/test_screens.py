@@ -62,7 +62,7 @@ def test_color_on_a_terminal(with_run: Cli, terminal: StartTerminal) -> None:
     assert "\x1b[32mCompleted\x1b[0m" in screen.text
     screen = terminal(with_run.command("logs", "nothing"), with_run.cwd)
     assert screen.finish() == 4
-    assert "\x1b[31m\x1b[1merror:\x1b[0m no run 'nothing'" in screen.text
+    assert "\x1b[31m\x1b[1merror:\x1b[0m Run 'nothing' not found" in screen.text
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])

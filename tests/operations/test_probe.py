@@ -8,6 +8,7 @@ import pytest
 
 from tests.operations.test_azureml import Amlctl, Done, amlctl, project, service
 from tests.support.azureml_service import AzureMLService
+from tests.support.schemas import check_document
 
 __all__ = ["amlctl", "project", "service"]
 
@@ -29,6 +30,7 @@ def assert_nothing_is_left(service: AzureMLService, project: Path, done: Done) -
 def test_everything_is_tried_and_removed(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
     done = amlctl("--json", "doctor", "--probe")
     assert done.code == 0, done.out
+    check_document("probe", done.document)
     steps = {step["name"]: step for step in done.document["probe"]}
     for name in ("blob: create", "blob: swap", "environment: change", "code: read", "job: log", "job: output"):
         assert steps[name]["ok"], steps[name]

@@ -307,8 +307,14 @@ def test_ours_makes_the_store_hold_what_is_here(clones: Clones, one: Clone) -> N
 
 
 def test_a_sync_of_nothing(one: Clone) -> None:
-    with pytest.raises(NotFound, match="nor is it in the store"):
+    with pytest.raises(NotFound, match="nor is it in the store") as caught:
         one.sync()
+    assert caught.value.hint == "check the path"
+    near = one.root.with_name(f"{one.root.name}s")
+    near.mkdir(parents=True)
+    with pytest.raises(NotFound) as caught:
+        one.sync()
+    assert caught.value.hint.endswith(f"/{near.name}?")
 
 
 def test_one_dataset_as_a_link_to_a_folder_elsewhere(clones: Clones, one: Clone, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ MAX_ITEMS = 5
 
 @app.command(
     epilog=examples(
-        "amlctl clean # what takes room",
+        "amlctl clean # what takes up space",
         "amlctl clean --outputs --older-than 30d # the store has them",
         "amlctl clean --environments --caches --dry-run # what would go",
     )
@@ -52,7 +52,7 @@ def clean(
     is_dry_run: Annotated[bool, option("Show what would be freed, and change nothing", "--dry-run")] = False,
     yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
 ) -> None:
-    """List what takes room on this machine, and free what the store has too
+    """List what takes up space on this machine, and free what the store has too
 
     Never touches data_blobs/, active runs, or results that are not in the store.
     """
@@ -101,7 +101,7 @@ def _list(result: CleanResult, older_than: str | None, *, is_verbose: bool) -> I
     from amlctl.localfs.disk_use import KINDS
 
     if not result.items:
-        yield "nothing takes room here" if older_than is None else f"nothing here was unused for {older_than}"
+        yield "nothing takes up space here" if older_than is None else f"nothing here was unused for {older_than}"
         return
     shown: list[DiskItem] = []
     for kind in KINDS:

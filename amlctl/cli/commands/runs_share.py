@@ -49,7 +49,7 @@ def share(
     is_folder = app_.store.folder is not None
     if (revoked or expires) and is_folder:
         raise UsageError(
-            "a store in a folder gives no links that could end: runs share writes a zip file",
+            "a folder store has no links that expire or can be revoked: runs share writes a zip file",
             hint=Command("runs", "share", run_id, *patterns),
         )
     if revoked:

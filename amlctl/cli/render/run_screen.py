@@ -24,6 +24,7 @@ from amlctl.core.message import size
 from amlctl.core.metrics import shown
 from amlctl.core.phases import timeline
 from amlctl.core.run_state import RunState
+from amlctl.core.sweep import best_of
 
 _FRAMES_PER_SECOND = 4
 _METRICS = 4
@@ -92,7 +93,8 @@ class RunScreen:
         has_color = not self._console.no_color
         drawn = sweep_table(event.rows, event.goal, rows).drawn(width, has_color=has_color)
         yield Text.from_ansi(drawn.rstrip("\n"), no_wrap=True)
-        lines = [count_line(event.rows)] + ([best_line(event.rows, event.goal)] if event.goal else [])
+        has_best = best_of(event.rows, event.goal) is not None
+        lines = [count_line(event.rows)] + ([best_line(event.rows, event.goal)] if has_best else [])
         for line in lines:
             yield _cut(Text.from_ansi(painted(line, str, has_color=has_color)), width)
 

@@ -95,6 +95,8 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
         produces = bool(record.array("produces", ()))
         code = record.text("code", "")
         nodes = range(record.number("instances", least=1, most=_MOST_NODES) if "instances" in record else 1)
+        if record.has_text("job_type"):
+            nodes = range(0)  # a sweep or pipeline: its runs have outputs, it has none
         named = manifests_of_record(record)
     except NotFound:
         return [Damage(key, "is missing, although other files of the run are there", Command("runs", "show", run))]
@@ -107,7 +109,7 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
         if code and code_index_key(code) not in listing.sizes and listing.below(code_prefix(code)):
             found.append(Damage(code_index_key(code), f"is missing; run {run} needs it", Command("submit", "SCRIPT")))
     found += _check_published(store, listing, run, is_needed=produces and status == RunState.COMPLETED)
-    for rank in sorted({0, *ranks, *nodes}):
+    for rank in sorted({*ranks, *nodes}):
         found += _check_outputs(store, listing, run, rank, status)
     return found
 

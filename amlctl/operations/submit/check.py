@@ -6,7 +6,6 @@ Nothing is sent and nothing is written here.
 from __future__ import annotations
 
 import ast
-import difflib
 import os
 import re
 import sys
@@ -28,7 +27,7 @@ from amlctl.core.settings import MODES
 from amlctl.core.store_keys import check_dataset_name
 from amlctl.errors import AmlctlError, CheckFailed, NotFound, UsageError
 from amlctl.localfs.code_rules import code_rules
-from amlctl.localfs.project import Project
+from amlctl.localfs.project import Project, near_datasets
 from amlctl.localfs.script_lookup import find_config
 from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.context import Context
@@ -320,14 +319,7 @@ def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> AmlctlError
             f"dataset {dataset} has never been synced; remove --no-sync to sync it",
             hint=Command("sync", below_data_blobs(dataset)),
         )
-    folder, missing = project.data_blobs_dir, ""
-    for missing in Path(dataset).parts:
-        if not (folder / missing).is_dir():
-            break
-        folder /= missing
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    near = difflib.get_close_matches(missing, names)
-    shown = [(folder / name).relative_to(project.root).as_posix() for name in near]
+    shown = near_datasets(project.data_blobs_dir, dataset)
     if not shown:
         from amlctl.operations.dataset.listing import stored_names  # here, since few submits need it
 

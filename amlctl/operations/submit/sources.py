@@ -107,7 +107,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
         hint = Message("repeat one of its runs: ", Command("submit", "--from", first), "; or add --set and --sweep")
         raise UsageError(f"run {earlier.run} is a sweep", hint=hint)
     if not request.script and earlier is None:
-        raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
+        raise UsageError("No script given", hint=Command("submit", "SCRIPT"))
     is_repeat = earlier is not None and not request.script
     job = None if file is None else read_job(context, request, file)
     found = [typed]

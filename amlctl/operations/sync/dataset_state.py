@@ -25,7 +25,7 @@ from amlctl.localfs.identify import CachedScan, KnownFolder, StatCache
 from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.localfs.locks import exclusive
-from amlctl.localfs.project import Project
+from amlctl.localfs.project import Project, near_datasets
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
 from amlctl.mirror.export import PlainFilesUnderWay
@@ -89,11 +89,13 @@ class DatasetState:
     def local(self) -> Scan:
         """Raises NotFound where the dataset is not on this machine."""
         if self.scanned is None:
-            here = "it is in the store" if self.head else "nor is it in the store"
-            raise NotFound(
-                f"data_blobs/{self.dataset} is not on this machine; {here}",
-                hint=Command("sync", "--pull", below_data_blobs(self.dataset)) if self.head else "check the path",
-            )
+            missing = f"data_blobs/{self.dataset} is not on this machine"
+            if self.head:
+                pull = Command("sync", "--pull", below_data_blobs(self.dataset))
+                raise NotFound(f"{missing}; it is in the store", hint=pull)
+            near = near_datasets(self.root.parents[self.dataset.count("/")], self.dataset)
+            hint = f"did you mean {near[0]}?" if near else "check the path"
+            raise NotFound(f"{missing}; nor is it in the store", hint=hint, details=near)
         return self.scanned
 
 

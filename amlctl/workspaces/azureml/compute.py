@@ -19,7 +19,7 @@ from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.compute import FAILED_STATES, ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
-from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
+from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable
 from amlctl.workspaces.azureml.clients import Answer, answer_of_error
 from amlctl.workspaces.azureml.compute_document import changed, error_text, errors_of, present
 from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
@@ -131,7 +131,7 @@ class Computes:
         self._wait(name, "delete", answer, deadline)
         while (found := self.find(name)) is not None:
             if found.state != "Deleting":
-                raise _failed("delete", name, found.note)
+                raise _failed("delete", name, f"Azure ML still has it, in state {found.state}")
             self._pause("delete", name, deadline)
 
     def _loaded(self, target: ClusterTarget) -> Compute:
@@ -237,8 +237,8 @@ def _not_created(name: str, why: str) -> ServiceUnavailable:
     return ServiceUnavailable(f"failed to create {name}: {why}", hint=Command("compute", "show", name))
 
 
-def _failed(action: str, name: str, why: str) -> UsageError:
-    return UsageError(
+def _failed(action: str, name: str, why: str) -> ServiceUnavailable:
+    return ServiceUnavailable(
         f"failed to {action} the compute target {name}" + (f": {why}" if why else ""),
         hint=Command("compute", "show", name),
     )

@@ -185,7 +185,7 @@ class LocalWorkspace:
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
-            raise NotFound(f"no run {run!r}", hint=Command("runs"))
+            raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
         if record.spec.sweep and not record.is_final:
             record = self._sweep(run).present(record)
             self._families[run] = [one["run"] for one in record.children if not is_final(one["status"])]
@@ -310,7 +310,7 @@ class LocalWorkspace:
 
     def _paths(self, run: str) -> RunPaths:
         if not is_record_run_id(run):
-            raise NotFound(f"no run {run!r}", hint=Command("runs"))
+            raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
         return RunPaths(self._project.state_dir, run)
 
     def _sweep(self, run: str) -> Sweep:

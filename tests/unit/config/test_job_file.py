@@ -233,6 +233,7 @@ services:
     ("text", "line", "message", "hint"),
     [
         ("code: .\n", 1, "command is missing", "python"),
+        ("comand: y\n", 1, "'comand' is not a key of a job", "did you mean command?"),
         ("command: x\ncomand: y\n", 2, "'comand' is not a key of a job", "did you mean command?"),
         ("command: x\ntype: sweeep\n", 1, "sweeep", ""),
         ("command: 7\n", 1, "command: Not a valid string", ""),

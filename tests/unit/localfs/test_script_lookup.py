@@ -113,7 +113,7 @@ def test_a_folder_names_a_script_in_it(root: Path) -> None:
         ("notes.txt", "not a Python script"),
         ("pipeline/sound", "folder"),
         ("pipeline/wandb/ignored.py", "ignored"),
-        ("", "no script"),
+        ("", "No script"),
     ],
 )
 def test_what_cannot_be_a_script(root: Path, text: str, words: str) -> None:
