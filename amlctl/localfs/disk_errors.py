@@ -95,6 +95,8 @@ def disk_error(
         where = f" mounted at {disk}" if disk else ""
         look = f" (df -h {shlex.quote(disk)})" if disk else ""
         return ServiceUnavailable(f"{begin}{reason}{where}", hint=f"make room{look}, {_AGAIN}")
+    if error.errno == errno.EROFS:
+        rights_hint = f"mount it for writing, {_AGAIN}"
     if error.errno in _FORBIDDEN:
         return RightsError(f"{begin}{os.strerror(error.errno).lower()}", hint=rights_hint)
     if error.errno in _OF_THE_DISK:
