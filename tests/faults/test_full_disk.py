@@ -106,6 +106,6 @@ def test_a_pack_that_finds_no_room_leaves_nothing_and_a_later_sync_needs_nothing
     )
     code, _, reported = done.stderr.partition("\n")
     assert code == "6", done.stderr
-    assert "no space left on the disk" in reported
+    assert f"no space left on the disk mounted at {tmp_path}/disk" in reported
     assert ".amlctl-tmp-" not in reported
     assert json.loads(done.stdout)["files"] == 9
