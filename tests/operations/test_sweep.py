@@ -113,16 +113,17 @@ def test_so_many_run_at_a_time_and_a_cancel_ends_all(swept: Bench) -> None:
     assert {run.status for run in children(swept, parent)} == {"Canceled"}
 
 
-def test_a_killed_lane_leaves_the_truth(swept: Bench) -> None:
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGKILL, "Failed"), (signal.SIGTERM, "Canceled")])
+def test_a_killed_lane_leaves_the_truth(swept: Bench, number: signal.Signals, end: str) -> None:
     parent = waiting_sweep(swept, str(swept.project.root / "gate"), parallel=1)
     folder = swept.project.state_dir / "local" / f"{parent.run}_0"
-    os.kill(json.loads((folder / "supervisor.json").read_text())["process"], signal.SIGKILL)
+    os.kill(json.loads((folder / "supervisor.json").read_text())["process"], number)
     wait_until(lambda: swept.workspace.read(parent.run).is_final, "the end of the sweep")
     found = swept.workspace.read(parent.run)
     assert found.status == "Failed"
     assert found.error is not None
-    assert found.error["message"].startswith("the supervisors of its runs were killed: 4 of 4 runs did not complete")
-    assert [run.status for run in children(swept, parent)] == ["Failed", "Canceled", "Canceled", "Canceled"]
+    assert found.error["message"].startswith("the supervisors of its runs were ended: 4 of 4 runs did not complete")
+    assert [run.status for run in children(swept, parent)] == [end, "Canceled", "Canceled", "Canceled"]
 
 
 def test_each_lane_hands_on_secrets_and_the_login_of_the_store(swept: Bench, azurite: Azurite) -> None:
