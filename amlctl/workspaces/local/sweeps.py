@@ -77,13 +77,13 @@ class Sweep:
         self._with_end(self._with_states(parent))
 
     def present(self, parent: RunRecord) -> RunRecord:
-        """As it is now. Where every lane was killed, the runs that are left are recorded as canceled."""
+        """As it is now. Where all supervisors were ended, the runs that are left are recorded as canceled."""
         waiting = self._waiting(parent)
         seen = self._with_states(parent)
         if not waiting or self._is_continued(seen, waiting):
             return self._with_end(seen)
         self._cancel_all(waiting)
-        return self._with_end(self._with_states(seen), reason="the supervisors of its runs were killed: ")
+        return self._with_end(self._with_states(seen), reason="the supervisors of its runs were ended: ")
 
     def _is_continued(self, parent: RunRecord, waiting: Sequence[str]) -> bool:
         """Whether a lane will start the runs that wait. One starts a run before it gives up the lock of its last."""
