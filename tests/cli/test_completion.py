@@ -19,7 +19,19 @@ from tests.cli.conftest import Cli
 from tests.cli.terminal import Terminal
 
 FREE = {
-    *("--set", "--env", "--secret", "--timeout", "--instances", "--processes", "--name", "--tag", "--limit", "--tail"),
+    *(
+        "--set",
+        "--env",
+        "--secret",
+        "--timeout",
+        "--instances",
+        "--processes",
+        "--parallel",
+        "--name",
+        "--tag",
+        "--limit",
+        "--tail",
+    ),
     *("--include", "--register", "--jobs", "--bwlimit", "--older-than", "--unused", "--keep", "--adopt", "--expires"),
     *("--store", "--to", "--output", "--project"),  # the shell completes paths
 }
