@@ -19,21 +19,9 @@ from tests.cli.conftest import Cli
 from tests.cli.terminal import Terminal
 
 FREE = {
-    *(
-        "--set",
-        "--env",
-        "--secret",
-        "--timeout",
-        "--instances",
-        "--processes",
-        "--parallel",
-        "--name",
-        "--tag",
-        "--limit",
-        "--tail",
-    ),
+    *("--set", "--env", "--secret", "--timeout", "--instances", "--processes", "--name", "--tag", "--limit", "--tail"),
     *("--include", "--register", "--jobs", "--bwlimit", "--older-than", "--unused", "--keep", "--adopt", "--expires"),
-    *("--store", "--to", "--output", "--project"),  # the shell completes paths
+    *("--parallel", "--store", "--to", "--output", "--project"),  # the shell completes paths
 }
 """Options whose values the user invents, or that the shell itself completes."""
 
