@@ -93,8 +93,12 @@ def disk_error(
         disk = _disk_of(error, what)
         reason = "no space left on the disk" if error.errno == errno.ENOSPC else "the quota of the disk is used up"
         where = f" mounted at {disk}" if disk else ""
-        look = f" (df -h {shlex.quote(disk)})" if disk else ""
+        is_out_of_inodes = error.errno == errno.ENOSPC and disk != "" and _is_out_of_inodes(disk)
+        reason = "no room for one more file (inodes) on the disk" if is_out_of_inodes else reason
+        look = f" (df {'-i' if is_out_of_inodes else '-h'} {shlex.quote(disk)})" if disk else ""
         return ServiceUnavailable(f"{begin}{reason}{where}", hint=f"make room{look}, {_AGAIN}")
+    if error.errno == errno.EROFS:
+        rights_hint = f"mount it for writing, {_AGAIN}"
     if error.errno in _FORBIDDEN:
         return RightsError(f"{begin}{os.strerror(error.errno).lower()}", hint=rights_hint)
     if error.errno in _OF_THE_DISK:
@@ -133,6 +137,14 @@ def limit_error(error: BaseException, what: str) -> Optional[AmlctlError]:
         return None
     reason, hint = _OF_A_LIMIT[number]
     return ServiceUnavailable(f"{what}: {reason}" if what else reason, hint=hint)
+
+
+def _is_out_of_inodes(disk: str) -> bool:
+    try:
+        found = os.statvfs(disk)
+    except OSError:
+        return False
+    return found.f_files > 0 and found.f_favail == 0
 
 
 def _disk_of(error: OSError, what: str) -> str:

@@ -238,7 +238,7 @@ def open_run(context: Context, run: str) -> str:
     record = context.workspace.read(run)
     if record.studio_url:
         return record.studio_url
-    folder = context.project.outputs_dir / run
+    folder = context.project.outputs_dir / ("" if record.spec.sweep else run)
     if not folder.is_dir():
         raise NotFound(f"the outputs of run {run} are not here yet", hint=Command("fetch", run))
     return str(folder)

@@ -19,7 +19,8 @@ from amlctl.operations.context import Context
 from amlctl.operations.runs import key_metric
 from amlctl.runs.metrics import read_metrics
 
-LOOK_S = 1.0
+_LOOK_S = 1.0
+_REMOTE_LOOK_S = 5.0
 _METRICS_S = 3.0
 _REMOTE_METRICS_S = 15.0
 """Each look at results in a service costs requests."""
@@ -54,38 +55,41 @@ class SweepView:
 
 
 class SweepReader:
-    """Of one sweep; runs that have ended are read once."""
+    """Of one sweep. A run is read when its state has changed: in Azure ML each look at one costs a request."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._ended: dict[str, RunRecord] = {}
+        self._read: dict[str, tuple[str, RunRecord]] = {}
         self._metrics: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def view(self, parent: RunRecord, *, is_live: bool = False) -> SweepView:
         """`is_live`: with the metrics of active runs so far. A run that cannot be read has no values."""
         rows, records = list[SweepRow](), list[RunRecord]()
-        for one in parent.children:
-            run, status = one["run"], one["status"]
-            record = self._ended.get(run)
-            if record is None:
-                with suppress(AmlctlError):
-                    record = self._context.workspace.read(run)
+        for run, status in ((one["run"], one["status"]) for one in parent.children):
+            record = self._record(run, status)
             if record is None:
                 rows.append(SweepRow(run, {}, status))
                 continue
-            if record.is_final:
-                self._ended[run] = record
             records.append(record)
-            metrics = record.metrics if record.is_final or not is_live else self._so_far(record)
-            rows.append(SweepRow(run, record.spec.combination, record.status, script_s(record), metrics))
+            metrics = self._so_far(record) if is_live and status == RunState.RUNNING else record.metrics
+            rows.append(SweepRow(run, record.spec.combination, status, script_s(record), metrics))
         wanted = parent.spec.sweep.get("metric") or self._context.settings.runs.metric
         return SweepView(rows, key_metric(records, wanted))
+
+    def _record(self, run: str, status: str) -> RunRecord | None:
+        known_status, record = self._read.get(run, ("", None))
+        # One of Azure ML has no values before its node has started.
+        if record is None or known_status != status or not record.spec.combination:
+            with suppress(AmlctlError):
+                record = self._context.workspace.read(run)
+                self._read[run] = status, record
+        return record
 
     def _so_far(self, record: RunRecord) -> dict[str, Any]:
         store, now_s = self._context.store, time.monotonic()
         looked_s, metrics = self._metrics.get(record.run, (float("-inf"), {}))
         pause_s = _REMOTE_METRICS_S if store.folder is None else _METRICS_S
-        if record.status == RunState.RUNNING and now_s - looked_s >= pause_s:
+        if now_s - looked_s >= pause_s:
             with suppress(AmlctlError, OSError):
                 metrics = read_metrics(store, record.run).kept()
             self._metrics[record.run] = now_s, metrics
@@ -95,9 +99,8 @@ class SweepReader:
 class SweepWatch:
     """Reports how a sweep that is followed stands; `is_live`: to someone who looks at it."""
 
-    wait_s = LOOK_S
-
     def __init__(self, context: Context, *, is_live: bool) -> None:
+        self.wait_s = _LOOK_S if context.settings.workspace().runs_here else _REMOTE_LOOK_S
         self._context = context
         self._reader = SweepReader(context)
         self._is_live = is_live
@@ -105,7 +108,7 @@ class SweepWatch:
 
     def look(self, record: RunRecord) -> None:
         now_s = time.monotonic()
-        if now_s - self._looked_s < LOOK_S and not is_final(record.status):
+        if now_s - self._looked_s < _LOOK_S and not is_final(record.status):
             return
         self._looked_s = now_s
         view = self._reader.view(record, is_live=self._is_live)

@@ -357,6 +357,7 @@ def _translate(error: OSError, key: str, url: str) -> AmlctlError:
             f"the store {url} cannot hold {key}: a file stands where a folder is needed",
             hint="choose another folder",
         )
+    error.filename = error.filename or url  # which disk is full
     found = disk_error(
         error, f"{key or 'the folder'} of the store {url}", rights_hint=f"check the owner and the rights of {url}"
     )

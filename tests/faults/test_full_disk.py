@@ -89,6 +89,31 @@ END
     assert kept.strip() == "saved"
 
 
+def test_a_disk_without_room_for_one_more_file_is_not_called_full(tmp_path: Path) -> None:
+    done = on_small_disk(
+        tmp_path / "disk",
+        1000,
+        """
+        mount -o remount,nr_inodes=20 .
+        number=0; while touch "file$number" 2> /dev/null; do number=$((number + 1)); done
+        "$1" -c "$2"
+        """,
+        sys.executable,
+        """
+from amlctl.localfs.disk_errors import disk_error
+try:
+    open("one-more", "w")
+except OSError as error:
+    found = disk_error(error, "a write")
+    print(found.message, found.hint, sep="\\n")
+""",
+    )
+    assert done.stdout.splitlines() == [
+        f"a write: no room for one more file (inodes) on the disk mounted at {tmp_path}/disk",
+        f"make room (df -i {tmp_path}/disk), then run the same command again",
+    ], done.stderr
+
+
 def test_a_pack_that_finds_no_room_leaves_nothing_and_a_later_sync_needs_nothing_of_it(tmp_path: Path) -> None:
     done = project(
         tmp_path / "disk",
@@ -106,6 +131,6 @@ def test_a_pack_that_finds_no_room_leaves_nothing_and_a_later_sync_needs_nothing
     )
     code, _, reported = done.stderr.partition("\n")
     assert code == "6", done.stderr
-    assert "no space left on the disk" in reported
+    assert f"no space left on the disk mounted at {tmp_path}/disk" in reported
     assert ".amlctl-tmp-" not in reported
     assert json.loads(done.stdout)["files"] == 9

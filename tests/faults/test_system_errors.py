@@ -7,17 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.faults.every_system_error import COMMANDS
 
 SAMPLE = 4
 SEED = int(os.environ.get("AMLCTL_TEST_SEED", "1"))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_error_of_the_system_is_reported_as_what_it_is(command: str) -> None:
-    options = ["--only", command, "--sample", str(SAMPLE), "--seed", str(SEED)]
+def test_each_error_of_the_system_is_reported_as_what_it_is() -> None:
+    options = ["--sample", str(SAMPLE), "--seed", str(SEED)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.every_system_error", *options],
         cwd=Path(__file__).parents[2],
@@ -27,7 +24,7 @@ def test_each_error_of_the_system_is_reported_as_what_it_is(command: str) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{SAMPLE} points, 0 failed" in done.stdout
+    assert f"{SAMPLE * len(COMMANDS)} points, 0 failed" in done.stdout
 
 
 def test_the_command_sees_a_failure(tmp_path: Path) -> None:

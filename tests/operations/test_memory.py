@@ -52,8 +52,8 @@ def test_many_large_files_beside_small_ones(tmp_path: Path, url: str, layout: st
     folder = one / "data_blobs/x"
     folder.mkdir(parents=True)
     for number in range(16):
-        (folder / f"large{number}").write_bytes(rng.randbytes(24 << 20))
-    for number in range(2500):
+        (folder / f"large{number}").write_bytes(rng.randbytes(16 << 20))
+    for number in range(1500):
         (folder / f"small{number}").write_bytes(rng.randbytes(30_000))
     store = ("x", "--store", url, "--jobs", "16")
     assert _peak_bytes(one, "sync", *store, "--layout", layout) < MOST_BYTES

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from amlctl.core.events import Note
 from amlctl.core.run import RunRecord
 from amlctl.core.sweep import Sweep, combinations
 from amlctl.errors import UsageError
 from amlctl.operations.submit.result import SubmitResult
+from amlctl.snapshots.store_format import ensure_format
+from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.workspaces.local.workspace import LocalWorkspace
+from tests.support.azurite import Azurite
 from tests.support.bench import Bench, wait_for_state, wait_until
 
 SCRIPT = """
@@ -105,13 +113,37 @@ def test_so_many_run_at_a_time_and_a_cancel_ends_all(swept: Bench) -> None:
     assert {run.status for run in children(swept, parent)} == {"Canceled"}
 
 
-def test_a_killed_lane_leaves_the_truth(swept: Bench) -> None:
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGKILL, "Failed"), (signal.SIGTERM, "Canceled")])
+def test_a_killed_lane_leaves_the_truth(swept: Bench, number: signal.Signals, end: str) -> None:
     parent = waiting_sweep(swept, str(swept.project.root / "gate"), parallel=1)
     folder = swept.project.state_dir / "local" / f"{parent.run}_0"
-    os.kill(json.loads((folder / "supervisor.json").read_text())["process"], signal.SIGKILL)
+    os.kill(json.loads((folder / "supervisor.json").read_text())["process"], number)
     wait_until(lambda: swept.workspace.read(parent.run).is_final, "the end of the sweep")
     found = swept.workspace.read(parent.run)
     assert found.status == "Failed"
     assert found.error is not None
-    assert found.error["message"].startswith("the supervisors of its runs were killed: 4 of 4 runs did not complete")
-    assert [run.status for run in children(swept, parent)] == ["Failed", "Canceled", "Canceled", "Canceled"]
+    assert found.error["message"].startswith("the supervisors of its runs were ended: 4 of 4 runs did not complete")
+    assert [run.status for run in children(swept, parent)] == [end, "Canceled", "Canceled", "Canceled"]
+
+
+def test_each_lane_hands_on_secrets_and_the_login_of_the_store(swept: Bench, azurite: Azurite) -> None:
+    container = azurite.new_container()
+    with closing(open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})) as owner:
+        ensure_format(owner)  # which makes the container
+    token = generate_container_sas(
+        azurite.account,
+        container,
+        azurite.key,
+        permission=ContainerSasPermissions(read=True, write=True, list=True, delete=True, create=True, add=True),
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )
+    url = f"{azurite.url}/{container}?{token}"
+    settings = replace(swept.settings.workspace(), store=url)
+    swept.store = open_blob_store(url, {})
+    swept.workspace = LocalWorkspace(swept.project, settings, swept.store, variables=dict(os.environ))
+    swept.script("import os; assert os.environ['WORD'] == 'a secret word'\n" + SCRIPT)
+    variables = {"variables": {"WORD": None}, "caller_variables": {"WORD": "a secret word"}}
+    parent = sweep(swept, "lr=0.1,0.2", parallel=1, **variables).record
+    assert [one["status"] for one in parent.children] == ["Completed", "Completed"]
+    assert [run.metrics["loss"] for run in children(swept, parent)] == [0.1, 0.2]
+    swept.store.close()

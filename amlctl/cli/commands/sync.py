@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import Paths
-from amlctl.cli.invocation import Invocation, each_dataset, invocation
+from amlctl.cli.invocation import Invocation, Outcomes, each_dataset, invocation
 from amlctl.cli.questions import choose, is_confirmed
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.core.message import ID_CELLS, Command, count, size
@@ -102,45 +102,10 @@ def sync(
 ) -> int:
     """Upload a dataset to the store, only what changed; --pull downloads it"""
     from amlctl.core.settings import LAYOUTS
-    from amlctl.operations.sync.sync import SyncOptions, dry_run
-    from amlctl.operations.sync.sync import sync as sync_operation
+    from amlctl.operations.sync.sync import SyncOptions
 
-    paths = paths or []
-    pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout, "--force": force}
-    named = ", ".join(name for name, is_given in pushing.items() if is_given)
-    for is_wrong, message in (
-        (adopted and (is_pull or named or registered or len(paths) > 1), "--adopt takes one PATH at most, no --pull"),
-        (not paths and not is_pull and not adopted, "Missing argument 'PATH...'"),
-        (not paths and snapshot, "--snapshot requires a PATH"),
-        (ours and theirs, "--ours and --theirs exclude each other"),
-        (force and (ours or theirs), "--force excludes --ours and --theirs"),
-        (is_pull and named, f"{named} and --pull exclude each other"),
-        (
-            registered and (is_pull or is_dry_run or len(paths) > 1),
-            "--register requires a single PATH, without --pull and --dry-run",
-        ),
-    ):
-        if is_wrong:
-            raise UsageError(message, hint=Command("sync", "--help"))
-    if snapshot and not is_pull:
-        raise UsageError("--snapshot requires --pull", hint=Command("sync", "--pull", "--snapshot", snapshot, paths[0]))
-    if layout and layout not in LAYOUTS:
-        raise UsageError(f"Invalid --layout {layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
-    call = invocation(ctx)
-    call.is_resumable = not is_dry_run
-    register = None
-    if registered:
-        from amlctl.operations.sync.sync import registration  # here, since no other sync requires a workspace
-
-        register = registration(call.app.workspace, registered)
-        layout = layout or "mirror"
-    call.output.commands.store_url = store_url
-    settings = call.app.settings.sync
-    options = SyncOptions(
-        layout=layout or settings.layout,
-        pack_below=settings.pack_below,
-        pack_size=settings.pack_size,
-        ignore=tuple(settings.ignore),
+    asked = _Asked(paths or [], is_pull, is_dry_run, snapshot, adopted, registered)
+    flags = SyncOptions(
         checksum=checksum,
         verify=verify,
         repair=repair,
@@ -151,24 +116,112 @@ def sync(
         yes=yes,
         jobs=jobs,
     )
+    for message in _contradictions(asked, flags, layout):
+        raise UsageError(message, hint=Command("sync", "--help"))
+    if snapshot and not is_pull:
+        pulled = Command("sync", "--pull", "--snapshot", snapshot, asked.paths[0])
+        raise UsageError("--snapshot requires --pull", hint=pulled)
+    if layout and layout not in LAYOUTS:
+        raise UsageError(f"Invalid --layout {layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
+    call = invocation(ctx)
+    call.is_resumable = not is_dry_run
+    call.output.commands.store_url = store_url
+    settings = call.app.settings.sync
+    options = replace(
+        flags,
+        layout=layout or ("mirror" if registered else settings.layout),
+        pack_below=settings.pack_below,
+        pack_size=settings.pack_size,
+        ignore=tuple(settings.ignore),
+    )
+    register = _registration(call, registered) if registered else None
     app_ = _with_store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
-    project = app_.project
     if adopted is not None:
-        from amlctl.operations.sync.adopt import adopt, adopted_name
-
-        path = paths[0] if paths else str(project.data_blobs_dir / adopted_name(adopted))
-        name = project.dataset_name(path, call.cwd)
-        done = adopt(app_, app_.plain_files(adopted), name, options, is_dry_run=is_dry_run)
+        done = _adopt(call, app_, asked, options)
         call.result(done.to_json(), _lines(done, is_pull=False))
         return 0
-    datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths)) or _chosen(call, app_)
+    datasets = list(dict.fromkeys(app_.project.dataset_name(path, call.cwd) for path in asked.paths))
+    datasets = datasets or _chosen(call, app_)
+    outcomes = _sync_each(call, app_, asked, options, datasets)
+    results = outcomes.results
+    assets = [register(app_, results[0])] if register is not None and results else []
+    documents = [one.to_json() for one in results]
+    of_several = {"datasets": documents, **outcomes.to_json(call)}
+    call.result(
+        {**(documents[0] if len(datasets) == 1 else of_several), **({"registered": assets[0]} if assets else {})},
+        [
+            *(line for result in results for line in _lines(result, is_pull=is_pull)),
+            *(f"registered as {asset}" for asset in assets),
+        ],
+    )
+    return outcomes.show_failures(call)
+
+
+class _Asked(NamedTuple):
+    """What is to be done, beside how."""
+
+    paths: list[str]
+    is_pull: bool
+    is_dry_run: bool
+    snapshot: str | None
+    adopted: str | None
+    registered: str | None
+
+
+def _contradictions(asked: _Asked, flags: SyncOptions, layout: str | None) -> Iterator[str]:
+    pushing = [f"--{name}" for name in ("verify", "repair", "delete", "force") if getattr(flags, name)]
+    named = ", ".join([*pushing, *(["--layout"] if layout else [])])
+    several = len(asked.paths) > 1
+    if asked.adopted and (asked.is_pull or named or asked.registered or several):
+        yield "--adopt takes one PATH at most, no --pull"
+    if not asked.paths and not asked.is_pull and not asked.adopted:
+        yield "Missing argument 'PATH...'"
+    if not asked.paths and asked.snapshot:
+        yield "--snapshot requires a PATH"
+    if flags.ours and flags.theirs:
+        yield "--ours and --theirs exclude each other"
+    if flags.force and flags.prefer:
+        yield "--force excludes --ours and --theirs"
+    if asked.is_pull and named:
+        yield f"{named} and --pull exclude each other"
+    if asked.registered and (asked.is_pull or asked.is_dry_run or several):
+        yield "--register requires a single PATH, without --pull and --dry-run"
+
+
+def _registration(call: Invocation, name: str) -> Callable[[App, SyncResult], str]:
+    """Checked before anything is sent."""
+    from amlctl.operations.sync.sync import registration  # here, since no other sync requires a workspace
+
+    register = registration(call.app.workspace, name)
+
+    def registered(app_: App, done: SyncResult) -> str:
+        is_file = (app_.project.data_blobs_dir / done.dataset).is_file()
+        return str(register(app_.store.url, done.dataset, done.snapshot, done.layout, is_file=is_file))
+
+    return registered
+
+
+def _adopt(call: Invocation, app_: App, asked: _Asked, options: SyncOptions) -> SyncResult:
+    from amlctl.operations.sync.adopt import adopt, adopted_name
+
+    assert asked.adopted is not None
+    path = asked.paths[0] if asked.paths else str(app_.project.data_blobs_dir / adopted_name(asked.adopted))
+    name = app_.project.dataset_name(path, call.cwd)
+    return adopt(app_, app_.plain_files(asked.adopted), name, options, is_dry_run=asked.is_dry_run)
+
+
+def _sync_each(
+    call: Invocation, app_: App, asked: _Asked, options: SyncOptions, datasets: list[str]
+) -> Outcomes[SyncResult]:
+    from amlctl.operations.sync.sync import dry_run
+    from amlctl.operations.sync.sync import sync as sync_operation
 
     def try_once(dataset: str, options: SyncOptions) -> SyncResult:
-        if is_pull:
+        if asked.is_pull:
             from amlctl.operations.sync.pull import pull as pull_operation
 
-            return pull_operation(app_, dataset, options, snapshot=snapshot, is_dry_run=is_dry_run)
-        return (dry_run if is_dry_run else sync_operation)(app_, dataset, options)
+            return pull_operation(app_, dataset, options, snapshot=asked.snapshot, is_dry_run=asked.is_dry_run)
+        return (dry_run if asked.is_dry_run else sync_operation)(app_, dataset, options)
 
     def act(dataset: str) -> SyncResult:
         try:
@@ -178,22 +231,7 @@ def sync(
                 raise
         return try_once(dataset, replace(options, yes=True))
 
-    outcomes = each_dataset(datasets, act)
-    results = outcomes.results
-    more = {}
-    if register is not None and results:
-        done, is_file = results[0], (project.data_blobs_dir / results[0].dataset).is_file()
-        more["registered"] = str(register(app_.store.url, done.dataset, done.snapshot, done.layout, is_file=is_file))
-    call.result(
-        {**results[0].to_json(), **more}
-        if len(datasets) == 1
-        else {"datasets": [one.to_json() for one in results], **outcomes.to_json(call)},
-        [
-            *(line for result in results for line in _lines(result, is_pull=is_pull)),
-            *(f"registered as {asset}" for asset in more.values()),
-        ],
-    )
-    return outcomes.show_failures(call)
+    return each_dataset(datasets, act)
 
 
 def _chosen(call: Invocation, app_: App) -> list[str]:

@@ -81,7 +81,7 @@ class Supervisor:
         """The environment is not removed before this is closed, at the end of the process."""
         self._has_started = False
         self._notes = PhaseNotes(self._paths, record)
-        self._is_stop_signalled = False
+        self.is_stop_signalled = False
         self._is_record_behind = False
 
     def run(self) -> None:
@@ -104,7 +104,7 @@ class Supervisor:
                 finish(self._paths, self.store, self._record, ending, utc_now, logs=self._logs, placed=self._placed)
                 return
             except OSError:
-                if time.monotonic() >= deadline or self._is_stop_signalled:
+                if time.monotonic() >= deadline or self.is_stop_signalled:
                     raise
             self._poll_signals(_RETRY_S)
 
@@ -347,10 +347,10 @@ class Supervisor:
 
     def _poll_signals(self, wait_s: float) -> None:
         if self._wakeups.wait(wait_s):
-            self._is_stop_signalled = True
+            self.is_stop_signalled = True
 
     def _is_cancel_requested(self) -> bool:
-        return self._is_stop_signalled or os.path.exists(self._paths.cancel_request)
+        return self.is_stop_signalled or os.path.exists(self._paths.cancel_request)
 
     def _check_canceled(self, wait_s: float = 0.0) -> None:
         """Raises Interrupted once the run is to end."""
@@ -390,7 +390,7 @@ def main(arguments: Sequence[str]) -> None:
             variables = dict(os.environ)
             supervisor = Supervisor(settings, run, record, wakeups)
             supervisor.run()
-            if record.spec.parent is not None:
+            if record.spec.parent is not None and not supervisor.is_stop_signalled:
                 continue_sweep(settings, supervisor.store, record, variables)
         except Exception:
             # The end of this process frees the lock, and the next reader records the run as Failed.

@@ -16,7 +16,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sweep import ending
-from amlctl.errors import NotFound
+from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
 from amlctl.localfs.locks import is_held, locked
 from amlctl.localfs.project import Project
@@ -71,19 +71,20 @@ class Sweep:
         """The next run that has not started; after the last one the parent is finished."""
         for run in self._waiting(parent):
             record = load_either(self._paths.state_dir, self._store, run)
-            if record is not None:
-                start(record)
-                return
+            with suppress(AmlctlError):  # which is recorded as its end
+                if record is not None:
+                    start(record)
+                    return
         self._with_end(self._with_states(parent))
 
     def present(self, parent: RunRecord) -> RunRecord:
-        """As it is now. Where every lane was killed, the runs that are left are recorded as canceled."""
+        """As it is now. Where all supervisors were ended, the runs that are left are recorded as canceled."""
         waiting = self._waiting(parent)
         seen = self._with_states(parent)
         if not waiting or self._is_continued(seen, waiting):
             return self._with_end(seen)
         self._cancel_all(waiting)
-        return self._with_end(self._with_states(seen), reason="the supervisors of its runs were killed: ")
+        return self._with_end(self._with_states(seen), reason="the supervisors of its runs were ended: ")
 
     def _is_continued(self, parent: RunRecord, waiting: Sequence[str]) -> bool:
         """Whether a lane will start the runs that wait. One starts a run before it gives up the lock of its last."""

@@ -35,7 +35,7 @@ from amlctl.stores.directory import DirectoryStore
         (errno.ETXTBSY, 6, "running", "end that program"),
         (errno.EACCES, 3, "permission denied", "rights"),
         (errno.EPERM, 3, "not permitted", "rights"),
-        (errno.EROFS, 3, "read-only", "rights"),
+        (errno.EROFS, 3, "read-only", "mount it for writing"),
         (errno.ENAMETOOLONG, 3, "too long", "shorter"),
         (errno.ELOOP, 3, "symbolic links", "link"),
         (errno.ENOTDIR, 3, "a file stands", "move"),

@@ -8,19 +8,23 @@ import pwd
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from amlctl.core.run_id import child_id
 from amlctl.core.store_keys import (
     failure_key,
     outputs_index_key,
     outputs_prefix,
     published_key,
     record_key,
+    trial_key,
 )
 from amlctl.runs.produced import publish
+from amlctl.runs.records import load_record
 from amlctl.runtime.ranks import NodeRank, node_rank
 from tests.support.runtime_node import Node
 
@@ -200,6 +204,24 @@ def test_missing_run_is_one_line(node: Node) -> None:
     record = node.record("pass")
     node.store.delete(record_key(record.run))
     code, text = node.run(record)
+    assert (code, text.count("\n")) == (1, 1)
+
+
+def test_a_run_of_a_sweep_is_what_azure_ml_names_it(node: Node) -> None:
+    sweep = node.record(
+        "import os; open(os.environ['AMLCTL_OUTPUTS_DIR'] + '/x', 'w').write(os.environ['AMLCTL_RUN_ID'])"
+    )
+    spec = replace(sweep.spec, combination={"lr": "0.1"})
+    planned = replace(sweep, run=child_id(sweep.run, 4), spec=spec, outputs="outputs/x")
+    node.store.put(trial_key(sweep.run, 4), planned.to_bytes())
+    named = f"{sweep.run}_0"
+    code, text = node.run(sweep, "--trial", "4", variables={"AZUREML_RUN_ID": named})
+    assert (code, text) == (0, "")
+    saved = load_record(node.store, named)
+    assert saved is not None
+    assert (saved.spec.combination, saved.outputs) == ({"lr": "0.1"}, f"outputs/{named}")
+    assert node.store.get(outputs_prefix(named) + "x") == named.encode()
+    code, text = node.run(sweep, "--trial", "5", variables={"AZUREML_RUN_ID": f"{sweep.run}_1"})
     assert (code, text.count("\n")) == (1, 1)
 
 
