@@ -93,6 +93,7 @@ def submit(
     arguments: Sequence[str] = (),
     datasets: Sequence[str] = (),
     produces: Sequence[str] = (),
+    register: str = "",
     variables: Mapping[str, str] | None = None,
     secrets: Sequence[str] = (),
     env_from: str | None = None,
@@ -116,11 +117,11 @@ def submit(
 
     `overrides` change values of the config by dotted key: `{"training.epochs": 3}`. A `sweep` has several for each:
     `{"lr": [0.1, 0.3]}` makes a run for every combination, `parallel` at a time; `results` of what is returned has
-    their metrics and the best by `metric`. `secrets` names variables whose
-    values are not recorded. `env_from` is `active`, `current` or the path of an environment. `is_needed_only` returns
-    an equal run that Completed instead. The log comes as `LogText` events. Raises RunFailed where the run fails or is
-    canceled, and what a check raises before there is a run. Ctrl-C cancels the run, or leaves it running where
-    `submit.on_interrupt` is `detach`, which raises Interrupted.
+    their metrics and the best by `metric`. `register` names the data asset of the produced dataset. `secrets` names
+    variables whose values are not recorded. `env_from` is `active`, `current` or the path of an environment.
+    `is_needed_only` returns an equal run that Completed instead. The log comes as `LogText` events. Raises RunFailed
+    where the run fails or is canceled, and what a check raises before there is a run. Ctrl-C cancels the run, or leaves
+    it running where `submit.on_interrupt` is `detach`, which raises Interrupted.
     """
     spec = {
         "script": os.fspath(script) or None,
@@ -148,6 +149,7 @@ def submit(
             secrets=tuple(secrets),
             from_run=from_run,
             after=tuple(after),
+            register=register,
             is_needed_only=is_needed_only,
             env_from_current=chosen is not None and not chosen.interpreter,
             interpreter="" if chosen is None else chosen.interpreter,

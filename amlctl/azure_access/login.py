@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
 
 _RENEW_BEFORE_S = 300
+_ATTEMPT = re.compile(r"\t\w+Credential: ")
+_NOT_SET_UP = re.compile(r"unavailable|not (?:be )?(?:found|installed|configured)|requires the ")
+_LONGEST_REASON = 300
 _PREFIXES = ("AZURE_", "IDENTITY_", "MSI_", "IMDS_")
 _PROFILES = (
     ("AZURE_CONFIG_DIR", "~/.azure", "azureProfile.json"),
@@ -88,7 +92,7 @@ class Login:
         except AzureError as error:
             tenant = f" --tenant {self._tenant_id}" if self._tenant_id else ""
             raise LoginError(
-                f"Not logged in to Azure{self._purpose}: {str(error).splitlines()[0]}",
+                f"Not logged in to Azure{self._purpose}: {_reason(str(error))}",
                 hint=f"az login{tenant}{self._alternatives}",
             ) from error
         except ValueError as error:  # an invalid tenant, an unknown kind of login
@@ -97,6 +101,13 @@ class Login:
                 hint="check tenant_id in .amlctl.toml, and the variables AZURE_TOKEN_CREDENTIALS and AZURE_TENANT_ID",
             ) from error
         return token.token, float(token.expires_on)
+
+
+def _reason(text: str) -> str:
+    """Of a failed login: that of the last kind of login that is set up here, else the SDK's summary."""
+    lines = text.splitlines()
+    attempts = [line.strip() for line in lines[1:] if _ATTEMPT.match(line) and not _NOT_SET_UP.search(line)]
+    return [*lines[:1], *attempts][-1][:_LONGEST_REASON]
 
 
 def _valid(found: tuple[str, float] | None) -> tuple[str, float] | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -28,6 +27,10 @@ def passed_s() -> float:
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
+def host_name() -> str:
+    return os.uname().nodename
+
+
 def user_name() -> str:
     import getpass  # here, since most commands do without it
 
@@ -39,7 +42,7 @@ def user_name() -> str:
 
 def user_at_host() -> str:
     """Who writes, for people: `anna@laptop`."""
-    return "@".join(filter(None, (user_name(), platform.node())))
+    return "@".join(filter(None, (user_name(), host_name())))
 
 
 _FIELDS_BEFORE_START = 19
@@ -79,7 +82,7 @@ def _identity(process: int) -> ProcessIdentity:
 
 @functools.lru_cache(maxsize=1)
 def _machine() -> str:
-    parts = [platform.node()]
+    parts = [host_name()]
     try:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8"))
     except OSError:  # macOS, where host names repeat: two machines of one name must not judge each other's processes

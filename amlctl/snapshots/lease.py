@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import AmlctlError, Conflict
-from amlctl.localfs.machine import ProcessIdentity, passed_s, this_process
+from amlctl.localfs.machine import ProcessIdentity, host_name, passed_s, this_process
 from amlctl.parallel import for_each
 from amlctl.stores.contract import Guard, Store, Versioned
 
@@ -167,7 +166,7 @@ class Lease(ABC):
         asked_at_s = self._clock()  # not when the answer comes: others count from when it was written
         writer = this_process()
         value = {
-            "host": platform.node(),
+            "host": host_name(),
             "process": writer.process,
             "machine": writer.machine,
             "started": writer.started,
@@ -225,7 +224,7 @@ def living_holder(data: bytes) -> str:
         value = Fields(parse(data))
         host, process = value.text("host"), value.number("process", least=1)
         # Before leases named the machine, its name had to do.
-        machine = value.text("machine", this_process().machine if host == platform.node() else "-")
+        machine = value.text("machine", this_process().machine if host == host_name() else "-")
         started = value.number("started") if "started" in value else 0
     except ValueError:
         return ""

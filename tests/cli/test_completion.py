@@ -20,8 +20,9 @@ from tests.cli.terminal import Terminal
 
 FREE = {
     *("--set", "--env", "--secret", "--timeout", "--instances", "--processes", "--name", "--tag", "--limit", "--tail"),
+    "--parallel",
     *("--include", "--register", "--jobs", "--bwlimit", "--older-than", "--unused", "--keep", "--adopt", "--expires"),
-    *("--store", "--to", "--output", "--project"),  # the shell completes paths
+    *("--parallel", "--store", "--to", "--output", "--project"),  # the shell completes paths
 }
 """Options whose values the user invents, or that the shell itself completes."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
@@ -108,14 +109,16 @@ def test_a_sync_never_commits_what_a_gc_deletes(
         monkeypatch.setattr("amlctl.snapshots.manifests.SHARD_MEAN", 4)
     tree = random_tree(1, 12)
     met = 0
+    work, prepared = tmp_path / "work", tmp_path / "prepared"
+    clones, one = _prepare(work, tree, kind)
+    shutil.copytree(work, prepared)
     for at in range(1, 300):
-        clones, one = _prepare(tmp_path / f"{at}", tree, kind)
+        shutil.rmtree(work)
+        shutil.copytree(prepared, work)
         beside: list[_SyncInThread] = []
         happened = False
 
-        def act(
-            call: Call, at: int = at, clones: Clones = clones, one: Clone = one, beside: list[_SyncInThread] = beside
-        ) -> None:
+        def act(call: Call, at: int = at, beside: list[_SyncInThread] = beside) -> None:
             nonlocal happened
             if call.number == at and not call.is_done and not happened:
                 happened = True

@@ -23,7 +23,7 @@ from amlctl.mirror import plain_files
 from amlctl.operations.dataset import removal
 from amlctl.operations.store import forget, needed
 from amlctl.operations.store import gc as store_gc
-from amlctl.operations.submit import submit
+from amlctl.operations.submit import start
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync import pull, repair
@@ -259,7 +259,7 @@ def _remove_without_compare() -> Replaced:
 
 
 def _nothing_replaced() -> Replaced:
-    writers = ("write_manifest", "send_plan", "pack_sender")
+    writers = ("write_manifest", "PackSender")
     unreplaced = [(sync_attempt, name, _unreplaced(getattr(sync_attempt, name))) for name in writers]
     return [*unreplaced, *_everywhere(repair.read_back, _nothing), *_everywhere(known.ensure_kept, _nothing)]
 
@@ -306,5 +306,5 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("outputs are replaced without a word", ["outputs+fetch"],
            lambda: [(tree_saver.TreeSaver, "_announce", lambda self, changed: set())]),
     Mutant("a run starts without making sure of its code", ["submit+gc", "submit+gc-ahead"],
-           lambda: _everywhere(submit.ensure_run_kept, _nothing)),
+           lambda: _everywhere(start.ensure_run_kept, _nothing)),
 )  # fmt: skip

@@ -13,21 +13,17 @@ _ROOT = Path(__file__).parents[2]
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to know which file a descriptor is")
 @pytest.mark.parametrize(
-    ("case", "start", "every"),
+    ("cases", "start", "every"),
     [
-        ("sync-first", 3, 17),
-        ("sync-edit", 5, 13),
-        ("pull-update", 4, 9),
-        ("restore", 6, 9),
-        ("gc", 5, 17),
-        ("fetch", 4, 11),
-        ("fetch-logs", 9, 13),
-        ("init", 1, 5),
-        ("submit", 11, 37),
+        (("sync-first", "gc"), 3, 29),
+        (("sync-edit", "pull-update", "restore", "fetch", "fetch-logs"), 5, 17),
+        (("init",), 1, 5),
+        (("submit",), 11, 61),
     ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_harmed_command_loses_nothing(case: str, start: int, every: int) -> None:
-    chosen = ["--case", case, "--start", str(start), "--every", str(every)]
+def test_a_harmed_command_loses_nothing(cases: tuple[str, ...], start: int, every: int) -> None:
+    chosen = [*(word for case in cases for word in ("--case", case)), "--start", str(start), "--every", str(every)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulator.real_process", "--kinds", "kill,torn,ENOSPC,EIO", *chosen],
         cwd=_ROOT,

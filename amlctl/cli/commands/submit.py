@@ -147,7 +147,7 @@ def submit(
         list[str] | None, option("Publish a dataset that the script writes; may be repeated", panel=_DATA, metavar="D")
     ] = None,
     register: Annotated[
-        str, option("Register what is produced as a data asset of the workspace", panel=_DATA, metavar="NAME")
+        str, option("Register the produced dataset as a data asset of the workspace", panel=_DATA, metavar="NAME")
     ] = "",
     is_syncing: Annotated[
         bool, option("Sync the datasets first, or use the store's latest snapshots", "--sync/--no-sync", panel=_DATA)

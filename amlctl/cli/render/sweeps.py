@@ -35,9 +35,10 @@ def sweep_table(rows: Sequence[SweepRow], goal: Goal | None, shown_rows: Sequenc
     best = best_of(rows, goal)
     keys = list(dict.fromkeys(key for row in rows for key in row.values))
     metrics = list(dict.fromkeys([*([goal.name] if goal else []), *(name for row in rows for name in row.metrics)]))
+    short = Counter(key.rpartition(".")[2] for key in keys)
     columns = [
         Column("RUN", is_whole=True),
-        *(Column(key.rpartition(".")[2], rank=0) for key in keys),
+        *(Column(last if short[last := key.rpartition(".")[2]] == 1 else key) for key in keys),
         Column("STATUS", is_whole=True, rank=1),
         Column("TOOK", is_whole=True, is_right=True, rank=2),
         *(Column(name, is_whole=True, is_right=True, rank=3 * bool(at)) for at, name in enumerate(metrics[:_METRICS])),

@@ -49,6 +49,7 @@ _ONLY_FOR_COMMANDS = {
     "-- ARGS": "arguments",
     "--dataset": "datasets",
     "--produces": "produces",
+    "--register": "register",
     "--env": "variables",
     "--secret": "secrets",
     "--from": "from_run",

@@ -9,7 +9,6 @@ follow, fetch                 the log until the end, then the outputs
 
 from __future__ import annotations
 
-import platform
 import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
@@ -34,7 +33,7 @@ from amlctl.errors import (
 from amlctl.localfs.code_rules import code_rules, job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
-from amlctl.localfs.machine import user_name, utc_now
+from amlctl.localfs.machine import host_name, user_name, utc_now
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
 from amlctl.operations.failure import run_failure
@@ -227,7 +226,7 @@ def _record(
         spec,
         command_line=mask_command_line(request.command_line, hidden),
         user=user_name(),
-        host=platform.node(),
+        host=host_name(),
         created_at=now.isoformat(timespec="milliseconds"),
         outputs=f"{context.project.outputs_dir.name}/{run}",
         phases=phases,

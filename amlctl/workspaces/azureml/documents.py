@@ -19,16 +19,16 @@ _TEXTS = (
     *("containerName", "accountName", "secretsType", "nextLink", "discoveryUrl", "dataUri", "latestVersion"),
 )
 _KINDS = {
-    **dict.fromkeys(_MAPPINGS, (dict, "object")),
-    **dict.fromkeys(_TEXTS, (str, "string")),
-    **dict.fromkeys(("provisioningErrors", "errors"), (list, "list")),
-    "hidden": (bool, "boolean"),
+    **dict.fromkeys(_MAPPINGS, (dict, "an object")),
+    **dict.fromkeys(_TEXTS, (str, "a string")),
+    **dict.fromkeys(("provisioningErrors", "errors"), (list, "a list")),
+    "hidden": (bool, "a boolean"),
 }
 _LIST = "value"
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """Raises ValueError with what is wrong, in words that follow "it is" or "it has"."""
+    """Raises ValueError."""
     if not data.strip():
         raise ValueError("it is empty")
     try:
@@ -49,16 +49,15 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 
 def _check(document: Mapping[str, Any]) -> None:
-    """Down to the properties of properties; those of a run in run history are free texts."""
+    """With its properties, but for those that users choose: of a run in run history, of a job in its properties."""
     level: Any = document
-    for _ in range(3):
+    while level:
         for name, (kind, shown) in _KINDS.items():
             value = level.get(name)
             if value is not None and not isinstance(value, kind):
-                raise ValueError(f"it has {name!r}, which is not a {shown}".replace("a object", "an object"))
-        level = None if "runId" in level else level.get("properties")
-        if not level:
-            return
+                raise ValueError(f"it has {name!r}, which is not {shown}")
+        is_chosen = "runId" in level or (level is not document and "computeType" not in level)
+        level = None if is_chosen else level.get("properties")
 
 
 def invalid_answer(thing: str, why: str) -> ServiceUnavailable:

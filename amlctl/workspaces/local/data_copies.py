@@ -12,7 +12,6 @@ is written again, and what was added is removed. A copy of an older snapshot bec
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -99,7 +98,7 @@ class DataCopies:
         with suppress(OSError):
             placed.rename(copy.tree)
             make_private_folder(self._folder)
-            copy.folder.rename(self._folder / f"{size_bytes}-{secrets.token_hex(8)}")
+            copy.folder.rename(self._folder / f"{size_bytes}-{os.urandom(8).hex()}")
 
     def make_room(self) -> None:
         """Remove what was used least recently: beyond the limit, long unused, or all of it on a disk that is nearly
@@ -114,7 +113,7 @@ class DataCopies:
             total += int(one.name.partition("-")[0])
             if total <= limit and now_s - used_at <= _UNUSED_S:
                 continue
-            doomed = self._all / f"removed-{secrets.token_hex(8)}"
+            doomed = self._all / f"removed-{os.urandom(8).hex()}"
             with suppress(OSError):  # a run has taken it meanwhile
                 one.rename(doomed)
                 remove_tree(doomed, ignore_errors=True)

@@ -16,7 +16,6 @@ Whether it is what was asked for is asked of its own interpreter, whatever the t
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -65,7 +64,11 @@ class Environments:
 
     def folder_of(self, environment: str) -> Path:
         said = sorted((name, _LOGIN.sub("//", self.variables[name])) for name in _SOURCES if self.variables.get(name))
-        digest = f"-{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:8]}" if said else ""
+        if not said:
+            return self.folder / environment
+        import hashlib  # as in EnvironmentSpec.id
+
+        digest = f"-{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:8]}"
         return self.folder / f"{environment}{digest}"
 
     def resolved(self, environment: str, python: str) -> Path:

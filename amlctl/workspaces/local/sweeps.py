@@ -14,7 +14,6 @@ from pathlib import Path
 
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
-from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sweep import ending
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
@@ -146,6 +145,7 @@ class Sweep:
 
 def continue_sweep(settings: SupervisorSettings, store: Store, record: RunRecord, variables: Mapping[str, str]) -> None:
     """After a run of a sweep, in its supervisor, which was given `variables`."""
+    from amlctl.core.settings import WorkspaceSettings
     from amlctl.workspaces.local.workspace import LocalWorkspace  # here, since it imports this module
 
     workspace = LocalWorkspace(

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.support.shared_runtime import unpack_shared
+
 from . import processes
 from .faults import Faults
 from .folders import OutputFolder, bring_input, output_place
@@ -122,6 +124,8 @@ class Attempt:
             program.chmod(0o755)
         if code := asset_of(job.asked.get("codeId") or "", "codes"):
             storage.bring_folder(*storage.address(code_uri(*code) or ""), working)
+            for archive in working.glob("amlctl-runtime.zip"):
+                unpack_shared(archive)
         values = {}
         for name, asked in (job.asked.get("inputs") or {}).items():
             folder = node / "inputs" / name

@@ -10,7 +10,9 @@ import pytest
 
 from amlctl.azure_access.login import Login, TokenCache
 from amlctl.errors import LoginError
+from tests.support.fault_proxy import fault_proxy
 from tests.support.identity_endpoint import running_identity_endpoint
+from tests.support.wire_faults import FAULTS
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +91,16 @@ def test_which_login_counts_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
         Login().token("a")
         assert len(endpoint.asked) == 1
+
+
+def test_the_login_that_is_set_up_says_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fault_proxy("http://127.0.0.1:1") as proxy:
+        proxy.act = lambda _: FAULTS["page-200"]
+        for name, value in (
+            ("IDENTITY_ENDPOINT", f"{proxy.url}/token"),
+            ("IDENTITY_HEADER", "x"),
+            ("PATH", "/nowhere"),
+        ):
+            monkeypatch.setenv(name, value)
+        with pytest.raises(LoginError, match="Not logged in to Azure: ManagedIdentityCredential: "):
+            Login().token("https://storage.azure.com")
