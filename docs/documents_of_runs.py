@@ -23,6 +23,7 @@ def of_run(*names: str) -> dict[str, Any]:
 class RunError(TypedDict):
     kind: NotRequired[str]
     message: str
+    hint: NotRequired[str]
 
 
 class PhaseOfRun(TypedDict):

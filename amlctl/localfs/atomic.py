@@ -30,13 +30,11 @@ from typing import Any, Callable, Optional, Union
 
 from amlctl.errors import SettingsError
 from amlctl.localfs.disk_errors import UnfitFile, is_refusal
-from amlctl.localfs.folders import FILE_MODE, make_folders, make_private_folder, remove_tree
+from amlctl.localfs.folders import FILE_MODE, STATE_FOLDER, make_folders, make_private_folder, remove_tree
 from amlctl.localfs.locks import claimed
 from amlctl.localfs.machine import ProcessIdentity, this_process
 from amlctl.localfs.regular_file import read_regular
 
-STATE_FOLDER = ".amlctl"
-"""Of a project: caches, local runs, local store."""
 TEMPORARY_PREFIX = ".amlctl-tmp-"
 """Begins every temporary name; listings of a folder skip these."""
 STALE_S = 24 * 3600.0

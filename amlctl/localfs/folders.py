@@ -103,6 +103,8 @@ def remove_empty_folders(top: Path) -> None:
         os.rmdir(found)
 
 
+STATE_FOLDER = ".amlctl"
+"""Of a project: caches, local runs, local store."""
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 _OTHERS = 0o077
 

@@ -12,9 +12,8 @@ from typing import Optional
 
 from amlctl.core.message import Command, Message, similar
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
-from amlctl.localfs.atomic import STATE_FOLDER, remove_left_behind
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import close_to_others, is_open_to_others, make_private_folder
+from amlctl.localfs.folders import STATE_FOLDER, close_to_others, is_open_to_others, make_private_folder
 from amlctl.localfs.regular_file import open_regular
 
 SETTINGS_FILE = ".amlctl.toml"
@@ -120,6 +119,8 @@ class Project:
         A store inside keeps its own modes: the folder around it keeps others out.
         """
         with suppress(OSError):
+            from amlctl.localfs.atomic import remove_left_behind  # here, since completion is quick without it
+
             remove_left_behind(self.state_dir, with_folders=True)
         if is_open_to_others(self.state_dir):
             close_to_others(self.state_dir, but=self.state_dir / "store")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, move, temporary_name
-from amlctl.localfs.disk_errors import is_refusal
+from amlctl.localfs.disk_errors import failing_disk, is_refusal
 from amlctl.localfs.folders import remove_tree, walk
 
 _NOT_A_FOLDER = frozenset({errno.ELOOP, errno.ENOTDIR})
@@ -73,10 +73,13 @@ class TargetFolders:
             move(temporary, Path(self._of_thread.path, name))
 
     def is_in_place(self, folder: str) -> bool:
-        """Whether the folder that this thread has open still is the one under that name."""
+        """Whether the folder that this thread has open still is the one under that name. Raises OSError where the disk
+        fails: that says nothing."""
         try:
             found = os.lstat(self._of_thread.path) if folder else os.stat(self._root)
-        except OSError:
+        except OSError as error:
+            if failing_disk(error, "") is not None:
+                raise
             return False
         return bool((found.st_dev, found.st_ino) == self._of_thread.identity)
 

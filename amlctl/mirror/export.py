@@ -163,7 +163,6 @@ class PlainFiles:
             return
         self._displaced = files_in_the_way(
             self._store,
-            self._dataset,
             plan.files,
             plan.entries,
             head,

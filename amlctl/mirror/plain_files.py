@@ -125,7 +125,6 @@ def moved_since(manifest: Manifest, head: Manifest) -> list[str]:
 
 def files_in_the_way(
     store: Store,
-    dataset: str,
     written: Sequence[FileEntry],
     entries: Sequence[FileEntry],
     head: Manifest,
@@ -139,6 +138,7 @@ def files_in_the_way(
     Those that HEAD has, or a sync from here may have written (`doubtful`). Others, which somebody may have put there,
     go only if that is allowed. Raises Conflict.
     """
+    dataset = head.dataset
     ours = {*_standing(head), *doubtful}
     kept = {entry.path for entry in entries}
     paths = {entry.path for entry in written if not entry.path.endswith("/")}
@@ -179,7 +179,7 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
 
     files = [entry for entry in manifest.entries if not entry.path.endswith("/")]
     wanted = [entry for entry in files if stand.get(entry.path) != entry.content_id]
-    gone = files_in_the_way(store, manifest.dataset, wanted, manifest.entries, head)
+    gone = files_in_the_way(store, wanted, manifest.entries, head)
     delete_all(store, gone, guard=lease.guard)
     were_written = in_parallel(write, wanted, store.concurrency)
     missing = {entry.content_id for entry, was_written in zip(wanted, were_written) if not was_written}

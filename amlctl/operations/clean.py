@@ -70,8 +70,7 @@ def clean(
     disk: Disk,
     kinds: Collection[str],
     *,
-    older_than_s: float,
-    now: datetime,
+    unused_since: datetime | None,
     is_dry_run: bool,
     is_sure: bool,
 ) -> CleanResult:
@@ -80,7 +79,7 @@ def clean(
     Raises NeedsConfirmation, and what the store raises that is to have it all.
     """
     items = usage(context.project, disk)
-    old = [item for item in items if not older_than_s or item.used_at <= now.timestamp() - older_than_s]
+    old = [item for item in items if unused_since is None or item.used_at <= unused_since.timestamp()]
     if not kinds:
         return CleanResult(old, [], is_dry_run)
     wanted = [item for item in old if item.kind in kinds and not item.kept]

@@ -20,6 +20,7 @@ from tests.cli.terminal import Terminal
 
 FREE = {
     *("--set", "--env", "--secret", "--timeout", "--instances", "--processes", "--name", "--tag", "--limit", "--tail"),
+    "--parallel",
     *("--include", "--register", "--jobs", "--bwlimit", "--older-than", "--unused", "--keep", "--adopt", "--expires"),
     *("--parallel", "--store", "--to", "--output", "--project"),  # the shell completes paths
 }

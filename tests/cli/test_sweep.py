@@ -14,7 +14,7 @@ from amlctl.core.metrics import Goal
 from amlctl.core.run import RunRecord
 from amlctl.core.sweep import SweepRow
 from tests.cli.conftest import Cli
-from tests.cli.test_schemas import Check, check  # noqa: F401  (fixture)
+from tests.support.schemas import check_document
 
 SCRIPT = """
     import json, os, pathlib, sys
@@ -34,7 +34,7 @@ def here(project: Cli) -> Cli:
     return project
 
 
-def test_a_sweep_and_what_takes_its_parent(here: Cli, check: Check) -> None:  # noqa: F811
+def test_a_sweep_and_what_takes_its_parent(here: Cli) -> None:
     done = here(
         *SUBMIT, "--set", "rate=1,2", "--set", "code=0,3", "--sweep", "--parallel", "4", "--metric", "max:score"
     )
@@ -64,7 +64,7 @@ def test_a_sweep_and_what_takes_its_parent(here: Cli, check: Check) -> None:  # 
     assert here.json("fetch", run)["files"] == 4
 
     again = here(*SUBMIT, "--set", "rate=1,2,3", "--sweep", "--needed", "--json")
-    check("submit.json", again.document)
+    check_document("submit", again.document)
     assert [one["run"] for one in again.document["results"]["runs"]][:2] == [f"{run}_0", f"{run}_2"]
     new = again.document["run"]
     assert here.json("runs", "delete", new, "--yes")["deleted"] == [f"{new}_2", new]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +31,7 @@ from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clones, random_tree
 from tests.support.runs import run_record
 from tests.support.trees import write_tree
+from tests.support.warm_command import WarmCommand
 
 UNDETECTABLE = ("logs/", "record.json", "mirror.lease", "gc/")
 """Nothing says what these should be; a flipped byte in a record is noticed where it breaks the record."""
@@ -231,13 +231,6 @@ def test_the_bytes_of_a_pack_around_its_members_are_checked(clones: Clones) -> N
         assert "no file" in line or "its bytes are not" in line
 
 
-_COMMAND = """
-import resource
-resource.setrlimit(resource.RLIMIT_AS, (%d, %d))
-from amlctl.cli.app import main
-main()
-"""
-_MEMORY_BYTES = 1 << 30
 _GROWN_BYTES = 3 << 30
 KINDS = (
     "format.json",
@@ -257,19 +250,19 @@ KINDS = (
 """One value of each of these is grown, or becomes a pipe."""
 
 
-def _command(clones: Clones, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The real one, in little memory."""
+def _command(warm: WarmCommand, clones: Clones, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of the real one, in little memory."""
     project = clones["reader"].project.root
     (project / ".amlctl.toml").touch()
-    command = [sys.executable, "-c", _COMMAND % (_MEMORY_BYTES, _MEMORY_BYTES), *arguments]
     store = ("--store", str(clones.folder / "store"))
-    return subprocess.run([*command, *store], cwd=project, capture_output=True, text=True, timeout=120)
+    done = warm([*arguments, *store], project, os.environ, 120, module="tests.support.little_memory")
+    return done.returncode, (done.stdout + done.stderr).decode()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("harm", ["grown", "a pipe"])
-def test_a_value_that_has_grown_or_is_a_pipe_is_damage(clones: Clones, kind: str, harm: str) -> None:
+def test_a_value_that_has_grown_or_is_a_pipe_is_damage(clones: Clones, warm: WarmCommand, kind: str, harm: str) -> None:
     """It is named, and neither fills the memory nor is waited for."""
     [path, *_] = sorted((clones.folder / "store").glob(kind))
     kept, mode = path.with_name(".amlctl-tmp-kept"), path.stat().st_mode
@@ -280,14 +273,14 @@ def test_a_value_that_has_grown_or_is_a_pipe_is_damage(clones: Clones, kind: str
             os.truncate(path, _GROWN_BYTES)
         else:
             os.mkfifo(path)
-        reported = _command(clones, "store", "verify")
+        code, reported = _command(warm, clones, "store", "verify")
         for dataset in ("raw/sharded", "working/packed", "raw/mirror"):
-            pulled = _command(clones, "sync", "--pull", f"data_blobs/{dataset}")
-            assert pulled.returncode in (0, 1), pulled.stderr
-            assert "memory" not in pulled.stderr
+            pulled, said = _command(warm, clones, "sync", "--pull", f"data_blobs/{dataset}")
+            assert pulled in (0, 1), said
+            assert "memory" not in said
     finally:
         path.unlink()
         kept.rename(path)
         path.chmod(mode)
-    assert reported.returncode == 1, reported.stderr
-    assert str(path.relative_to(clones.folder / "store")) in reported.stdout + reported.stderr
+    assert code == 1, reported
+    assert str(path.relative_to(clones.folder / "store")) in reported

@@ -18,6 +18,7 @@ import pytest
 from amlctl.core.run_state import RunState
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.connection import Connection
+from tests.cli.terminal import Terminal
 from tests.support.azureml_bench import settings_for
 from tests.support.azureml_service import AzureMLService, Call
 from tests.support.runs import wait_until
@@ -154,6 +155,24 @@ def test_the_whole_way(amlctl: Amlctl, project: Path, service: AzureMLService) -
         True,
         True,
     )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere another program opens pages")
+def test_a_command_line_of_the_first_tool_opens_the_page_in_studio(project: Path, service: AzureMLService) -> None:
+    browser, opened = project / "bin/xdg-open", project / "opened"
+    browser.parent.mkdir()
+    browser.write_text(f"#!/bin/sh\nprintf %s \"$1\" > '{opened}.new'; mv '{opened}.new' '{opened}'\n")
+    browser.chmod(0o755)
+    variables = {**_variables(service), "PATH": f"{browser.parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "amlctl", "--script-path", "pipeline/train.py", "--should-open-url", "True"]
+    terminal = Terminal(command, project, columns=200, variables=variables)
+    try:
+        assert terminal.finish() == 0, terminal.text
+    finally:
+        terminal.close()
+    wait_until(opened.exists)
+    assert opened.read_text().startswith("https://")
+    assert opened.read_text() in terminal.text
 
 
 def test_a_local_run_beside_one_in_the_cloud(amlctl: Amlctl, project: Path) -> None:

@@ -21,6 +21,7 @@ from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.support.azureml_service import AzureMLService
 from tests.support.runs import make_project
+from tests.support.wire_faults import FAULTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:marshmallow", "ignore::DeprecationWarning:azure")
 
@@ -350,3 +351,13 @@ def test_a_wait_for_the_service_has_a_limit(bench: Bench, azureml: AzureMLServic
     with pytest.raises(ServiceUnavailable, match="within 30 minutes") as caught:
         computes.delete(bench.name)
     assert "compute show" in caught.value.hint
+
+
+def test_a_reply_that_leaves_out_what_it_is_changes_nothing(bench: Bench, azureml: AzureMLService) -> None:
+    bench.create()
+    before = len(azureml.calls_like("(PUT|POST) .*/computes/"))
+    azureml.faults.wire = lambda method, target: FAULTS["inner-nulls"] if f"/computes/{bench.name}" in target else None
+    for act in (compute.stop, compute.start, compute.delete):
+        with pytest.raises(ServiceUnavailable, match="does not name its type"):
+            act(bench, bench.name)
+    assert len(azureml.calls_like("(PUT|POST) .*/computes/")) == before

@@ -18,6 +18,7 @@ from amlctl.workspaces.azureml.checks import checks
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import Datastore
 from amlctl.workspaces.contract import Check
+from tests.support.azureml_bench import settings_for
 from tests.support.azureml_service import AzureMLService
 from tests.support.runs import make_project, wait_until
 
@@ -44,14 +45,7 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture
 def settings(azureml: AzureMLService) -> WorkspaceSettings:
-    return WorkspaceSettings(
-        "cloud",
-        "azureml",
-        subscription_id=azureml.subscription_id,
-        resource_group=azureml.resource_group,
-        workspace_name=azureml.workspace_name,
-        endpoint=azureml.endpoint,
-    )
+    return settings_for(azureml)
 
 
 def found(settings: WorkspaceSettings, project: Project, target: ClusterTarget | None = CLUSTER) -> dict[str, Check]:

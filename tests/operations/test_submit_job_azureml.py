@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import JobParts, job_document
 from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
-from tests.support.azureml_bench import settings_for
+from tests.support.azureml_assets import address_of, registered  # noqa: F401  (fixture)
 from tests.support.azureml_service import AzureMLService
 from tests.support.azureml_service.place import asset_of
-from tests.support.runs import make_project, run_record
+from tests.support.runs import run_record
 
 _JOB = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
@@ -136,7 +135,7 @@ def test_every_key_reaches_azure_ml(amlctl: Amlctl, project: Path, registered: A
         "code": "VSCode",
     }
     assert asked["services"]["shell"]["properties"] == {"sshPublicKeys": "ssh-ed25519 AAAA"}
-    assert asked["inputs"]["given"] == {"jobInputType": "custom_model", "uri": _uri("folder/")}
+    assert asked["inputs"]["given"] == {"jobInputType": "custom_model", "uri": address_of("folder/")}
     assert (asked["inputs"]["long"]["mode"], asked["inputs"]["web"]["mode"]) == ("Direct", "Direct")
     kept = asked["outputs"]["kept"]
     assert (kept["jobOutputType"], kept["assetName"], kept["assetVersion"]) == ("mlflow_model", "kept-model", "3")
@@ -249,31 +248,6 @@ def test_an_option_that_is_nowhere_is_not_on_a_line(amlctl: Amlctl, project: Pat
     done = amlctl("submit", "jobs/job.yml", "--compute", "nowhere")
     assert done.code == 4
     assert "job.yml:" not in done.err
-
-
-@pytest.fixture
-def registered(service: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzureMLService:
-    """What others have made in the workspace: an environment, data, and a datastore."""
-    service.datastores.add("theirs", "theirs")
-    for name, text in (("table.csv", "1,2\n"), ("folder/a.txt", "a\n")):
-        service.storage.send_text(text, "theirs", name)
-    for name, value in service.login_variables.items():
-        monkeypatch.setenv(name, value)
-    connection = Connection(settings_for(service), make_project(tmp_path / "theirs"), os.environ)
-    for path, properties in (
-        ("/environments/theirs/versions/1", {"image": "example.org/old"}),
-        ("/environments/theirs/versions/7", {"image": "example.org/new"}),
-        ("/data/table/versions/2", {"dataType": "uri_file", "dataUri": _uri("table.csv")}),
-        ("/data/folder/versions/1", {"dataType": "uri_folder", "dataUri": _uri("nothing/")}),
-        ("/data/folder/versions/2", {"dataType": "uri_folder", "dataUri": _uri("folder/")}),
-    ):
-        connection.workspace("PUT", path, "2023-04-01-preview", {"properties": properties})
-    connection.close()
-    return service
-
-
-def _uri(path: str) -> str:
-    return f"azureml://datastores/theirs/paths/{path}"
 
 
 def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:

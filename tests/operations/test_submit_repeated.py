@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 from dataclasses import replace
@@ -12,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from amlctl.core.content_id import content_id
-from amlctl.core.events import LogText, Note
+from amlctl.core.events import Note
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.store_keys import code_index_key, code_prefix
@@ -22,32 +21,7 @@ from amlctl.runs.tree import TreeFile, encode_index, read_index
 from tests.support.bench import Bench
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.shared_runtime import own_runtime
-
-SHOW_ALL = """
-    import json, os, pathlib, sys
-    data = pathlib.Path(os.environ["AMLCTL_DATA_BLOBS_DIR"])
-    found = {p.relative_to(data).as_posix(): p.read_text() for p in sorted(data.rglob("*")) if p.is_file()}
-    config = None
-    arguments = sys.argv[1:]
-    if "--config" in arguments:
-        config = json.loads(pathlib.Path(arguments[arguments.index("--config") + 1]).read_text())
-    print("wrote the outputs")
-    out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
-    wanted = {name: os.environ.get(name) for name in ("PLAIN", "MY_TOKEN", "FROM_SHELL")}
-    out.joinpath("seen.json").write_text(
-        json.dumps({"data": found, "config": config, "arguments": arguments, "variables": wanted})
-    )
-"""
-
-
-def seen(bench: Bench, run: str) -> dict[str, object]:
-    document = json.loads((bench.project.outputs_dir / run / "seen.json").read_text())
-    assert isinstance(document, dict)
-    return document
-
-
-def log_of(bench: Bench) -> str:
-    return "".join(event.text for event in bench.reported(LogText))
+from tests.support.shown_run import SHOW_ALL, log_of, seen
 
 
 def test_a_run_whose_runtime_was_a_folder_of_its_code_is_repeated(bench: Bench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,13 +65,11 @@ def clean(
     if not kinds and yes:
         raise UsageError("Missing what to free", hint=f"add one of {', '.join(f'--{kind}' for kind in flags)}")
     call = invocation(ctx)
-    older_than_s = 0.0 if older_than is None else parse_duration_s(older_than)
+    unused = timedelta(seconds=0.0 if older_than is None else parse_duration_s(older_than))
 
     def act(*, is_sure: bool) -> CleanResult:
-        now = datetime.now(UTC)
-        return operation(
-            call.app, call.app.disk, kinds, older_than_s=older_than_s, now=now, is_dry_run=is_dry_run, is_sure=is_sure
-        )
+        since = datetime.now(UTC) - unused if unused else None
+        return operation(call.app, call.app.disk, kinds, unused_since=since, is_dry_run=is_dry_run, is_sure=is_sure)
 
     try:
         result = act(is_sure=yes)

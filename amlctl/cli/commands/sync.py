@@ -171,8 +171,8 @@ class _Asked(NamedTuple):
 def _contradictions(asked: _Asked, flags: SyncOptions, layout: str | None) -> Iterator[str]:
     pushing = [f"--{name}" for name in ("verify", "repair", "delete", "force") if getattr(flags, name)]
     named = ", ".join([*pushing, *(["--layout"] if layout else [])])
-    several = len(asked.paths) > 1
-    if asked.adopted and (asked.is_pull or named or asked.registered or several):
+    has_many_paths = len(asked.paths) > 1
+    if asked.adopted and (asked.is_pull or named or asked.registered or has_many_paths):
         yield "--adopt takes one PATH at most, no --pull"
     if not asked.paths and not asked.is_pull and not asked.adopted:
         yield "Missing argument 'PATH...'"
@@ -184,7 +184,7 @@ def _contradictions(asked: _Asked, flags: SyncOptions, layout: str | None) -> It
         yield "--force excludes --ours and --theirs"
     if asked.is_pull and named:
         yield f"{named} and --pull exclude each other"
-    if asked.registered and (asked.is_pull or asked.is_dry_run or several):
+    if asked.registered and (asked.is_pull or asked.is_dry_run or has_many_paths):
         yield "--register requires a single PATH, without --pull and --dry-run"
 
 

@@ -32,7 +32,7 @@ from amlctl.localfs.script_lookup import find_config
 from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.context import Context
 from amlctl.operations.environment import project_environment, stand_in
-from amlctl.operations.store_apart import check_apart
+from amlctl.operations.store_location import check_store_is_outside
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
 from amlctl.operations.submit.registered import with_registered
@@ -336,7 +336,7 @@ def _check_code_apart(context: Context, run: CheckedRun) -> None:
     folder, project = run.code_source, context.project
     apart = (project.state_dir, project.data_blobs_dir, project.outputs_dir)
     if folder is not None and not any(Path(context.store.url).is_relative_to(one) for one in apart):
-        check_apart(context.store, folder, f"{folder.name}/")
+        check_store_is_outside(context.store, folder, f"{folder.name}/")
 
 
 PythonVersion = tuple[int, int]

@@ -30,7 +30,7 @@ from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
 from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
-from amlctl.operations.store_apart import check_apart
+from amlctl.operations.store_location import check_store_is_outside
 from amlctl.parallel import in_background
 from amlctl.snapshots.heads import Head, find_head, has_snapshots, last_written, no_head
 from amlctl.snapshots.manifests import KeptManifests, read_manifest
@@ -164,7 +164,7 @@ def look_at(
     project, store, sink = context.project, context.store, context.sink
     root = project.dataset_path(dataset)
     store.check_key(head_key(dataset))
-    check_apart(store, root, f"data_blobs/{dataset}")
+    check_store_is_outside(store, root, f"data_blobs/{dataset}")
     last = state.cache.last_scan(cache_key(dataset))
     rules = dataset_rules(project, dataset, ignore)
     with in_background(lambda: find_head(store, dataset)) as asked_head:
@@ -202,7 +202,7 @@ def look_at(
     kept = KeptManifests(project.state_dir, store_key, dataset)
     looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None, removed, gone)
     if scanned is not None:
-        check_apart(store, root, f"data_blobs/{dataset}", scanned)
+        check_store_is_outside(store, root, f"data_blobs/{dataset}", scanned)
         for warning in scanned.warnings:
             sink(Warned(f"{dataset}/{warning}"))
         if last is not None and last.digest == digest and not scanned.unreadable:

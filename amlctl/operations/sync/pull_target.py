@@ -14,6 +14,7 @@ from pathlib import Path
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.message import count
 from amlctl.errors import Conflict
+from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.folders import walk
 from amlctl.localfs.scan import Scan, unpack_rows
 from amlctl.localfs.target import NotAFolder, TargetFolders
@@ -131,8 +132,10 @@ class PullTarget:
         seen = self._seen.get(path)
         try:
             found = os.stat(self._path(path))
-        except OSError:  # a link that leads nowhere: no file of the dataset
-            is_fine = self._takes_all
+        except OSError as error:
+            if (failing := failing_disk(error, str(self._path(path)))) is not None:
+                raise failing from error
+            is_fine = self._takes_all  # a link that leads nowhere: no file of the dataset
         else:
             if stat.S_ISDIR(found.st_mode):
                 is_fine = is_folder_fine

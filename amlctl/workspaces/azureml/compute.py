@@ -23,6 +23,7 @@ from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceU
 from amlctl.workspaces.azureml.clients import Answer, answer_of_error
 from amlctl.workspaces.azureml.compute_document import changed, error_text, errors_of, present
 from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
+from amlctl.workspaces.azureml.documents import invalid_answer
 from amlctl.workspaces.contract import PresentTarget
 
 if TYPE_CHECKING:
@@ -201,7 +202,11 @@ class Computes:
         answer = self._connection.workspace("GET", _path(name), _VERSION, accept=(404,))
         if answer.status == 404 and is_workspace_missing(answer):
             raise self._connection.error(answer, "GET", self._connection.address.path)
-        return None if answer.status == 404 else answer.document
+        if answer.status == 404:
+            return None
+        if not (answer.document.get("properties") or {}).get("computeType"):  # clusters and instances stop differently
+            raise invalid_answer(f"the compute target {name}", "it does not name its type")
+        return answer.document
 
     def _known(self, name: str) -> PresentTarget:
         found = self.find(name)

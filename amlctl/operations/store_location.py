@@ -18,7 +18,7 @@ _HINT = "choose a store outside of data_blobs/ and pipeline/, such as .amlctl/st
 Id = tuple[int, int]
 
 
-def check_apart(store: Store, folder: Path, what: str, scanned: Optional[Scan] = None) -> None:
+def check_store_is_outside(store: Store, folder: Path, what: str, scanned: Optional[Scan] = None) -> None:
     """Raises UsageError where `folder` holds the store, also by a link in it, or lies in what is the store's own.
 
     `what` names the folder; `scanned` are the folders in it, if they were looked at.
