@@ -103,7 +103,7 @@ def combined(axes: Mapping[str, Sequence[str]]) -> list[Combination]:
 
 
 def _number(value: str) -> Union[float, str]:
-    """`1` and `1.0` are equal; what is no number is its text."""
+    """`1` and `1.0` are equal; anything else is its text."""
     try:
         found = json.loads(value)
     except (ValueError, RecursionError):
