@@ -242,17 +242,24 @@ def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
     Returns, by run, what else stays, and why. Raises Conflict (one is active; nothing is deleted then), NotFound.
     """
     for run, workspace in runs.items():
-        with suppress(
-            IntegrityError
-        ):  # a damaged record can be deleted; the workspace makes sure that the run has finished
+        with suppress(IntegrityError):  # of a damaged record the workspace makes sure that the run has finished
             record = workspace.read(run)
-            # Whether a run that does not respond still exists is for the workspace to find out.
-            if not record.is_final and record.status != RunState.NOT_RESPONDING:
-                who = "@".join(filter(None, (record.user, record.host)))
-                raise Conflict(
-                    f"run {run} of {who or 'another machine'} is {record.status}", hint=Command("cancel", run)
-                )
+            _refuse_active(record, f"run {run} of {_whose(record)}")
+            if record.spec.parent:
+                with suppress(NotFound):
+                    parent = workspace.read(record.spec.parent)
+                    _refuse_active(parent, f"run {run} belongs to {parent.run}, which")
     return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
+
+
+def _refuse_active(record: RunRecord, what: str) -> None:
+    """Whether a run that does not respond still exists is for the workspace to find out."""
+    if not record.is_final and record.status != RunState.NOT_RESPONDING:
+        raise Conflict(f"{what} is {record.status}", hint=Command("cancel", record.run))
+
+
+def _whose(record: RunRecord) -> str:
+    return "@".join(filter(None, (record.user, record.host))) or "another machine"
 
 
 def open_run(context: Context, run: str) -> str:

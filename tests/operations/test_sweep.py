@@ -16,7 +16,8 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from amlctl.core.events import Note
 from amlctl.core.run import RunRecord
 from amlctl.core.sweep import Sweep, combinations
-from amlctl.errors import UsageError
+from amlctl.errors import Conflict, UsageError
+from amlctl.operations.runs import delete
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.azure_blob.store import open_blob_store
@@ -108,6 +109,11 @@ def test_so_many_run_at_a_time_and_a_cancel_ends_all(swept: Bench) -> None:
     parent = waiting_sweep(swept, str(swept.project.root / "gate"), parallel=2)
     assert [run.status for run in children(swept, parent)] == ["Running", "Running", "NotStarted", "NotStarted"]
     assert swept.workspace.read(parent.run).status == "Running"
+    first = f"{parent.run}_0"
+    swept.workspace.cancel(first)
+    wait_for_state(swept, first, "Canceled")
+    with pytest.raises(Conflict, match=f"belongs to {parent.run}, which is Running"):
+        delete({first: swept.workspace})
     swept.workspace.cancel(parent.run)
     assert wait_for_state(swept, parent.run, "Canceled").error is not None
     assert {run.status for run in children(swept, parent)} == {"Canceled"}
