@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from amlctl.core.events import Warned
 from amlctl.core.message import Command, Message, count, size
-from amlctl.core.store_keys import outputs_index_key
+from amlctl.core.store_keys import FORMAT_KEY, outputs_index_key
 from amlctl.errors import IntegrityError, NeedsConfirmation
-from amlctl.localfs.disk_use import ENVIRONMENTS, KINDS, OUTPUTS, DiskItem, disk_item, folders_in
+from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, KINDS, OUTPUTS, DiskItem, disk_item, folders_in
 from amlctl.localfs.folders import remove_empty_folders
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
@@ -92,6 +92,8 @@ def clean(
             hint=Message("if that is intended: ", Command("clean", *(f"--{kind}" for kind in kinds), "--yes")),
             details=[f"{item.kind}  {item.name}  {size(item.bytes)}" for item in wanted],
         )
+    if any(item.kind == CACHES for item in wanted):
+        context.store.info(FORMAT_KEY)  # a store that is gone or out of reach cannot make them again
     freed = []
     for item in wanted:
         kept = _free_outputs(context, item) if item.kind == OUTPUTS else disk.free(item, _store_of(context, item))

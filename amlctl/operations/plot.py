@@ -71,5 +71,7 @@ def _unknown(name: str, found: Sequence[Metrics]) -> NotFound:
     series = dict.fromkeys(name for one in found for name in one.series)
     has_last = any(name in one.last for one in found)
     what = f"the runs have only a last value of {name!r}" if has_last else f"the runs have no metric {name!r}"
+    if not series:
+        return NotFound(what, hint="docs/metrics.md says how a script writes a series")
     near = "" if has_last else did_you_mean(name, series)
-    return NotFound(what, hint=near or f"series: {', '.join(list(series)[:_NAMED]) or 'none'}")
+    return NotFound(what, hint=near or f"series: {', '.join(list(series)[:_NAMED])}")

@@ -229,7 +229,10 @@ def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
             record = workspace.read(run)
             # Whether a run that does not respond still exists is for the workspace to find out.
             if not record.is_final and record.status != RunState.NOT_RESPONDING:
-                raise Conflict(f"run {run} is {record.status}", hint=Command("runs", "cancel", run))
+                who = "@".join(filter(None, (record.user, record.host)))
+                raise Conflict(
+                    f"run {run} of {who or 'another machine'} is {record.status}", hint=Command("cancel", run)
+                )
     return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
 
 

@@ -10,10 +10,11 @@ import mimetypes
 import secrets
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,9 @@ from amlctl.errors import NotFound, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.operations.context import Context
-from amlctl.parallel import for_each
-from amlctl.runs.tree import TreeFile, read_index, stored_key
+from amlctl.operations.runs import RunAt, each_of_sweep
+from amlctl.parallel import for_each, in_parallel
+from amlctl.runs.tree import read_index, stored_key
 from amlctl.stores.contract import Links, Store
 
 REPORT = "report.html"
@@ -34,7 +36,8 @@ MOST_FILES = 20
 
 
 class Shared(NamedTuple):
-    """`file` is a path of the outputs, or the report; `url` a link that needs no account."""
+    """`file` is a path of the outputs (of a sweep below the id of the run), or the report; `url` a link that needs no
+    account."""
 
     file: str
     url: str
@@ -70,27 +73,29 @@ class ZipResult:
 
 @dataclass(frozen=True)
 class _Wanted:
-    store: Store
-    files: Sequence[TreeFile]
-    left_out: int = 0
-    studio_url: str | None = None
-    prefix: str = ""
+    """`keys` in the store by path; of a sweep, the path begins with the id of the run."""
 
-    def key(self, file: TreeFile) -> str:
-        return stored_key(self.prefix, file)
+    store: Store
+    keys: Mapping[str, str]
+    left_out: int
+    studio_url: str | None
 
 
 def _wanted(context: Context, run: str, patterns: Sequence[str], most: int | None) -> _Wanted:
     """Raises NotFound (no output matches)."""
-    record = context.workspace.read(run)
-    store = context.store
-    listed = read_index(store, outputs_index_key(run)) or ()
-    is_wanted = path_filter(patterns)
-    files = [file for file in listed if not file.path.endswith("/") and is_wanted(file.path)]
-    if patterns and not files:
+    record, store, is_wanted = context.workspace.read(run), context.store, path_filter(patterns)
+    keys: dict[str, str] = {}
+    runs = [one.run for one in each_of_sweep([RunAt(run, context)])]
+    indexes = in_parallel(lambda one: read_index(store, outputs_index_key(one)) or (), runs, store.concurrency)
+    for one, index in zip(runs, indexes, strict=True):
+        folder = f"{one}/" if record.spec.sweep else ""
+        for file in index:
+            if not file.is_folder and is_wanted(file.path):
+                keys[folder + file.path] = stored_key(outputs_prefix(one), file)
+    if patterns and not keys:
         raise NotFound(f"run {run} has no outputs matching {', '.join(patterns)}", hint=Command("runs", "report", run))
-    shown = files if patterns or most is None else files[:most]
-    return _Wanted(store, shown, len(files) - len(shown), record.studio_url, outputs_prefix(run))
+    shown = keys if patterns or most is None else dict(islice(keys.items(), most))
+    return _Wanted(store, shown, len(keys) - len(shown), record.studio_url)
 
 
 def share_links(
@@ -105,13 +110,13 @@ def share_links(
         store.put(folder + REPORT, page())
         found.append(Shared(REPORT, links.link(folder + REPORT, "text/html; charset=utf-8")))
 
-    def copy(file: TreeFile) -> None:
-        links.copy(wanted.key(file), f"{folder}outputs/{file.path}")
+    def copy(path: str) -> None:
+        links.copy(wanted.keys[path], f"{folder}outputs/{path}")
 
-    for_each(copy, wanted.files, store.concurrency)
-    for file in wanted.files:
-        media_type = mimetypes.guess_type(file.path)[0] or "application/octet-stream"
-        found.append(Shared(file.path, links.link(f"{folder}outputs/{file.path}", media_type)))
+    for_each(copy, list(wanted.keys), store.concurrency)
+    for path in wanted.keys:
+        media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
+        found.append(Shared(path, links.link(f"{folder}outputs/{path}", media_type)))
     return ShareResult(run, until.isoformat(timespec="seconds"), found, wanted.studio_url, wanted.left_out)
 
 
@@ -126,20 +131,18 @@ def share_zip(
         with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED) as archive:
             if not patterns:
                 archive.writestr(f"{run}/{REPORT}", page())
-            for file in wanted.files:
-                path = wanted.store.local_path(wanted.key(file))
-                if path is None:
-                    raise NotFound(
-                        f"output {file.path} of run {run} is not in the store", hint=Command("store", "verify")
-                    )
-                archive.write(path, f"{run}/outputs/{file.path}")
+            for path, key in wanted.keys.items():
+                stored = wanted.store.local_path(key)
+                if stored is None:
+                    raise NotFound(f"output {path} of run {run} is not in the store", hint=Command("store", "verify"))
+                archive.write(stored, f"{run}/outputs/{path}")
         temporary.replace(target)
     except OSError as error:
         raise disk_error(error, str(target)) or UsageError(f"cannot write {target}: {error.strerror}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    count = len(wanted.files) + (not patterns)
+    count = len(wanted.keys) + (not patterns)
     return ZipResult(run, str(target), target.stat().st_size, count, wanted.studio_url)
 
 

@@ -93,6 +93,23 @@ def test_copies_of_data_are_made_again(project: Cli) -> None:
     assert not (project.cwd / ".amlctl/data").exists()
     assert project.json(*submit)["status"] == "Completed"
 
+    store = project.cwd / ".amlctl/store"
+    store.rename(project.cwd / "away")
+    for _ in ("gone", "the empty folder of a share that is not mounted"):
+        answer = project("clean", "--caches", "--yes")
+        assert (answer.code, "is gone" in answer.err) == (6, True), answer
+        assert [*(project.cwd / ".amlctl/data").iterdir()]
+        store.mkdir(exist_ok=True)
+
+
+def test_a_run_that_never_started_leaves_nothing(project: Cli, run: str) -> None:
+    """As a sweep leaves those that were canceled before: with a folder, and without a process or a log."""
+    local = project.cwd / ".amlctl/local"
+    for path in (local / run).iterdir():
+        path.unlink()
+    assert project("clean", "--logs", "--yes").err == ""
+    assert not [*local.iterdir()]
+
 
 def test_only_what_is_old_goes(project: Cli, run: str) -> None:
     assert project.json("clean", "--outputs", "--logs", "--older-than", "1h", "--yes")["freed"] == []

@@ -10,9 +10,11 @@ import pytest
 
 from amlctl.cli.render.tables import cell_width
 from amlctl.localfs.project import Project
+from amlctl.runs.records import save_local_record
 from tests.cli.conftest import Cli
 from tests.cli.terminal import Terminal
 from tests.cli.test_runs_list import add
+from tests.support.runs import run_record
 
 ENVIRONMENTS = ("- numpy==1.26\n- scipy", "- numpy==2.0\n- scipy\n- pandas")
 
@@ -67,6 +69,14 @@ def test_a_difference_is_that_of_the_values_as_shown(project: Cli) -> None:
         ["1000000", "1000001", "(+1)"],
         ["0.5", "0.5", "(+1e-06)"],
     ]
+    for number, seconds in ((3, "03.04"), (4, "03.01"), (5, "03.26")):
+        record = run_record(f"run-00{number}", "pipeline/train.py", status="Completed")
+        record.times.update(Running="2026-01-01T03:00:01+00:00", Completed=f"2026-01-01T03:00:{seconds}+00:00")
+        save_local_record(Project(project.cwd).state_dir, record)
+    (took,) = (
+        one for one in project("runs", "compare", "run-003", "run-004", "run-005").out.splitlines() if "took" in one
+    )
+    assert re.split("  +", took.strip()) == ["took", "2.0 s", "2.0 s (=)", "2.3 s (+0.3 s)"]
 
 
 def test_more_runs_than_fit_are_shown_in_blocks(seven: Cli) -> None:

@@ -34,6 +34,16 @@ def _submit(project: Cli, variables: dict[str, str] | None = None) -> str:
     return str(answer.document["run"])
 
 
+def _sweep(project: Cli, variables: dict[str, str] | None = None) -> str:
+    """Of two runs."""
+    project.write("pipeline/train.py", SCRIPT)
+    project.write("base.json", '{"rate": 1}')
+    options = ("--config", "base.json", "--set", "rate=1,2", "--sweep", "--env-from", "current", "--json")
+    answer = project("submit", "train.py", *options, variables=variables)
+    assert answer.code == 0, answer
+    return str(answer.document["run"])
+
+
 @pytest.fixture
 def remote(project: Cli, azurite: Azurite) -> dict[str, str]:
     url = f"{azurite.url}/{azurite.new_container()}"
@@ -108,6 +118,15 @@ def test_ended_shares_are_removed_with_the_next_one(project: Cli, remote: dict[s
         store.close()
 
 
+def test_a_sweep_shares_the_outputs_of_all_runs(project: Cli, remote: dict[str, str]) -> None:
+    sweep = _sweep(project, remote)
+    document = project("runs", "share", sweep, "--json", variables=remote).document
+    links = {one["file"]: one["url"] for one in document["links"]}
+    assert {"report.html", f"{sweep}_0/result.txt", f"{sweep}_1/result.txt"} < set(links)
+    assert _get(links[f"{sweep}_1/result.txt"])[1] == b"42"
+    assert f"{sweep}_1".encode() in _get(links["report.html"])[1]
+
+
 def test_a_sas_token_cannot_sign(azurite: Azurite) -> None:
     url = f"{azurite.url}/{azurite.new_container()}"
     store = open_blob_store(url, {"AZURE_STORAGE_SAS_TOKEN": "sv=2024-01-01&sig=abc"})
@@ -141,3 +160,11 @@ def test_a_folder_store_gives_a_zip(project: Cli) -> None:
     assert project("runs", "share", run, "result.txt").out.startswith(f"outputs/{run}-share.zip  (1 file")
     assert not [path for path in Path(document["file"]).parent.iterdir() if "tmp" in path.name]
     assert project("runs", "share", run, "--revoke").code == 2
+
+
+def test_a_zip_of_a_sweep_has_a_folder_for_each_run(project: Cli) -> None:
+    sweep = _sweep(project)
+    document = project.json("runs", "share", sweep, "*.txt")
+    with zipfile.ZipFile(document["file"]) as archive:
+        assert archive.namelist() == [f"{sweep}/outputs/{sweep}_{number}/result.txt" for number in (0, 1)]
+    assert project.json("runs", "share", sweep)["files"] == 5

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -149,3 +152,57 @@ def test_files_of_a_folder_are_adopted(team: tuple[Cli, Cli], tmp_path: Path) ->
     assert ben.json("sync", "--pull", "raw/scans")["downloaded_files"] == 2
     assert anna("sync", "--adopt", "../old/data_blobs/raw/scans").code == 5
     assert anna.json("sync", "--adopt", "../old/data_blobs/raw/scans", "raw/again")["dataset"] == "raw/again"
+
+
+def test_what_another_project_runs_is_left_alone(team: tuple[Cli, Cli], tmp_path: Path) -> None:
+    """A single run, and a sweep of which some runs wait: neither canceled nor deleted; the project that started them
+    keeps their outputs."""
+    anna, ben = team
+    gate = tmp_path / "gate"
+    anna.write(
+        "pipeline/train.py",
+        f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.02)\n{SCRIPT}",
+    )
+    anna.write("base.json", '{"lr": 1}')
+    options = ("train.py", "--config", "base.json", "--env-from", "current", "--detach")
+    single = anna.json("submit", *options)["run"]
+    parent = anna.json("submit", *options, "--set", "lr=1,2", "--sweep", "--parallel", "1")["run"]
+    runs = [single, f"{parent}_0", f"{parent}_1", parent]
+    for run in runs:
+        answer = ben("cancel", run)
+        assert (answer.code, "in another project folder" in answer.err) == (5, True), answer
+        assert f"hint: cancel it there: amlctl cancel {run}" in answer.err
+        assert ben("runs", "delete", run, "--yes").code == 5
+    assert not (Project(ben.cwd).state_dir / "local").exists()
+    stored = [tmp_path / f"shared/runs/{run}/record.json" for run in runs]
+    assert not [path for path in stored if "Canceled" in path.read_text()]
+    gate.touch()
+    for run in (single, parent):
+        assert anna("runs", "wait", run).code == 0
+        assert ben.json("runs", "delete", run, "--yes")["deleted"][-1] == run
+
+
+def test_a_run_whose_project_is_lost_can_be_deleted_after_a_while(team: tuple[Cli, Cli], tmp_path: Path) -> None:
+    anna, ben = team
+    anna.write("pipeline/train.py", SCRIPT)
+    run = anna.json("submit", "train.py")["run"]
+    stored = tmp_path / "shared/runs" / run
+    record = stored / "record.json"
+    for text in (record.read_text().replace('"status": "Completed"', '"status": "Running"'), "damaged"):
+        record.write_text(text)
+        assert ben("runs", "delete", run, "--yes").code in (1, 5)
+        long_ago = time.time() - 31 * 86400
+        os.utime(record, (long_ago, long_ago))
+        assert ben("runs", "delete", run, "--yes").code in (1, 5), "its outputs are new"
+        assert record.exists()
+    for path in stored.rglob("*"):
+        os.utime(path, (long_ago, long_ago))
+    shutil.copytree(stored, tmp_path / "kept")
+    assert ben.json("runs", "delete", run, "--yes")["deleted"] == [run]
+    shutil.copytree(tmp_path / "kept", stored)
+    record.write_text((anna.cwd / f".amlctl/runs/{run}/record.json").read_text().replace('"Completed"', '"Running"'))
+    os.utime(record, (long_ago, long_ago))
+    assert ben.json("runs", "show", run)["status"] == "NotResponding"
+    assert ben("cancel", run).code == 5
+    assert ben.json("runs", "delete", run, "--yes")["deleted"] == [run]
+    assert not record.exists()

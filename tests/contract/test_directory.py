@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from tests.contract.store import StoreSuite
+from tests.support.another_disk import another_disk
 
 
 class TestDirectoryStore(StoreSuite):
@@ -105,12 +105,9 @@ class TestDirectoryStore(StoreSuite):
         assert [path.name for path in root.rglob("*") if path.is_file()] == ["x.zip"]
 
     def test_packs_may_lie_on_another_disk(self, tmp_path: Path) -> None:
-        other = Path("/dev/shm")
-        if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("no second disk at /dev/shm")
         root = tmp_path / "store"
         root.mkdir()
-        with tempfile.TemporaryDirectory(dir=other) as folder:
+        with another_disk(tmp_path) as folder:
             (root / "packs").symlink_to(folder)
             store = DirectoryStore(root)
             assert store.put("packs/aa/x.zip", b"12345")
@@ -157,12 +154,9 @@ class TestDirectoryStore(StoreSuite):
         assert list(root.rglob(f"{TEMPORARY_PREFIX}*")) == [alive]
 
     def test_a_folder_further_down_may_lie_on_another_disk(self, tmp_path: Path) -> None:
-        other = Path("/dev/shm")
-        if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("no second disk at /dev/shm")
         root = tmp_path / "store"
         (root / "objects").mkdir(parents=True)
-        with tempfile.TemporaryDirectory(dir=other) as folder:
+        with another_disk(tmp_path) as folder:
             (root / "objects" / "aa").symlink_to(folder)
             store = DirectoryStore(root)
             assert store.put("objects/aa/x", b"12345")

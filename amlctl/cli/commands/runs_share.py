@@ -62,9 +62,9 @@ def share(
     def page() -> bytes:
         from amlctl.cli.render.report.page import page as drawn  # here, since not every share needs them
         from amlctl.operations.report import report as collected
-        from amlctl.operations.runs import RunAt
+        from amlctl.operations.runs import RunAt, each_of_sweep
 
-        return drawn(collected([RunAt(run_id, app_)]), datetime.now(UTC)).encode("utf-8", "replace")
+        return drawn(collected(each_of_sweep([RunAt(run_id, app_)])), datetime.now(UTC)).encode("utf-8", "replace")
 
     if is_folder:
         target = app_.project.outputs_dir / f"{run_id}-share.zip"

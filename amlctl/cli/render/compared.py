@@ -102,6 +102,8 @@ def _time_delta(first: float | None, value: float, *, is_first: bool) -> str:
     if first is None or is_first:
         return ""
     difference = _shown_s(value) - _shown_s(first)
+    if not difference:
+        return " (=)"
     return f" ({'+' if value >= first else '−'}{duration(abs(difference))})"
 
 

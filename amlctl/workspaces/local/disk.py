@@ -87,9 +87,11 @@ class LocalDisk:
     def _free_run(self, item: DiskItem, store: Store) -> str:
         run = item.name
         record = load_local_record(self._state_dir, run)
-        if record is None or not record.is_final or not is_abandoned(RunPaths(self._state_dir, run)):
+        paths = RunPaths(self._state_dir, run)
+        if record is None or not record.is_final or (paths.lock.exists() and not is_abandoned(paths)):
             return "the run is active"
-        if any(store.info(log_key(run, name)) is None for name in log_names(record.spec.process_group.world_size)):
+        names = enumerate(log_names(record.spec.process_group.world_size))
+        if any(paths.log_of(rank).exists() and store.info(log_key(run, name)) is None for rank, name in names):
             return "its log is not in the store"
         remove_tree(item.path)
         return ""

@@ -108,7 +108,7 @@ class Sweep:
         parent.error = None if error is None else {**error, "message": reason + error["message"]}
         parent.reached(state, self._clock())
         if self._paths.folder.exists():
-            with suppress(StoreGone):  # whoever reads it when the store is back records it
+            with suppress(StoreGone):  # the next reader records it, when the store is back
                 self._store.info(record_key(parent.run))
                 save_both(self._paths.state_dir, self._store, parent)
                 remove_tree(self._paths.folder, ignore_errors=True)

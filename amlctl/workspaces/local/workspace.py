@@ -35,6 +35,7 @@ from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
 from amlctl.workspaces.local.disk import keep_within
+from amlctl.workspaces.local.elsewhere import QUIET_DAYS, is_elsewhere, is_quiet, refuse_cancel
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
@@ -184,6 +185,9 @@ class LocalWorkspace:
             raise NotFound(f"run {run} belongs to the workspace {record.spec.workspace}", hint=hint)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
+            if record is not None and not record.is_final and self._is_left(paths):
+                record.status = RunState.NOT_RESPONDING
+                record.waits_for = f"nothing of it has changed for {QUIET_DAYS} days"
         if record is None:
             raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
         if record.spec.sweep and not record.is_final:
@@ -268,12 +272,14 @@ class LocalWorkspace:
 
     def cancel(self, run: str) -> None:
         record = self.read(run)
+        paths = self._paths(run)
         if record.is_final:
             return
+        if is_elsewhere(paths):
+            raise refuse_cancel(record)
         if record.spec.sweep:
             self._sweep(run).cancel(record)
             return
-        paths = self._paths(run)
         try:
             make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
@@ -291,10 +297,10 @@ class LocalWorkspace:
             record = self.read(run)
         except IntegrityError:
             # How it ended is unknown; it only has to be certain that it is not running.
-            if paths.lock.exists() and not is_abandoned(paths):
+            if (is_elsewhere(paths) and not self._is_left(paths)) or (paths.lock.exists() and not is_abandoned(paths)):
                 raise
         else:
-            if not record.is_final:
+            if not record.is_final and record.status != RunState.NOT_RESPONDING:
                 raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
         _wait_for_supervisor(paths)
         for entry in list(self._store.list(run_prefix(run))):
@@ -307,6 +313,10 @@ class LocalWorkspace:
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
         """Nothing of its own: tools, folders and the store are checked for every workspace."""
         return iter(())
+
+    def _is_left(self, paths: RunPaths) -> bool:
+        """Whether the project that has started it is lost, as far as can be told."""
+        return is_elsewhere(paths) and is_quiet(self._store, paths.run, self._clock())
 
     def _paths(self, run: str) -> RunPaths:
         if not is_record_run_id(run):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from amlctl.localfs.atomic import (
     writer_of,
 )
 from amlctl.localfs.machine import ProcessIdentity, this_process
+from tests.support.another_disk import another_disk
 
 _MAKE = (
     "import sys\nfrom pathlib import Path\nfrom amlctl.localfs.atomic import temporary_beside\n"
@@ -107,15 +107,9 @@ def test_temporary_files_of_a_projects_state_stand_in_one_folder(tmp_path: Path)
 
 
 def test_a_folder_of_the_state_may_be_on_another_disk(tmp_path: Path) -> None:
-    here = tmp_path.stat().st_dev
-    others = [
-        folder for folder in map(Path, ("/dev/shm", "/var/tmp")) if folder.is_dir() and folder.stat().st_dev != here
-    ]
-    if not others:
-        pytest.skip("this machine has one file system")
     state_dir = tmp_path / STATE_FOLDER
     state_dir.mkdir()
-    with tempfile.TemporaryDirectory(dir=others[0]) as elsewhere:
+    with another_disk(tmp_path) as elsewhere:
         (state_dir / "runs").symlink_to(elsewhere)
         write_bytes(state_dir / "runs" / "record.json", b"{}")
         assert os.listdir(elsewhere) == ["record.json"]
