@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 from amlctl.core.message import count, size
 from amlctl.core.run_schema import is_shallow
+from amlctl.errors import UsageError
 
 DOCUMENT = "metrics.json"
 LINES = "metrics.jsonl"
@@ -241,6 +242,13 @@ def goal_of(text: str) -> Goal:
     if colon and word in ("min", "max") and name:
         return Goal(name, word == "min")
     return Goal(text, _LOWER.search(text.lower()) is not None)
+
+
+def check_goal(text: str) -> None:
+    """Of what was typed. Raises UsageError: another word than `min` and `max`, or no name."""
+    word, colon, name = text.partition(":")
+    if colon and (word not in ("min", "max") or not name.strip()):
+        raise UsageError(f"Invalid metric {text!r}", hint="use NAME, min:NAME or max:NAME")
 
 
 class SeriesBuilder:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 from amlctl.core.message import Command, count
 from amlctl.core.metrics import Goal
@@ -58,21 +60,29 @@ def label(values: Mapping[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in values.items())
 
 
+def values_of(text: str) -> dict[str, str]:
+    """From the label of a run that was deleted: all that is left of it."""
+    return dict(re.findall(r"(?:^| )([^\s=]+)=(.*?)(?= [^\s=]+=|$)", text, re.DOTALL))
+
+
 def combinations(overrides: Sequence[str]) -> list[Combination]:
     """Every combination of the values of `key=1,2`, in the order of the options; the last key changes fastest.
 
-    Raises UsageError: an empty value, or a value or key that is given twice.
+    Raises UsageError: no value or an empty one, a quote that is not closed, or a value or key that is given twice.
     """
     axes: dict[str, list[str]] = {}
     for override in overrides:
-        key, _, text = override.partition("=")
+        key, equals, text = override.partition("=")
         key = key.strip()
+        if not equals or not key:
+            raise UsageError(f"--set {override!r} is not key=value", hint="--set KEY=VALUE,VALUE")
         values = list(split_values(text))
         if key in axes:
             raise UsageError(f"--set {key} was given twice", hint=f"--set {key}=VALUE,VALUE")
         if len(values) > 1 and "" in values:
             raise UsageError(f"--set {override}: a value is empty", hint=f"""--set '{key}="",…' for an empty text""")
-        if twice := next((value for value in values if values.count(value) > 1), ""):
+        numbers = [_number(value) for value in values]
+        if twice := next((value for value, number in zip(values, numbers) if numbers.count(number) > 1), ""):
             raise UsageError(f"--set {override} has {twice} twice")
         axes[key] = values
     return combined(axes)
@@ -92,8 +102,20 @@ def combined(axes: Mapping[str, Sequence[str]]) -> list[Combination]:
     ]
 
 
+def _number(value: str) -> Union[float, str]:
+    """`1` and `1.0` are equal; anything else is its text."""
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found if type(found) in (int, float) else value
+
+
 def split_values(text: str) -> Iterator[str]:
-    """At commas that are not in quotes, lists or tables: `[1,2],[3]` are two values, as are `"a,b",c`."""
+    """At commas that are not in quotes, lists or tables: `[1,2],[3]` are two values, as are `"a,b",c`.
+
+    Raises UsageError: a quote is not closed.
+    """
     value, quote, closing = "", "", list[str]()
     for char in text:
         if char == "," and not quote and not closing:
@@ -109,6 +131,10 @@ def split_values(text: str) -> Iterator[str]:
         elif closing and char == closing[-1]:
             closing.pop()
         value += char
+    if quote:
+        raise UsageError(
+            f"--set: the quote {quote} in {text} is not closed", hint=f"--set 'KEY=VALUE,{quote}A,B{quote}'"
+        )
     yield value.strip()
 
 

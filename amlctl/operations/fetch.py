@@ -36,6 +36,7 @@ from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
 from amlctl.operations.context import Context
 from amlctl.operations.logs import collapsed_log
+from amlctl.operations.runs import RunAt, each_of_sweep
 from amlctl.operations.unlisted_outputs import UnlistedOutputs, without_list
 from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
@@ -137,7 +138,7 @@ def _fetch_each(
     """Of all runs of a sweep, before one that fails is reported."""
     started, folder = time.monotonic(), to or context.project.outputs_dir
     done, failures = list[FetchResult](), list[AmlctlError]()
-    for run in (one["run"] for one in sweep.children):
+    for run, _ in each_of_sweep([RunAt(sweep.run, context)]):
         target = None if to is None else to / run
         try:
             done.append(fetch(context, run, to=target, include=include, with_logs=with_logs, is_unlisted=is_unlisted))

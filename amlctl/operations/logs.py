@@ -19,6 +19,7 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import NotFound, ServiceUnavailable, UsageError
 from amlctl.operations.code_paths import code_paths
 from amlctl.operations.context import Context
+from amlctl.operations.runs import children_left
 from amlctl.operations.sweep import SweepWatch
 from amlctl.operations.watch import Watch
 from amlctl.workspaces.contract import LogChunk, Workspace
@@ -173,11 +174,9 @@ def require_log(workspace: Workspace, run: str) -> None:
     """Raises UsageError for a sweep, whose runs have logs instead, NotFound."""
     record = workspace.read(run)
     if record.spec.sweep and record.children:
-        failed = [one for one in record.children if one["status"] == RunState.FAILED]
-        raise UsageError(
-            f"run {run} is a sweep: its runs have logs",
-            hint=Command("logs", (failed or record.children)[0]["run"]),
-        )
+        failed_first = sorted(record.children, key=lambda one: one["status"] != RunState.FAILED)
+        first = next(children_left(workspace, failed_first), "RUN")
+        raise UsageError(f"run {run} is a sweep: its runs have logs", hint=Command("logs", first))
 
 
 def watch_of(context: Context, record: RunRecord, *, is_live: bool) -> Watch | SweepWatch | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amlctl.core.events import Warned
-from amlctl.core.message import Command, did_you_mean
+from amlctl.core.message import Command, count, did_you_mean
 from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import find_run, newest_first, parent_of
@@ -172,13 +172,32 @@ def show(context: Context, run: str) -> RunView:
     return RunView(record, flattened("", config_values_of(record)), metrics, results)
 
 
+def children_left(workspace: Workspace, children: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """Those of the runs of a sweep that were not deleted; each may be, also by the sweep that has made it."""
+    for run in (one["run"] for one in children):
+        try:
+            workspace.read(run)
+        except NotFound:
+            continue
+        except AmlctlError:
+            pass  # it exists; who uses it says what is wrong with it
+        yield run
+
+
 def each_of_sweep(runs: Sequence[RunAt]) -> list[RunAt]:
-    """With its runs instead of a sweep. Raises NotFound."""
+    """With its runs instead of a sweep; those that were deleted are a warning. Raises NotFound."""
     found: dict[str, RunAt] = {}
     for run, context in runs:
         record = context.workspace.read(run)
-        children = [one["run"] for one in record.children] if record.spec.sweep else [run]
-        found.update((one, RunAt(one, context)) for one in children)
+        if not record.spec.sweep:
+            found[run] = RunAt(run, context)
+            continue
+        left = list(children_left(context.workspace, record.children))
+        if deleted := [one["run"] for one in record.children if one["run"] not in left]:
+            if not left:
+                raise NotFound(f"all runs of {run} were deleted", hint=Command("runs", "delete", run))
+            context.sink(Warned(f"{count(len(deleted), 'run')} of {run} deleted: {', '.join(deleted)}"))
+        found.update((one, RunAt(one, context)) for one in left)
     return list(found.values())
 
 

@@ -13,7 +13,7 @@ from amlctl.core.metrics import Goal
 from amlctl.core.phases import script_s
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
-from amlctl.core.sweep import SweepRow, best_of
+from amlctl.core.sweep import SweepRow, best_of, values_of
 from amlctl.errors import AmlctlError
 from amlctl.operations.context import Context
 from amlctl.operations.runs import key_metric
@@ -63,12 +63,12 @@ class SweepReader:
         self._metrics: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def view(self, parent: RunRecord, *, is_live: bool = False) -> SweepView:
-        """`is_live`: with the metrics of active runs so far. A run that cannot be read has no values."""
+        """`is_live`: with the metrics of active runs so far. A run that was deleted has its values alone."""
         rows, records = list[SweepRow](), list[RunRecord]()
-        for run, status in ((one["run"], one["status"]) for one in parent.children):
+        for run, name, status in ((one["run"], one["name"], one["status"]) for one in parent.children):
             record = self._record(run, status)
             if record is None:
-                rows.append(SweepRow(run, {}, status))
+                rows.append(SweepRow(run, values_of(name), status))
                 continue
             records.append(record)
             metrics = self._so_far(record) if is_live and status == RunState.RUNNING else record.metrics

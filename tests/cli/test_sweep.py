@@ -67,8 +67,18 @@ def test_a_sweep_and_what_takes_its_parent(here: Cli) -> None:
     check_document("submit", again.document)
     assert [one["run"] for one in again.document["results"]["runs"]][:2] == [f"{run}_0", f"{run}_2"]
     new = again.document["run"]
+    here.json("runs", "delete", f"{run}_0", "--yes")
+    for words in (("runs", "compare"), ("runs", "report"), ("runs", "plot"), ("fetch",)):
+        answer = here(*words, new, *(("--metric", "score") if "plot" in words else ()))
+        assert f"1 run of {new} deleted: {run}_0" in answer.err, answer
+        assert "plot" in words or answer.code == 0, answer
+    rows = here.json("runs", "show", new)["results"]["runs"]
+    assert [row["values"]["rate"] for row in rows] == ["1", "2", "3"]
+    assert f"amlctl logs {run}_2" in here("logs", new).err
+    assert f"amlctl submit --from {run}_2" in here("submit", "--from", new).err
+    assert here("runs", "wait", new).code == 0
     assert here.json("runs", "delete", new, "--yes")["deleted"] == [f"{new}_2", new]
-    assert here.json("runs", "delete", run, "--yes")["deleted"] == [*runs, run]
+    assert here.json("runs", "delete", run, "--yes")["deleted"] == [*runs[1:], run]
     assert here.json("runs")["runs"] == []
 
 
@@ -78,6 +88,8 @@ def test_what_a_sweep_is_refused_for(here: Cli) -> None:
         (("--sweep", "--set", f"rate={many}"), 5, "this sweep has 101 runs"),
         (("--sweep", "--set", "rate=1,fast"), 2, "'fast' is text"),
         (("--sweep",), 2, "--sweep needs values to combine"),
+        (("--sweep", "--set", "rate=1,2", "--metric", "min:"), 2, "Invalid metric 'min:'"),
+        (("--sweep", "--set", "rate=1,2", "--metric", "avg:loss"), 2, "Invalid metric 'avg:loss'"),
         (("--set", "rate=1,2"), 2, "add --sweep for a run with each value"),
         (("--parallel", "2"), 2, "--parallel is for sweeps"),
     ):

@@ -21,6 +21,7 @@ from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import DISTRIBUTIONS
 from amlctl.core.message import Command, below_data_blobs, similar
+from amlctl.core.metrics import check_goal
 from amlctl.core.run import LONGEST_DURATION_S, MergedSpec, RunSpec, config_bytes
 from amlctl.core.run_schema import MAX_PROCESSES
 from amlctl.core.settings import MODES
@@ -114,6 +115,8 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
     if "name" not in merged.sources:
         spec = replace(spec, name=Path(spec.script).stem)
     configs = _configs(spec, merged, project, request, secrets.hider)
+    if request.sweep is not None:
+        check_goal(request.sweep.metric)
     if request.sweep is not None and spec.produces:
         raise UsageError(
             "--sweep and --produces exclude each other: each run would replace the dataset of the one before",

@@ -31,7 +31,7 @@ from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
 from amlctl.operations.context import Context, holding
-from amlctl.operations.runs import resolve_run
+from amlctl.operations.runs import children_left, resolve_run
 from amlctl.operations.submit.job_file import JobFile, JobSource, read_job
 from amlctl.stores.contract import Store
 
@@ -103,7 +103,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
         holder, reference = holding(context, request.from_run)
         earlier, origin = holder.workspace.read(resolve_run(holder.workspace, reference)), holder.store
     if earlier is not None and earlier.spec.sweep and request.sweep is None:
-        first = next((one["run"] for one in earlier.children), "RUN")
+        first = next(children_left(holder.workspace, earlier.children), "RUN")
         hint = Message("repeat one of its runs: ", Command("submit", "--from", first), "; or add --set and --sweep")
         raise UsageError(f"run {earlier.run} is a sweep", hint=hint)
     if not request.script and earlier is None:

@@ -8,7 +8,7 @@ from amlctl.core.metrics import Goal
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import find_run, newest_first
 from amlctl.core.run_state import RunState
-from amlctl.core.sweep import SweepRow, best_of, combinations, ending, split_values
+from amlctl.core.sweep import SweepRow, best_of, combinations, ending, label, split_values, values_of
 from amlctl.errors import UsageError
 
 
@@ -45,11 +45,24 @@ def test_the_last_key_changes_fastest() -> None:
         (["a=1", "a=2"], "given twice"),
         (["a=1,"], "a value is empty"),
         (["a=1,2,1"], "has 1 twice"),
+        (["a=1,1.0"], "has 1 twice"),
+        (["a"], "is not key=value"),
+        (['a="b,c'], "is not closed"),
     ],
 )
 def test_what_cannot_be_combined(overrides: list[str], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         combinations(overrides)
+
+
+def test_equal_values_are_numbers() -> None:
+    assert len(combinations(["a=1,true,'1'"])) == 3
+
+
+def test_a_label_has_the_values() -> None:
+    values = {"a.b": "x y", "c": "", "d": "[1, 2]"}
+    assert values_of(label(values)) == values
+    assert values_of("3") == {}, "as Azure ML names a run that has not begun"
 
 
 def test_an_end_says_which_runs_did_not_complete() -> None:
