@@ -187,6 +187,7 @@ class _Fetch:
         include: Callable[[str], bool],
     ) -> None:
         self._store = context.store
+        self._may_be_plain = isinstance(context.workspace, KeepsFiles)
         self._record = record
         self._target = target
         self._include = include
@@ -247,7 +248,7 @@ class _Fetch:
         """The runtime writes one before it starts the script; a run that amlctl did not make has none."""
         record, store = self._record, self._store
         if record.status == RunState.COMPLETED:
-            return store.info(record_key(record.run)) is not None
+            return not self._may_be_plain or store.info(record_key(record.run)) is not None
         has_started = record.is_final and store.info(attempt_key(record.run, node)) is not None
         return has_started and read_failure(store, record.run) is None
 

@@ -12,7 +12,9 @@ from amlctl.core.run_id import child_id
 from amlctl.runtime.node import Node, Timing
 from amlctl.runtime.ranks import NodeRank, node_rank
 from amlctl.runtime.script import NodeFolders
+from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
+from amlctl.stores.wrappers import StoreOfRun
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,7 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     container = options.container.absolute()
-    store = DirectoryStore(options.store)
+    store: Store = DirectoryStore(options.store)
+    if options.rank:  # a supervisor on this machine has started it
+        store = StoreOfRun(store, options.run)
     node = Node(
         store=store,
         save_store=DirectoryStore(options.save) if options.save else store,

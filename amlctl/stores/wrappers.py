@@ -14,7 +14,7 @@ from typing import Optional, Union
 from amlctl.core.content_id import content_id
 from amlctl.core.document import gunzip
 from amlctl.core.message import Command, Message
-from amlctl.core.store_keys import AREAS, FORMAT_KEY, area_of, is_manifest_file
+from amlctl.core.store_keys import AREAS, FORMAT_KEY, RUNS, area_of, is_manifest_file, record_key
 from amlctl.errors import AmlctlError, Interrupted, NotFound, StoreGone
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.known_stores import known_store, remember_store
@@ -106,22 +106,9 @@ class StoreWrapper:
         self.store.resume()
 
 
-class RememberedStore(StoreWrapper):
-    """Where a value is missing, and before anything is written, a store that this project has used has to be there:
-    a share that is not mounted looks like an empty folder. Every call raises StoreGone.
-
-    A value that is found, as the first one of nearly every command, shows that without a further request.
-    """
-
-    def __init__(self, store: Store, project: Project) -> None:
-        super().__init__(store)
-        self._project = project
-        self._may_be_empty = False
-        self._is_remembered = False
-
-    def begin_again(self) -> None:
-        """An empty place is what it looks like from now on."""
-        self._may_be_empty = True
+class PresentStore(StoreWrapper):
+    """Where a value is missing, and before anything is written, the store has to be there: a share that is not mounted
+    looks like an empty folder. Every call raises StoreGone. `_check` decides; `_found` learns of each value."""
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None, on_bytes: OnBytes = unobserved) -> bytes:
         try:
@@ -177,27 +164,78 @@ class RememberedStore(StoreWrapper):
         return names
 
     def _found(self, key: str) -> None:
-        is_elsewhere = not area_of(key).name and key != FORMAT_KEY  # such as what `doctor` tries to write
-        if not self._is_remembered and not is_elsewhere:
-            self._is_remembered = self._may_be_empty = True
-            with contextlib.suppress(AmlctlError):  # a project that cannot be written remembers nothing
-                if not self._project.state_dir.is_dir():
-                    self._project.ensure_state_dir()
-                remember_store(self._project.state_dir, self.url)
+        """A value is there, or was written."""
 
     def _check(self) -> None:
-        if not self._may_be_empty:
-            if known_store(self._project.state_dir, self.url) is not None and not self._is_there():
-                what = "not mounted?" if self.folder is not None else "deleted?"
-                raise StoreGone(
-                    f"the store {self.url} is gone: this project has used it, and nothing is there ({what})",
-                    hint=Message("mount or restore it; to start a new one: ", Command("sync", "PATH", "--yes")),
-                )
-            self._may_be_empty = True
+        raise NotImplementedError
+
+    def _gone(self, hint: Message) -> StoreGone:
+        what = "not mounted?" if self.folder is not None else "deleted?"
+        return StoreGone(
+            f"the store {self.url} is gone: this project has used it, and it is not there ({what})", hint=hint
+        )
+
+
+class RememberedStore(PresentStore):
+    """For commands: a store that this project has used has to be there.
+
+    A value that is found, as the first one of nearly every command, shows that without a further request. That a folder
+    is still there is looked at before each write, since a command may watch a run for days.
+    """
+
+    def __init__(self, store: Store, project: Project) -> None:
+        super().__init__(store)
+        self._project = project
+        self._may_be_empty = False
+        self._is_remembered = False
+        self._is_new = False
+
+    def begin_again(self) -> None:
+        """An empty place is what it looks like from now on."""
+        self._is_new = True
+
+    def _found(self, key: str) -> None:
+        # What `doctor` tries to write is elsewhere; what a run has written below a mount point is not a store.
+        is_elsewhere = not area_of(key).name and key != FORMAT_KEY
+        if self._is_remembered or is_elsewhere or (key.startswith(RUNS) and not self._has_format()):
+            return
+        self._is_remembered = self._may_be_empty = True
+        with contextlib.suppress(AmlctlError):  # a project that cannot be written remembers nothing
+            if not self._project.state_dir.is_dir():
+                self._project.ensure_state_dir()
+            remember_store(self._project.state_dir, self.url)
+
+    def _check(self) -> None:
+        if self._is_new or (self._may_be_empty and self._has_format()):
+            return
+        is_known = self._is_remembered or known_store(self._project.state_dir, self.url) is not None
+        if is_known and not self._is_there():
+            raise self._gone(Message("mount or restore it; to start a new one: ", Command("sync", "PATH", "--yes")))
+        self._is_new = not is_known
+        self._may_be_empty = True
+
+    def _has_format(self) -> bool:
+        """Of a folder; a container does not come into being by a write."""
+        return self.folder is None or os.path.exists(self.folder / FORMAT_KEY)
 
     def _is_there(self) -> bool:
-        keys = (self.store.list(f"{area.name}/") for area in AREAS)
-        return self.store.get_versioned(FORMAT_KEY) is not None or any(map(any, keys))
+        if self.store.get_versioned(FORMAT_KEY) is not None:
+            return True
+        areas = [area.name for area in AREAS if self.folder is None or f"{area.name}/" != RUNS]
+        return any(any(self.store.list(f"{name}/")) for name in areas)
+
+
+class StoreOfRun(PresentStore):
+    """For the processes of a run on this machine, from which its store must not come into being again: it is there
+    while it has the record that the run was submitted with."""
+
+    def __init__(self, store: Store, run: str) -> None:
+        super().__init__(store)
+        self._run = run
+
+    def _check(self) -> None:
+        if self.folder is not None and not os.path.exists(self.folder / record_key(self._run)):
+            raise self._gone(Message("mount or restore it; then: ", Command("fetch", self._run)))
 
 
 def begin_again(store: Store) -> None:

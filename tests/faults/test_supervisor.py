@@ -218,7 +218,7 @@ def test_a_store_that_vanishes_fails_the_run_and_keeps_the_container(tmp_path: P
     record = bench.finished(run)
     assert record.status == "Failed"
     assert record.error is not None
-    assert "cannot be saved" in record.error["message"]
+    assert "is gone" in record.error["message"]
     places = RunPaths(bench.project.state_dir, run)
     assert (places.node_folders(0).outputs_dir / "last.txt").read_text() == "kept"
 

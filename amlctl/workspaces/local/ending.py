@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.core.events import Event, Note
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
-from amlctl.errors import AmlctlError, Conflict
+from amlctl.errors import AmlctlError, Conflict, StoreGone
 from amlctl.localfs.folders import remove_tree
 from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import read_published, save_both
 from amlctl.runs.tree_saver import TreeSaver
+from amlctl.runtime.ranks import read_end
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
@@ -103,14 +105,18 @@ def finish(
     """
     node_folder = node_store(store, paths.state_dir)
     record.reached(RunState.FINALIZING, clock())
+    is_kept, failure = True, None
     with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
-        save_both(paths.state_dir, store, record)
-    is_kept = True
+        failure = save_both(paths.state_dir, store, record)
     try:
+        if isinstance(failure, StoreGone):
+            raise failure
         for node in range(record.spec.instances):
             is_kept = _keep_outputs(paths, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(paths, store, node_folder, record, ending)
+    except StoreGone as error:
+        is_kept, ending = False, _without_store(paths, record, ending, error)
     except (AmlctlError, OSError) as error:
         is_kept = False
         reason = f"the results of the run cannot be saved: {error}"
@@ -142,6 +148,29 @@ def finish(
     return record
 
 
+def _without_store(paths: RunPaths, record: RunRecord, ending: Ending, error: StoreGone) -> Ending:
+    """A later reader saves what is here: see `recovery`."""
+    exit_code = script_exit_code(paths, record)
+    said = [error.message]
+    if ending.message and (exit_code or not ending.is_logged) and ending.kind != error.kind:
+        said.insert(0, ending.message)  # else it is the runtime's end, for the same reason
+    folders = [paths.node_folders(node).outputs_dir for node in range(record.spec.instances)]
+    if there := [str(folder) for folder in folders if folder.is_dir()]:
+        said.append(f"until it is back, the outputs of the run are in {', '.join(there)}")
+    hint = f"mount or restore it; then: {Command('fetch', record.run)}"
+    return Ending(RunState.FAILED, exit_code, error.kind, "; ".join(said), hint)
+
+
+def script_exit_code(paths: RunPaths, record: RunRecord) -> int | None:
+    """That of the first script to fail, 0 if all have succeeded; None if unknown."""
+    folders = [paths.node_folders(node).state_dir for node in range(record.spec.instances)]
+    ends = [end for folder in folders for local in range(record.spec.processes) if (end := read_end(folder, local))]
+    failed = sorted((end.ended_ns, end.exit_code) for end in ends if end.exit_code)
+    if failed:
+        return failed[0][1]
+    return 0 if len(ends) == record.spec.process_group.world_size else None
+
+
 def _metrics(paths: RunPaths, store: Store) -> dict[str, Any]:
     """For the record; what cannot be used is said in the log."""
     try:
@@ -152,6 +181,13 @@ def _metrics(paths: RunPaths, store: Store) -> dict[str, Any]:
     for warning in found.warnings:
         say(paths.log, warning)
     return found.kept()
+
+
+def deliver(paths: RunPaths, store: Store, record: RunRecord, clock: Clock) -> RunRecord:
+    """Of a run whose store was gone at its end and is back: save what is here, for everyone who uses the store. Raises
+    OSError."""
+    message = f"the store {store.url} was gone when the run ended; what the run had left was saved when it was back"
+    return finish(paths, store, record, Ending(RunState.FAILED, record.exit_code, StoreGone.kind, message), clock)
 
 
 def outputs_saver(paths: RunPaths, store: Store, node: int) -> TreeSaver:

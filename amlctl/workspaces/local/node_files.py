@@ -37,6 +37,7 @@ from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
+from amlctl.stores.wrappers import StoreOfRun
 from amlctl.workspaces.local.starting import TOKEN_VARIABLE
 
 _UNUSED_S = 30 * 86400.0
@@ -121,12 +122,15 @@ def node_store(store: Store, state_dir: Path) -> DirectoryStore:
     return DirectoryStore(state_dir / "node-stores" / content_id(store.url.encode())[:16])
 
 
-def open_run_store(url: str, variables: MutableMapping[str, str], sink: EventSink = null_sink) -> Store:
-    """The store of a run, by its `url`, for its supervisor. Its token is removed from the variables, which the script
-    will get. `sink` gets an event for each retried request. Raises SettingsError."""
+def open_run_store(url: str, run: str, variables: MutableMapping[str, str], sink: EventSink = null_sink) -> Store:
+    """The store of `run`, by its `url`, for its supervisor; a folder that is gone is not made again. Its token is
+    removed from the variables, which the script will get. `sink` gets an event for each retried request.
+
+    Raises SettingsError.
+    """
     token = variables.pop(TOKEN_VARIABLE, "")
     if url.startswith("/"):
-        return DirectoryStore(Path(url))
+        return StoreOfRun(DirectoryStore(Path(url)), run)
     from amlctl.stores.azure_blob.store import open_blob_store  # here, since a list of runs does not need it
 
     return open_blob_store(f"{url}?{token}" if token else url, variables, tell=sink)

@@ -1,4 +1,7 @@
-"""Runs whose supervisor is dead: their processes are ended, and the run is recorded as Failed, by the next reader.
+"""What a supervisor has left to the next reader of its run.
+
+If it is dead, the run's processes are ended and the run is recorded as Failed. If the store was gone at the end of the
+run, outputs, log and record are saved there once it is back.
 
 The supervisor holds the run's lock from before the run is known until its record is final. So a record that is not
 final and a free lock mean that the supervisor is dead. It led a session, to which most of what it started belongs. What
@@ -19,14 +22,13 @@ from contextlib import contextmanager, suppress
 from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.errors import AmlctlError, IntegrityError, SettingsError
+from amlctl.errors import AmlctlError, IntegrityError, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.machine import ProcessIdentity
 from amlctl.localfs.regular_file import regular_descriptor
 from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
 from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.process_tree import end_session, is_alive, read_identity
-from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.rank_processes import find_cgroup
@@ -49,8 +51,11 @@ def recover(
     reported to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
     """
     record = _load(paths, store, sink)
-    if record is None or record.is_final or workspace not in (None, record.spec.workspace):
+    if record is None or workspace not in (None, record.spec.workspace):
         return record
+    if record.is_final:
+        is_left_here = (record.error or {}).get("kind") == StoreGone.kind
+        return _delivered(paths, store, record, clock) if is_left_here else record
     with taken_over(paths) as is_ours:
         if not is_ours:
             return _load(paths, store, null_sink)
@@ -69,9 +74,9 @@ def recover(
                 cgroup.end()
             for rank in range(record.spec.process_group.world_size):
                 wait_until_written_out(str(paths.log_of(rank)))
-        from amlctl.workspaces.local.ending import Ending, finish  # here, since it is rare
+        from amlctl.workspaces.local.ending import Ending, finish, script_exit_code  # here, since it is rare
 
-        exit_code = _exit_code(paths, record)
+        exit_code = script_exit_code(paths, record)
         if exit_code is None and were_killed and RunState.RUNNING in record.times:
             exit_code = _KILLED
         reason = _reason(leader, record)
@@ -84,6 +89,17 @@ def recover(
             record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {why}"}
             record.reached(RunState.FAILED, clock())
             return record
+
+
+def _delivered(paths: RunPaths, store: Store, record: RunRecord, clock: Clock) -> RunRecord:
+    """Where the store was gone when the run ended: the store has a record that is not final until it has the rest."""
+    with suppress(AmlctlError, OSError), taken_over(paths) as is_ours:
+        stored = load_record(store, paths.run) if is_ours else None
+        if stored is not None and not stored.is_final:
+            from amlctl.workspaces.local.ending import deliver  # here, since it is rare
+
+            return deliver(paths, store, record, clock)
+    return record
 
 
 def _load(paths: RunPaths, store: Store, sink: EventSink) -> RunRecord | None:
@@ -175,16 +191,6 @@ def _lock(descriptor: int, paths: RunPaths) -> bool:
 def _script_variables(paths: RunPaths, record: RunRecord) -> list[str]:
     """By which processes that the script has started are recognized, in any session."""
     return [f"{OUTPUTS_VARIABLE}={paths.node_folders(node).outputs_dir}" for node in range(record.spec.instances)]
-
-
-def _exit_code(paths: RunPaths, record: RunRecord) -> int | None:
-    """That of the first script to fail, 0 if all have succeeded; None if unknown."""
-    folders = [paths.node_folders(node).state_dir for node in range(record.spec.instances)]
-    ends = [end for folder in folders for local in range(record.spec.processes) if (end := read_end(folder, local))]
-    failed = sorted((end.ended_ns, end.exit_code) for end in ends if end.exit_code)
-    if failed:
-        return failed[0][1]
-    return 0 if len(ends) == record.spec.process_group.world_size else None
 
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:

@@ -69,7 +69,7 @@ class Supervisor:
     def __init__(self, settings: SupervisorSettings, run: str, record: RunRecord, wakeups: Wakeups) -> None:
         self._settings = settings
         self._paths = RunPaths(Path(settings.state_dir), run)
-        self.store = open_run_store(settings.store, os.environ, self._tell)
+        self.store = open_run_store(settings.store, run, os.environ, self._tell)
         self._node = node_store(self.store, self._paths.state_dir)
         self._record = record
         self._wakeups = wakeups

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.store_keys import record_key
 from amlctl.core.sweep import ending
-from amlctl.errors import AmlctlError, NotFound
+from amlctl.errors import AmlctlError, NotFound, StoreGone
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
 from amlctl.localfs.locks import is_held, locked
 from amlctl.localfs.project import Project
@@ -107,8 +108,10 @@ class Sweep:
         parent.error = None if error is None else {**error, "message": reason + error["message"]}
         parent.reached(state, self._clock())
         if self._paths.folder.exists():
-            save_both(self._paths.state_dir, self._store, parent)
-            remove_tree(self._paths.folder, ignore_errors=True)
+            with suppress(StoreGone):  # the next reader records it, when the store is back
+                self._store.info(record_key(parent.run))
+                save_both(self._paths.state_dir, self._store, parent)
+                remove_tree(self._paths.folder, ignore_errors=True)
         return parent
 
     def cancel(self, parent: RunRecord) -> None:

@@ -1,0 +1,109 @@
+"""A store that goes away while its project is in use: what commands say, and what is left of its runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.support.runs import wait_until
+
+SCRIPT = """
+    import os, pathlib, time
+    pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "model.txt").write_text("the result")
+    started, go_on = pathlib.Path(os.environ["TEST_STARTED"]), pathlib.Path(os.environ["TEST_GO_ON"])
+    started.touch()
+    while not go_on.exists():
+        time.sleep(0.02)
+    print("done")
+"""
+SUBMIT = ("submit", "train.py", "--env-from", "current", "--detach")
+
+
+@pytest.fixture
+def here(project: Cli) -> Cli:
+    """A project that has synced a dataset."""
+    project.write("pipeline/train.py", SCRIPT)
+    project.write("data_blobs/working/x/a", "a")
+    assert project("sync", "working/x").code == 0
+    return project
+
+
+def _store(here: Cli) -> Path:
+    return here.cwd / ".amlctl/store"
+
+
+def _run_while_it_goes(here: Cli, away: Path, *options: str, leaves: Sequence[str] = ()) -> str:
+    """The id of a run whose store was renamed to `away` while its script worked; `leaves` are the folders there now."""
+    started, go_on = here.cwd / "started", here.cwd / "go-on"
+    variables = {"TEST_STARTED": str(started), "TEST_GO_ON": str(go_on)}
+    submitted = here(*SUBMIT, *options, "--json", variables=variables)
+    assert submitted.code == 0, submitted
+    run = str(submitted.document["run"])
+    wait_until(started.exists, what="the start of the script")
+    _store(here).rename(away)
+    for folder in leaves:
+        (_store(here) / folder).mkdir(parents=True)
+    go_on.touch()
+    return run
+
+
+@pytest.mark.parametrize("leaves", [(), ("",)], ids=["removed", "unmounted"])
+def test_a_run_outlives_its_store(here: Cli, tmp_path: Path, leaves: Sequence[str]) -> None:
+    known = (here.cwd / ".amlctl/stores.json").read_bytes()
+    run = _run_while_it_goes(here, tmp_path / "away", leaves=leaves)
+    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
+    shown = here.json("runs", "show", run)
+    assert (shown["status"], shown["error"]["kind"], shown["exit_code"]) == ("Failed", "store_gone", 0)
+    outputs = Path(shown["error"]["message"].partition("the outputs of the run are in ")[2])
+    assert (outputs / "model.txt").read_text() == "the result"
+    for command in (("fetch", run), ("dataset", "list")):
+        answer = here(*command)
+        assert (answer.code, "is gone" in answer.err) == (6, True), answer
+    assert (here.cwd / ".amlctl/stores.json").read_bytes() == known
+    assert not _store(here).exists() or not list(_store(here).iterdir())
+
+    shutil.rmtree(_store(here), ignore_errors=True)
+    (tmp_path / "away").rename(_store(here))
+    assert here.json("fetch", run)["downloaded_files"] == 1
+    assert (here.cwd / f"outputs/{run}/model.txt").read_text() == "the result"
+    assert not outputs.exists()
+    stored = json.loads((_store(here) / f"runs/{run}/record.json").read_bytes())
+    assert (stored["status"], stored["error"]["kind"]) == ("Failed", "store_gone")
+    assert (_store(here) / f"runs/{run}/logs/std_log.txt").read_text().startswith("done\n")
+
+
+def test_a_sweep_whose_store_is_gone_ends_and_is_delivered(here: Cli, tmp_path: Path) -> None:
+    here.write("base.json", '{"rate": 1}')
+    options = ("--config", "base.json", "--set", "rate=1,2", "--sweep", "--parallel", "1")
+    run = _run_while_it_goes(here, tmp_path / "away", *options)
+    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the sweep")
+    assert not _store(here).exists()
+    assert here("fetch", run).code == 6
+    (tmp_path / "away").rename(_store(here))
+    assert here.json("fetch", run)["files"] == 1
+    for one in (run, f"{run}_0", f"{run}_1"):
+        assert json.loads((_store(here) / f"runs/{one}/record.json").read_bytes())["status"] == "Failed"
+
+
+def test_a_place_with_runs_only_is_gone(here: Cli) -> None:
+    """Such as an earlier version has left below the mount point of a share."""
+    shutil.rmtree(_store(here))
+    (_store(here) / "runs/x").mkdir(parents=True)
+    (_store(here) / "runs/x/record.json").write_text("{}")
+    for command in (("dataset", "list"), ("store", "stats"), ("sync", "--pull", "working/x")):
+        answer = here(*command)
+        assert (answer.code, "is gone" in answer.err) == (6, True), answer
+    assert here("sync", "working/x").code == 5
+
+
+def test_a_completed_run_without_outputs_in_the_store_is_not_fetched(here: Cli, tmp_path: Path) -> None:
+    here.write("pipeline/train.py", "print('done')")
+    run = here.json("submit", "train.py", "--env-from", "current")["run"]
+    shutil.rmtree(_store(here) / f"runs/{run}")
+    answer = here("fetch", run)
+    assert (answer.code, "outputs.json is missing" in answer.err) == (1, True), answer
