@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 from amlctl.cli.command_group import option
 from amlctl.cli.invocation import Invocation
+from amlctl.errors import IntegrityError
 
 if TYPE_CHECKING:
     from amlctl.stores.contract import Store
@@ -19,6 +21,17 @@ def open_store(call: Invocation, url: str | None) -> Store:
 
     store = opened(call, url)
     require_format(store)
+    return store
+
+
+def with_datasets(call: Invocation, url: str | None) -> Store:
+    """The same; only one that was named has to exist."""
+    from amlctl.snapshots.store_format import require_format
+
+    store = opened(call, url)
+    if url is not None:
+        with suppress(IntegrityError):  # what it does have is shown
+            require_format(store)
     return store
 
 

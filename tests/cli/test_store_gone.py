@@ -99,6 +99,8 @@ def test_a_place_with_runs_only_is_gone(here: Cli) -> None:
         answer = here(*command)
         assert (answer.code, "is gone" in answer.err) == (6, True), answer
     assert here("sync", "working/x").code == 5
+    verified = here("sync", "--verify", "--yes", "working/x")
+    assert (verified.code, "sync" in verified.err) == (6, False), verified
 
 
 def test_a_completed_run_without_outputs_in_the_store_is_not_fetched(here: Cli, tmp_path: Path) -> None:
@@ -107,3 +109,10 @@ def test_a_completed_run_without_outputs_in_the_store_is_not_fetched(here: Cli, 
     shutil.rmtree(_store(here) / f"runs/{run}")
     answer = here("fetch", run)
     assert (answer.code, "outputs.json is missing" in answer.err) == (1, True), answer
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "working/x"), ("remove", "working/x"), ("restore", "working/x")])
+def test_a_mistyped_store_is_not_an_empty_one(project: Cli, words: Sequence[str]) -> None:
+    answer = project("dataset", *words, "--store", "typo")
+    assert (answer.code, "no store at" in answer.err) == (4, True), answer
+    assert project("dataset", "list").code == 0

@@ -13,7 +13,7 @@ from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, warning
-from amlctl.cli.store_option import Url, opened
+from amlctl.cli.store_option import Url, with_datasets
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.errors import NeedsConfirmation
 
@@ -46,7 +46,7 @@ def list_(ctx: typer.Context, store_url: Url = None) -> None:
     from amlctl.operations.dataset.listing import list_stored
 
     call = invocation(ctx)
-    found = list_stored(opened(call, store_url))
+    found = list_stored(with_datasets(call, store_url))
     remember_store(call.app.project.state_dir, found.store, datasets=[one.dataset for one in found.datasets])
     here = {one.dataset for one in found.datasets if call.app.project.dataset_path(one.dataset).exists()}
     document = found.to_json()
@@ -61,7 +61,7 @@ def show(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None:
     from amlctl.operations.dataset.listing import show_stored
 
     call = invocation(ctx)
-    found = show_stored(opened(call, store_url), call.app.project.dataset_name(dataset, call.cwd))
+    found = show_stored(with_datasets(call, store_url), call.app.project.dataset_name(dataset, call.cwd))
     call.result(found.to_json(), _details(found))
 
 
@@ -80,7 +80,7 @@ def remove(
     from amlctl.operations.dataset.removal import remove as remove_operation
 
     call = invocation(ctx)
-    store = opened(call, store_url)
+    store = with_datasets(call, store_url)
     names = list(dict.fromkeys(call.app.project.dataset_name(one, call.cwd) for one in datasets))
 
     def act(dataset: str) -> RemovalResult:
@@ -106,7 +106,7 @@ def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None
     from amlctl.operations.dataset.removal import restore as restore_operation
 
     call = invocation(ctx)
-    store, name = opened(call, store_url), call.app.project.dataset_name(dataset, call.cwd)
+    store, name = with_datasets(call, store_url), call.app.project.dataset_name(dataset, call.cwd)
     done = restore_operation(store, name, call.reporter)
     call.result(
         {"restored": done.to_json()},

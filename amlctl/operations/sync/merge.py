@@ -175,14 +175,16 @@ def merge_with_head(
 
 
 @contextmanager
-def new_store_confirmed(store: Store, dataset: str, *, is_sure: bool) -> Iterator[None]:
+def new_store_confirmed(store: Store, dataset: str, options: SyncOptions) -> Iterator[None]:
     """Raises NeedsConfirmation where a store that this project has used is gone: what others have synced would be
-    missing in a new one."""
-    if is_sure:
+    missing in a new one. Raises StoreGone for --verify, which never starts one."""
+    if options.yes and not options.verify:
         begin_again(store)
     try:
         yield
     except StoreGone as gone:
+        if options.verify:
+            raise StoreGone(gone.message, hint="mount or restore it") from gone
         begin = Command("sync", below_data_blobs(dataset), "--yes")
         hint = Message("mount or restore it; to start a new one: ", begin)
         raise NeedsConfirmation(gone.message, hint=hint) from gone

@@ -49,7 +49,7 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
     with (
-        new_store_confirmed(store, dataset, is_sure=options.yes),
+        new_store_confirmed(store, dataset, options),
         MirrorLease(store, lease_key(dataset), sink, clock=clock) as lease,
         local_state(context, f"amlctl sync {dataset}") as state,
     ):
@@ -86,7 +86,7 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
     requests = store.traffic.requests
     lease = MirrorLease(store, lease_key(dataset), context.sink)
     with (
-        new_store_confirmed(store, dataset, is_sure=options.yes),
+        new_store_confirmed(store, dataset, options),
         local_state(context, f"amlctl sync --dry-run {dataset}", is_reading=True) as state,
         ended_by_interrupt(store),
     ):
