@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
+from amlctl.localfs.locks import is_held
 from tests.cli.conftest import Answer, Cli
+from tests.support.runs import wait_until
 
 
 def assert_error(answer: Answer, code: int, *lines: str) -> None:
@@ -264,6 +266,8 @@ def test_a_damaged_record_of_another_workspace_is_taken_from_its_store(project: 
     project.write("pipeline/x.py", "print('done')")
     run = project.json("--workspace", "b", "submit", "x.py", "--env-from", "current")["run"]
     record = project.cwd / ".amlctl/runs" / run / "record.json"
+    lock = project.cwd / ".amlctl/local" / run / "supervisor.lock"
+    wait_until(lambda: not is_held(lock), what="the end of the supervisor, which alone may write the record until then")
     good = record.read_bytes()
     for command, shown in (("runs", run), ("logs", "done")):
         record.write_bytes(good.replace(b'"Completed"', b'"Complfted"'))

@@ -45,12 +45,13 @@ def running_forward_proxy() -> Iterator[ForwardProxy]:
             self.close_connection = True
 
         def _pass_on(self) -> None:
+            # Also before a refusal: closing a connection with unread bytes resets it, and the answer may be lost.
+            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.headers.get("Proxy-Authorization") != expected:
                 self.send_error(407)
                 return
             target = urlsplit(self.path)
             proxy.passed.append(target.netloc)
-            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             connection = http.client.HTTPConnection(target.hostname or "", target.port)
             path = target.path + (f"?{target.query}" if target.query else "")
             headers = {name: value for name, value in self.headers.items() if not name.lower().startswith("proxy-")}
