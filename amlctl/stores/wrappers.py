@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event, Lock
@@ -106,7 +107,7 @@ class StoreWrapper:
         self.store.resume()
 
 
-class PresentStore(StoreWrapper):
+class PresentStore(StoreWrapper, ABC):
     """Where a value is missing, and before anything is written, the store has to be there: a share that is not mounted
     looks like an empty folder. Every call raises StoreGone. `_check` decides; `_found` learns of each value."""
 
@@ -166,8 +167,9 @@ class PresentStore(StoreWrapper):
     def _found(self, key: str) -> None:
         """A value is there, or was written."""
 
+    @abstractmethod
     def _check(self) -> None:
-        raise NotImplementedError
+        """Raises StoreGone."""
 
     def _gone(self, hint: Message) -> StoreGone:
         what = "not mounted?" if self.folder is not None else "deleted?"

@@ -28,6 +28,7 @@ from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
 from tests.support.azureml_service import AzureMLService
+from tests.support.azureml_service.settings import settings_text
 from tests.support.azurite import Azurite, running_azurite
 from tests.support.fault_proxy import FaultProxy, Seen, fault_proxy
 from tests.support.warm_command import SDKS, WarmCommand, warm_command
@@ -55,18 +56,6 @@ DAMAGE = (
 """Of a value of the store: it is missing, or its check fails."""
 ONCE = ("429", "500", "502-page", "503", "lost", "reset", "garbled", "cut", "twice")
 """Repeating the request helps: also at the first of its calls alone, and then the command goes through."""
-_SETTINGS = """\
-default_workspace = "cloud"
-experiment = "replies"
-
-[workspaces.cloud]
-compute = "azureml"
-subscription_id = "{service.subscription_id}"
-resource_group = "{service.resource_group}"
-workspace_name = "{service.workspace_name}"
-endpoint = "{service.endpoint}"
-default_compute = "serverless"
-"""
 _SCRIPT = """\
 # /// script
 # [tool.amlctl]
@@ -345,7 +334,7 @@ def opened(stack: ExitStack, folder: Path, azurite: Azurite, warm: WarmCommand) 
     work.mkdir()
     bench = Bench(work, service, proxy, warm)
     bench.must("init")
-    (work / ".amlctl.toml").write_text(_SETTINGS.format(service=service))
+    (work / ".amlctl.toml").write_text(settings_text(service, experiment="replies"))
     (work / "pipeline/one.py").write_text(_SCRIPT)
     (work / "compute/c1.yml").write_text("name: c1\ntype: amlcompute\nsize: Standard_DS3_v2\n")
     (work / "data_blobs/raw").mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ from amlctl.workspaces.azureml.connection import Connection
 from tests.cli.terminal import Terminal
 from tests.support.azureml_bench import settings_for
 from tests.support.azureml_service import AzureMLService, Call
+from tests.support.azureml_service.settings import settings_text
 from tests.support.runs import wait_until
 from tests.support.warm_command import WarmCommand
 
@@ -41,18 +42,6 @@ import os, sys
 from file_paths import outputs_dir, raw_dir
 print("text:", open(os.path.join(raw_dir(), "a.txt")).read())
 open(os.path.join(outputs_dir(), "model.bin"), "wb").write(bytes(1000))
-"""
-_SETTINGS = """\
-default_workspace = "cloud"
-experiment = "{experiment}"
-
-[workspaces.cloud]
-compute = "azureml"
-subscription_id = "{service.subscription_id}"
-resource_group = "{service.resource_group}"
-workspace_name = "{service.workspace_name}"
-endpoint = "{service.endpoint}"
-default_compute = "serverless"
 """
 
 
@@ -89,7 +78,7 @@ def project(service: AzureMLService, tmp_path: Path) -> Path:
     root = tmp_path / "project"
     root.mkdir()
     subprocess.run([sys.executable, "-m", "amlctl", "init"], cwd=root, capture_output=True, check=True)
-    (root / ".amlctl.toml").write_text(_SETTINGS.format(experiment=f"e{uuid.uuid4().hex[:8]}", service=service))
+    (root / ".amlctl.toml").write_text(settings_text(service, experiment=f"e{uuid.uuid4().hex[:8]}"))
     (root / "pipeline/train.py").write_text(_SCRIPT)
     (root / "data_blobs/raw/a.txt").write_text("hello")
     return root

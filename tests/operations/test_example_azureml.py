@@ -18,24 +18,13 @@ from typing import Any
 import pytest
 
 from tests.support.azureml_service import AzureMLService
+from tests.support.azureml_service.settings import settings_text
 from tests.support.azurite import Azurite
 
 ROOT = Path(__file__).parents[2]
 DATASET = "image/classification/screenshot"
 PATCHES = f"data_blobs/working/{DATASET}/64x64"
 LIMIT_S = 600
-_SETTINGS = """\
-default_workspace = "cloud"
-experiment = "example"
-
-[workspaces.cloud]
-compute = "azureml"
-subscription_id = "{service.subscription_id}"
-resource_group = "{service.resource_group}"
-workspace_name = "{service.workspace_name}"
-endpoint = "{service.endpoint}"
-default_compute = "serverless"
-"""
 
 
 @pytest.fixture
@@ -60,7 +49,7 @@ def _machine(service: AzureMLService, root: Path) -> Amlctl:
         program = program.replace(there, smaller)
     make_raw.write_text(program)
     shutil.copy(ROOT / "pptdaml.yaml", root)
-    (root / ".amlctl.toml").write_text(_SETTINGS.format(service=service))
+    (root / ".amlctl.toml").write_text(settings_text(service, experiment="example"))
 
     def run(*arguments: str) -> Any:
         done = subprocess.run(
