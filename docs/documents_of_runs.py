@@ -32,12 +32,22 @@ class PhaseOfRun(TypedDict):
     note: NotRequired[str]
 
 
+class RunResources(TypedDict):
+    """While its script ran; `processors` (1.0 is one of them) and `gpu` (parts of 1) on average."""
+
+    processors: NotRequired[float]
+    peak_memory_bytes: NotRequired[int]
+    gpu: NotRequired[float]
+    peak_gpu_memory_bytes: NotRequired[int]
+
+
 _RUN_HINTS: dict[str, Any] = {
     **hints_of(RunSpec),
     **hints_of(RunRecord),
     "status": RunState,
     "distribution": Optional[Literal[DISTRIBUTIONS]],
     "phases": list[PhaseOfRun],
+    "resources": RunResources,
     "error": Optional[RunError],
 }
 

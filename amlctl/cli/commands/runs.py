@@ -141,6 +141,7 @@ def variable_values(variables: Mapping[str, str | None]) -> str:
 
 def _details(view: operations.RunView) -> Iterator[Line]:
     from amlctl.cli.render.phases import phases_text
+    from amlctl.cli.render.resources import resources_text
     from amlctl.core.sweep import label
 
     record = view.record
@@ -186,6 +187,7 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
             ("phases", phases_text(record)),
             ("took", took(record)),
+            ("resources", resources_text(record)),
             ("metrics", "\n".join(_metrics(view.metrics))),
             ("outputs", record.outputs),
             ("studio", record.studio_url or ""),
