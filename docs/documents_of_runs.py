@@ -53,13 +53,14 @@ _RUN_HINTS: dict[str, Any] = {
 
 
 class SweepRun(TypedDict):
-    """`seconds` of its script."""
+    """`seconds` of its script; one that was deleted has its values and its last status alone."""
 
     run: str
     values: dict[str, str]
     status: RunState
     seconds: float | None
     metrics: dict[str, Any]
+    is_deleted: bool
 
 
 class SweepResults(TypedDict):
