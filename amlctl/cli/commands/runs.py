@@ -84,7 +84,7 @@ app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("wait", epilog=runs_wait.EXAMPLES)(runs_wait.wait)
 
 
-@app.command("open", epilog=examples("amlctl runs open # the newest run in the browser, or the folder of its outputs"))
+@app.command("open", epilog=examples("amlctl runs open # in the browser, or the folder of its outputs"))
 def open_(ctx: typer.Context, run: LastRun = LAST) -> None:
     """Open a run's page in Studio, or the folder of its fetched outputs, and print the address"""
     from amlctl.operations import runs as operations

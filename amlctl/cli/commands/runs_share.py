@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amlctl.operations import share as operations
 
 EXAMPLES = examples(
-    "amlctl runs share # the newest run: a report, and links to the outputs",
+    "amlctl runs share # a report, and links to the outputs",
     "amlctl runs share @last 'plots/*.png' --expires 1d",
     "amlctl runs share @last --revoke # end all links to it",
     note="A link is shown once, and works for everybody who has it.",
