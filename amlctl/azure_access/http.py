@@ -18,7 +18,7 @@ import ssl
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from azure.core.exceptions import HttpResponseError
@@ -38,8 +38,8 @@ _LOOKS = 25
 """In that time, at what of a large body has arrived."""
 _SO_NWRITE = 0x1024
 """Of macOS, which Python does not name."""
-_MAX_HEADERS = 200
-_MAX_LINE = 65_536
+_MAX_HEAD = 1 << 16
+"""Bytes before a body."""
 _STATUS_LINE = re.compile(r"(?P<version>HTTP/1\.\d)\s+(?P<status>[1-9]\d\d)(?P<reason>|\s.*)")
 
 
@@ -84,11 +84,10 @@ class WireResponse(http.client.HTTPResponse):
 
     def begin(self) -> None:
         """Raises HTTPException for anything but HTTP."""
-        while True:
+        status = http.client.CONTINUE
+        while status == http.client.CONTINUE:
             version, status, self.reason = self._read_status_line()
-            self.fields = self._read_fields()
-            if status != http.client.CONTINUE:
-                break
+            self.fields = _fields_of(self._read_field_lines())
         self.code = self.status = status
         self.version = 10 if version == "HTTP/1.0" else 11
         self.headers = self.msg = http.client.HTTPMessage()  # unused: see `fields`
@@ -105,30 +104,40 @@ class WireResponse(http.client.HTTPResponse):
             self.will_close = True
 
     def _read_status_line(self) -> tuple[str, int, str]:
-        line = self.fp.readline(_MAX_LINE + 1).decode("iso-8859-1")
-        if len(line) > _MAX_LINE:
-            raise http.client.LineTooLong("status line")
+        """Version, status and reason."""
+        line = self.fp.readline(_MAX_HEAD)
         if not line:
             raise http.client.RemoteDisconnected("the connection ended without an answer")
-        found = _STATUS_LINE.fullmatch(line.strip())
+        found = _STATUS_LINE.fullmatch(line.decode("iso-8859-1").rstrip())
         if found is None:
-            raise http.client.BadStatusLine(line)
+            raise http.client.BadStatusLine(repr(line[:200]))
         return found["version"], int(found["status"]), found["reason"].strip()
 
-    def _read_fields(self) -> dict[str, str]:
-        fields: dict[str, str] = {}
-        for _ in range(_MAX_HEADERS):
-            line = self.fp.readline(_MAX_LINE + 1)
-            if len(line) > _MAX_LINE:
-                raise http.client.LineTooLong("header line")
+    def _read_field_lines(self) -> list[str]:
+        """Mostly they have arrived together, and are taken together: line by line takes 20 µs longer."""
+        arrived = self.fp.peek()
+        end = arrived.find(b"\r\n\r\n")
+        if end > 0 and not arrived.startswith((b"\r\n", b"\n")) and arrived.find(b"\n\n", 0, end) < 0:
+            return self.fp.read(end + 4).decode("iso-8859-1").split("\r\n")
+        lines: list[str] = []
+        most = _MAX_HEAD
+        while (line := self.fp.readline(most)) not in (b"\r\n", b"\n"):
+            most -= len(line)
+            if most <= 0:
+                raise http.client.LineTooLong("response headers")
             if not line.endswith(b"\n"):  # cut off: the length of the body may be missing
                 raise http.client.IncompleteRead(line)
-            if line in (b"\r\n", b"\n"):
-                return fields
-            name, separator, value = line.decode("iso-8859-1").partition(":")
-            if separator:
-                fields[name.strip().lower()] = value.strip()
-        raise http.client.HTTPException(f"more than {_MAX_HEADERS} headers")
+            lines.append(line.decode("iso-8859-1"))
+        return lines
+
+
+def _fields_of(lines: Iterable[str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, separator, value = line.partition(":")
+        if separator:
+            fields[name.strip().lower()] = value.strip()
+    return fields
 
 
 def unsent_bytes(sending: socket.socket) -> int:

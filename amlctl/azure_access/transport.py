@@ -352,7 +352,7 @@ def _split(url: str) -> tuple[str, str]:
 
 def _sent(request: Any) -> tuple[dict[str, str], Any]:
     """Headers by their lower-case names, and the body: bytes, an object with `chunks()`, or None."""
-    headers = {name.lower(): str(value) for name, value in request.headers.items()}
+    headers = {name: str(value) for name, value in request.headers.lowerkey_items()}
     content = request.content if hasattr(request, "content") else request.data  # both generations of requests
     if isinstance(content, str):
         content = content.encode()

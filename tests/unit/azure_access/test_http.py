@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -22,8 +23,8 @@ def ask() -> Callable[..., tuple[WireResponse, bytes, bool]]:
 
         def serve() -> None:
             other.recv(1 << 16)
-            other.sendall(said)
-            other.close()
+            with other, suppress(ConnectionError):  # nobody reads all of an answer that is too long
+                other.sendall(said)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -32,8 +33,8 @@ def ask() -> Callable[..., tuple[WireResponse, bytes, bool]]:
             with response_to(one, verb, 0, lambda waited_s, limit_s: None, lambda: None) as response:
                 return response, response.read(), not response.will_close
         finally:
-            thread.join()
             one.close()
+            thread.join()
 
     return send
 
@@ -43,6 +44,15 @@ def test_headers_are_found_in_any_case_and_spacing(ask: Callable[..., tuple[Wire
     response, body, goes_on = ask(said)
     assert response.fields == {"etag": '"a:b"', "x-ms-meta-a": "", "content-length": "4"}
     assert (response.status, response.reason, body, goes_on) == (200, "OK", b"body", True)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("fields", [[], [b"content-length: 6"]])
+def test_a_body_that_looks_like_the_end_of_headers(
+    ask: Callable[..., tuple[WireResponse, bytes, bool]], end: bytes, fields: list[bytes]
+) -> None:
+    said = end.join([b"HTTP/1.1 200 OK", *fields, b"", b"a\r\n\r\nb"])
+    assert ask(said)[1] == b"a\r\n\r\nb"
 
 
 def test_chunks(ask: Callable[..., tuple[WireResponse, bytes, bool]]) -> None:
@@ -90,7 +100,7 @@ def test_a_connection_that_ends_is_not_kept(ask: Callable[..., tuple[WireRespons
         b"HTTP/1.1 20",
         b"HTTP/1.1 200 " + b"OK" * 70_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 300 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100_000 + b"\r\n",
     ],
 )
 def test_other_answers_are_an_error_of_http(ask: Callable[..., tuple[WireResponse, bytes, bool]], said: bytes) -> None:
