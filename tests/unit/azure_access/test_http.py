@@ -23,7 +23,7 @@ def ask() -> Callable[..., tuple[WireResponse, bytes, bool]]:
 
         def serve() -> None:
             other.recv(1 << 16)
-            with other, suppress(ConnectionError):  # nobody reads all of an answer that is too long
+            with other, suppress(ConnectionError):  # an answer that is too long is not read to its end
                 other.sendall(said)
 
         thread = threading.Thread(target=serve)
