@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event, Lock
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from amlctl.core.content_id import content_id
 from amlctl.core.document import gunzip
@@ -19,7 +19,6 @@ from amlctl.core.store_keys import AREAS, FORMAT_KEY, RUNS, area_of, is_manifest
 from amlctl.errors import AmlctlError, Interrupted, NotFound, StoreGone
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.known_stores import known_store, remember_store
-from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import read_regular
 from amlctl.stores.contract import (
     Body,
@@ -34,6 +33,9 @@ from amlctl.stores.contract import (
     Versioned,
     unobserved,
 )
+
+if TYPE_CHECKING:
+    from amlctl.localfs.project import Project
 
 _LIMIT_BYTES = 64 << 20
 """Of copies of manifests."""

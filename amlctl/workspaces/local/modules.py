@@ -1,8 +1,9 @@
-"""Whether an environment of this machine has a module, or will have it once it is made."""
+"""What an environment of this machine has, or will have once it is made: its Python, and modules."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,32 @@ from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.import_names import may_bring
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
-from amlctl.workspaces.local.environments import Environments
+from amlctl.localfs.tool_variables import tool_variables
+from amlctl.workspaces.local.environments import Environments, ask_environment
+
+
+def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
+    """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
+    if spec.is_current and not spec.interpreter:
+        return sys.version_info[:2]
+    version = environments.python_version(spec.id)
+    if spec.interpreter:
+        version = ask_environment(Path(spec.interpreter), {}, tool_variables(environments.variables)).python
+        if not version:
+            return None
+    if not version:
+        from amlctl.config.environment_file import pinned_python  # here, since most submits find theirs ready
+        from amlctl.workspaces.local.packages import conda_for
+        from amlctl.workspaces.local.tools import find_python
+
+        if conda_for(environments, spec)[0]:
+            return pinned_python(spec)
+        try:
+            version = find_python(spec.python, environments.variables).version
+        except SettingsError:
+            return None
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
 
 
 def has_module(environments: Environments, spec: EnvironmentSpec, module: str) -> bool | None:
