@@ -62,7 +62,7 @@ class Invocation:
             app, reference = self.app, listed_id(self.app, run)
         else:
             app, reference = holding(self.app, run)
-        return resolve_run(app.workspace, reference), app
+        return resolve_run(app.workspace, reference, app.store), app
 
     @property
     def log_folder(self) -> Path | None:

@@ -11,8 +11,9 @@ from amlctl.core.events import Warned
 from amlctl.core.message import Command, count, did_you_mean
 from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
-from amlctl.core.run_id import find_run, newest_first, parent_of
+from amlctl.core.run_id import find_run, is_record_run_id, newest_first, parent_of
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import RUNS
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -26,6 +27,7 @@ from amlctl.operations.context import Context, restored_records
 from amlctl.runs.known import read_order
 from amlctl.runs.records import local_records
 from amlctl.runs.shared import seen_records, shared_records
+from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
 if TYPE_CHECKING:
@@ -46,8 +48,9 @@ class RunAt(NamedTuple):
     context: Context
 
 
-def resolve_run(workspace: Workspace, reference: str) -> str:
-    """The id that RUN names: an id, a unique prefix, `@last`, `@2`. Raises NotFound, UsageError."""
+def resolve_run(workspace: Workspace, reference: str, store: Store | None = None) -> str:
+    """The id that RUN names: an id, a unique prefix, `@last`, `@2`; with `store` also a prefix of what others run with
+    it. Raises NotFound, UsageError."""
     if not reference.startswith("@"):
         try:
             return workspace.read(reference).run  # one record, where listing reads them all
@@ -55,7 +58,12 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
             pass
         except IntegrityError:
             return reference  # it exists; the command that uses it says what is wrong with it
-    return find_run(reference, [record.run for record in workspace.list_runs()])
+    try:
+        return find_run(reference, [record.run for record in workspace.list_runs()])
+    except NotFound:
+        if store is None or reference.startswith("@"):
+            raise
+        return find_run(reference, [run for run in store.folders(RUNS) if is_record_run_id(run)])
 
 
 def list_runs(context: Context) -> list[RunRecord]:

@@ -59,7 +59,7 @@ def wait_until_completed(context: Context, references: Sequence[str]) -> None:
     found = []
     for one in references:
         holder, reference = holding(context, one)
-        found.append(RunAt(resolve_run(holder.workspace, reference), holder))
+        found.append(RunAt(resolve_run(holder.workspace, reference, holder.store), holder))
     failure = wait_for(found).failure
     if failure is not None:
         raise RunFailed(f"{failure.message}, so nothing was submitted", hint=failure.hint)

@@ -101,7 +101,8 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     earlier, origin = None, context.store
     if request.from_run is not None:
         holder, reference = holding(context, request.from_run)
-        earlier, origin = holder.workspace.read(resolve_run(holder.workspace, reference)), holder.store
+        run = resolve_run(holder.workspace, reference, holder.store)
+        earlier, origin = holder.workspace.read(run), holder.store
     if earlier is not None and earlier.spec.sweep and request.sweep is None:
         first = next(children_left(holder.workspace, earlier.children), "RUN")
         hint = Message("repeat one of its runs: ", Command("submit", "--from", first), "; or add --set and --sweep")
