@@ -27,7 +27,6 @@ from amlctl.operations.context import Context, restored_records
 from amlctl.runs.known import read_order
 from amlctl.runs.records import local_records
 from amlctl.runs.shared import seen_records, shared_records
-from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
 if TYPE_CHECKING:
@@ -48,9 +47,19 @@ class RunAt(NamedTuple):
     context: Context
 
 
-def resolve_run(workspace: Workspace, reference: str, store: Store | None = None) -> str:
-    """The id that RUN names: an id, a unique prefix, `@last`, `@2`; with `store` also a prefix of what others run with
-    it. Raises NotFound, UsageError."""
+def run_of(context: Context, reference: str) -> str:
+    """As `resolve_run`; also an active run of others, of whose record this machine has no copy. Raises NotFound,
+    UsageError, what the store raises."""
+    try:
+        return resolve_run(context.workspace, reference)
+    except NotFound:
+        if reference.startswith("@"):
+            raise
+        return find_run(reference, [run for run in context.store.folders(RUNS) if is_record_run_id(run)])
+
+
+def resolve_run(workspace: Workspace, reference: str) -> str:
+    """The id that RUN names: an id, a unique prefix, `@last`, `@2`. Raises NotFound, UsageError."""
     if not reference.startswith("@"):
         try:
             return workspace.read(reference).run  # one record, where listing reads them all
@@ -58,12 +67,7 @@ def resolve_run(workspace: Workspace, reference: str, store: Store | None = None
             pass
         except IntegrityError:
             return reference  # it exists; the command that uses it says what is wrong with it
-    try:
-        return find_run(reference, [record.run for record in workspace.list_runs()])
-    except NotFound:
-        if store is None or reference.startswith("@"):
-            raise
-        return find_run(reference, [run for run in store.folders(RUNS) if is_record_run_id(run)])
+    return find_run(reference, [record.run for record in workspace.list_runs()])
 
 
 def list_runs(context: Context) -> list[RunRecord]:
