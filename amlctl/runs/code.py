@@ -47,6 +47,7 @@ _RUNTIME_MODULES = (
     "stores/contract.py",
     "stores/directory.py",
     "stores/value_files.py",
+    "stores/presence.py",
     "stores/wrappers.py",
     "snapshots",
     "mirror",

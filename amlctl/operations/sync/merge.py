@@ -23,7 +23,7 @@ from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
-from amlctl.stores.wrappers import begin_again
+from amlctl.stores.presence import begin_again
 
 
 def agreed_entries(

@@ -37,7 +37,7 @@ from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.wrappers import StoreOfRun
+from amlctl.stores.presence import StoreOfRun
 from amlctl.workspaces.local.starting import TOKEN_VARIABLE
 
 _UNUSED_S = 30 * 86400.0
