@@ -35,9 +35,8 @@ from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
 from amlctl.workspaces.local.disk import keep_within
-from amlctl.workspaces.local.elsewhere import QUIET_DAYS, is_elsewhere, is_quiet, refuse_cancel
 from amlctl.workspaces.local.environments import Environments
-from amlctl.workspaces.local.recovery import is_abandoned, recover
+from amlctl.workspaces.local.recovery import QUIET_DAYS, is_abandoned, is_elsewhere, is_quiet, recover, refuse_cancel
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
 from amlctl.workspaces.local.sweeps import Sweep
@@ -106,7 +105,7 @@ class LocalWorkspace:
 
     def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
         """See `KnowsModules`."""
-        from amlctl.workspaces.local.modules import has_module  # here, since only a submit asks
+        from amlctl.workspaces.local.environments import has_module  # here, since only a submit asks
 
         return has_module(self._environments, spec, module)
 
