@@ -1,4 +1,4 @@
-"""The start of a run, or of a sweep, that everything is ready for: its id is printed before anything can fail after it."""
+"""The start of a run, or of a sweep, that all is ready for: its id is printed before anything can fail after it."""
 
 from __future__ import annotations
 
