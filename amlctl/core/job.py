@@ -19,6 +19,8 @@ from amlctl.errors import SettingsError
 
 KEPT_PATH = "AMLCTL_KEPT_PATH"
 """The variable with the PATH of a command, where the runtime's own Python may be another one than the command's."""
+PIPELINE = "pipeline"
+"""The folder of the user's code, in a project and in a code snapshot."""
 RUNTIME_ARCHIVE = "amlctl-runtime.zip"
 """The runtime in a code snapshot: a file for the PYTHONPATH."""
 _PLACE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)

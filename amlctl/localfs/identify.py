@@ -29,7 +29,7 @@ from amlctl.errors import RightsError
 from amlctl.localfs.database import Database, check_of
 from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.read_file import FileReader, Taker
-from amlctl.localfs.scan import FileRow, Scan, pack_rows, unpack_names, unpack_rows
+from amlctl.localfs.scan import RACY_NS, FileRow, Scan, Written, pack_rows, unpack_names, unpack_rows
 
 _VERSION = 3
 _SCHEMA = """
@@ -38,7 +38,6 @@ _SCHEMA = """
     CREATE TABLE scan (path BLOB PRIMARY KEY, digest BLOB NOT NULL, snapshot TEXT NOT NULL,
                        files INTEGER NOT NULL, size_bytes INTEGER NOT NULL, row_check BLOB NOT NULL) WITHOUT ROWID;
 """
-RACY_NS = 2_000_000_000
 
 
 class CachedFolder(NamedTuple):
@@ -257,16 +256,6 @@ class _Identification:
         done_bytes = self._hashed_bytes + further_bytes
         files = len(self._to_read)
         self._sink(StageProgress(Stage.HASH, self._subject, self._done, done_bytes, files, self._total_bytes))
-
-
-class Written(NamedTuple):
-    """A file of known content right after it was written."""
-
-    size_bytes: int
-    mtime_ns: int
-    inode: int
-    ctime_ns: int
-    content_id: str
 
 
 def remember_written(

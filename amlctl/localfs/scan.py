@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import xxhash
 
@@ -29,8 +29,12 @@ from amlctl.core.manifest import ONE_FILE
 from amlctl.errors import UsageError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.localfs.disk_errors import failing_disk
-from amlctl.localfs.ignore import FolderRules, IgnoreRules
 
+if TYPE_CHECKING:
+    from amlctl.localfs.ignore import FolderRules, IgnoreRules
+
+RACY_NS = 2_000_000_000
+"""A file that changed less than this before it was read may change again without a new time."""
 _KIND = 0o170000
 _REGULAR = 0o100000
 _FOLDER = 0o040000
@@ -54,6 +58,16 @@ class FileRow(NamedTuple):
     mtime_ns: int
     inode: int
     ctime_ns: int
+
+
+class Written(NamedTuple):
+    """A file of known content right after it was written."""
+
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    ctime_ns: int
+    content_id: str
 
 
 class Folder(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Optional
 import amlctl
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note, Stage, Warned, null_sink
-from amlctl.core.job import RUNTIME_ARCHIVE
+from amlctl.core.job import PIPELINE, RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.message import count, size
 from amlctl.core.pack import gzip_bytes
@@ -35,7 +35,6 @@ from amlctl.snapshots.store_format import ensure_format
 from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import FileBody, Store
 
-PIPELINE = "pipeline"
 CONTEXT = "context"
 _RUNTIME_MODULES = (
     "__init__.py",

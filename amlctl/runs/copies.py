@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from amlctl.core.document import MOST_BYTES
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import OBJECT, Kind, Manifest, needs_no_bytes
 from amlctl.core.message import Command
-from amlctl.core.store_keys import area_of, code_index_key, code_prefix, mirror_key, object_key, pack_key
+from amlctl.core.store_keys import (
+    area_of,
+    code_index_key,
+    code_prefix,
+    mirror_key,
+    object_key,
+    pack_key,
+    published_key,
+)
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.read_file import file_content_id
@@ -129,6 +139,31 @@ def copy_code(source: Store, target: Store, code: str) -> None:
 
     for_each(copy, [file.path for file in files if not file.path.endswith("/")], target.concurrency)
     target.put(index_key, source.get(index_key), replace=True)
+
+
+def upload_produced(node: Store, store: Store, run: str, published: Mapping[str, Mapping[str, Any]]) -> None:
+    """What the run has produced: bytes, manifests, then the list that keeps them from gc. HEADs are left to the caller.
+
+    Raises ServiceUnavailable.
+    """
+    watch = GcWatch(store, null_sink)
+    for _ in range(_TRIES if published else 0):
+        watch.note()
+        for place in published.values():
+            _upload_produced(node, store, str(place["manifest_key"]))
+        store.put(published_key(run), (json.dumps(published) + "\n").encode(), replace=True)
+        if watch.was_quiet():
+            return
+        watch.wait()  # then send again what a gc deleted before it saw the list
+
+
+def _upload_produced(node: Store, store: Store, manifest_key: str) -> None:
+    manifest = read_manifest(node, manifest_key)
+    for key, value in values_of(manifest).items():
+        path = None if area_of(key).is_plain else node.local_path(key)
+        if path is not None:  # else an old value, which the store has
+            store.put(key, FileBody(path, path.stat().st_size, value.content_id))
+    copy_manifest(node, store, manifest_key)
 
 
 def copy_value(source: Store, target: Store, key: str, value: Value, folder: Path, *, to: str = "") -> None:

@@ -19,8 +19,7 @@ from typing import Optional
 from amlctl.core.content_id import EMPTY
 from amlctl.core.store_keys import StoredTree
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, UsageError
-from amlctl.localfs.identify import RACY_NS
-from amlctl.localfs.scan import FileRow, scan, unpack_rows
+from amlctl.localfs.scan import RACY_NS, FileRow, scan, unpack_rows
 from amlctl.parallel import in_parallel
 from amlctl.runs.tree import FORMAT, TreeFile, encode_tree_index, read_tree_index, stored_key, tree_file
 from amlctl.stores.contract import FileBody, Store

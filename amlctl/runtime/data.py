@@ -20,7 +20,6 @@ from amlctl.runs.tree import read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.ranks import NodeRank
 from amlctl.runtime.script import NodeFolders
-from amlctl.snapshots.receive import materialise
 from amlctl.stores.contract import Store
 
 
@@ -63,6 +62,10 @@ _MOST_ATTEMPT_BYTES = 1000
 def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
     """Every dataset at its path below `data_blobs/`. Raises NotFound, IntegrityError, ServiceUnavailable."""
     folders.data_blobs_dir.mkdir(parents=True, exist_ok=True)
+    if not record.spec.manifests:
+        return
+    from amlctl.snapshots.receive import materialise  # here, since a run without data does not need it
+
     # A dataset inside another one comes after it and takes its place there.
     for dataset in sorted(record.spec.manifests):
         manifest_key = record.spec.manifests[dataset]

@@ -20,8 +20,8 @@ from amlctl.core.manifest import ONE_FILE, FileEntry, Kind, Manifest, StoredAt, 
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import link_to, move, remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error, is_refusal
-from amlctl.localfs.identify import RACY_NS, Written
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.scan import RACY_NS, Written
 from amlctl.localfs.target import NotAFolder, TargetFolders
 from amlctl.parallel import Turns, for_each, in_background
 from amlctl.snapshots.contents import (

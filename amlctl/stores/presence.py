@@ -7,15 +7,17 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import AREAS, FORMAT_KEY, RUNS, area_of, record_key
 from amlctl.errors import AmlctlError, NotFound, StoreGone
 from amlctl.localfs.known_stores import known_store, remember_store
-from amlctl.localfs.project import Project
 from amlctl.stores.contract import Body, Entry, OnBytes, Parts, Store, Versioned, unobserved
 from amlctl.stores.wrappers import StoreWrapper
+
+if TYPE_CHECKING:
+    from amlctl.localfs.project import Project
 
 
 class PresentStore(StoreWrapper, ABC):

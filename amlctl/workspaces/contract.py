@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Optional, Protocol, runtime_checkable
 
-from amlctl.core.compute import ClusterTarget
-from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink, Usage
-from amlctl.core.job import AssetName
-from amlctl.core.metrics import Point
-from amlctl.core.run import RunRecord
+if TYPE_CHECKING:
+    from amlctl.core.compute import ClusterTarget
+    from amlctl.core.environment import EnvironmentSpec
+    from amlctl.core.events import EventSink, Usage
+    from amlctl.core.job import AssetName
+    from amlctl.core.metrics import Point
+    from amlctl.core.run import RunRecord
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import Conflict
-from amlctl.localfs.identify import RACY_NS
+from amlctl.localfs.scan import RACY_NS
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree

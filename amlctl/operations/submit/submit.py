@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import Note, Warned
-from amlctl.core.job import log_names
+from amlctl.core.job import PIPELINE, log_names
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.phases import Phase, begun
 from amlctl.core.run import RunRecord, RunSpec
@@ -52,7 +52,7 @@ from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.operations.waiting import wait_until_completed
 from amlctl.parallel import ended_by_interrupt
-from amlctl.runs.code import PIPELINE, CodeFiles, collect_code, send_code
+from amlctl.runs.code import CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
 from amlctl.runs.records import local_records
 from amlctl.runs.tree import read_index

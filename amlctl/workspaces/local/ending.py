@@ -10,7 +10,7 @@ import contextlib
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amlctl.core.events import Event, Note
 from amlctl.core.message import Command
@@ -21,14 +21,16 @@ from amlctl.errors import AmlctlError, Conflict, StoreGone
 from amlctl.localfs.folders import remove_tree
 from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import read_published, save_both
-from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.ranks import read_end
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
-from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store, upload_produced
-from amlctl.workspaces.local.placing import Placed, give_back
+from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, release_reserve
+
+if TYPE_CHECKING:
+    from amlctl.runs.tree_saver import TreeSaver
+    from amlctl.workspaces.local.placing import Placed
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,10 @@ def finish(
             log.save()
     except (AmlctlError, OSError) as error:
         say(paths.log, f"cannot write the log to the store: {error}")
-    give_back(placed)  # before the record is final: the next run may start right after that
+    if placed:
+        from amlctl.workspaces.local.placing import give_back  # here, since it comes with much that only data needs
+
+        give_back(placed)  # before the record is final: the next run may start right after that
     record.exit_code = ending.exit_code
     record.error = ending.error
     record.reached(ending.state, clock())
@@ -192,6 +197,8 @@ def deliver(paths: RunPaths, store: Store, record: RunRecord, clock: Clock) -> R
 
 def outputs_saver(paths: RunPaths, store: Store, node: int) -> TreeSaver:
     """Raises RightsError, ServiceUnavailable."""
+    from amlctl.runs.tree_saver import TreeSaver  # here, since the runtime mostly saves them itself
+
     return TreeSaver(store, paths.node_folders(node).outputs_dir, outputs_tree(paths.run, node))
 
 
@@ -225,6 +232,8 @@ def _move_heads(paths: RunPaths, store: Store, node: DirectoryStore, record: Run
     from amlctl.runs.produced import make_newest  # here, since few runs produce datasets
 
     if not is_folder(store):
+        from amlctl.runs.copies import upload_produced
+
         upload_produced(node, store, record.run, published)
     for dataset, place in published.items():
         base = record.spec.heads.get(dataset)

@@ -22,7 +22,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,44 +225,3 @@ def ask_environment(python: Path, packages: Mapping[str, str], variables: Mappin
     if missing:
         return Found(f"it lacks {', '.join(missing)}")
     return Found(f"amlctl's runtime cannot be imported: {failure}" if failure else "", found["python"])
-
-
-def has_module(environments: Environments, spec: EnvironmentSpec, module: str) -> bool | None:
-    """None where that is not known: a package may bring others that are not listed."""
-    from importlib.util import find_spec  # here, since only a submit asks
-
-    from amlctl.core.import_names import may_bring
-
-    if spec.is_current:
-        try:
-            return find_spec(module) is not None
-        except (ImportError, ValueError):
-            return None
-    found = environments.find(spec.id)
-    if found.is_ready:
-        return _is_installed(Path(found.location), module)
-    packages = list(_resolved(environments, spec))
-    if packages and any(may_bring(package, module) for package in packages):
-        return True
-    has_conda = any(not re.match(r"pip\b", one) for one in spec.conda)
-    return None if has_conda or (spec.pip and not packages) else False
-
-
-def _is_installed(home: Path, module: str) -> bool | None:
-    folders = list(home.glob("lib/python*/site-packages"))
-    for folder in folders:
-        if (folder / module).exists() or any(folder.glob(f"{module}.*")):
-            return True
-    has_more = any(path.name != "distutils-precedence.pth" for folder in folders for path in folder.glob("*.pth"))
-    return None if has_more or not folders else False
-
-
-def _resolved(environments: Environments, spec: EnvironmentSpec) -> Iterator[str]:
-    """All packages that pip or uv will install, as far as that was found out a moment ago."""
-    name = environments.resolved(spec.id, "*").name
-    for file in environments.folder.glob(name):
-        try:
-            found = read_json(file)
-        except (OSError, SettingsError):
-            continue
-        yield from (pin.partition("==")[0] for pins in found for pin in pins)

@@ -12,30 +12,21 @@ holds only what is exchanged between the supervisor and the runtime of a run tha
 from __future__ import annotations
 
 import io
-import json
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
-from amlctl.core.job import RUNTIME_ARCHIVE
-from amlctl.core.manifest import Manifest
-from amlctl.core.message import Command, Message, count, size
-from amlctl.core.store_keys import area_of, code_prefix, code_tree, published_key, run_prefix
+from amlctl.core.job import PIPELINE, RUNTIME_ARCHIVE
+from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import code_prefix, code_tree, run_prefix
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import scratch_folder, set_mtime, sync_to_disk
-from amlctl.localfs.folders import close_to_others, make_folders, make_private_folder, remove_tree
-from amlctl.localfs.read_file import file_content_id
-from amlctl.parallel import in_parallel
-from amlctl.runs.code import PIPELINE
-from amlctl.runs.copies import Value, copy_manifest, copy_value, values_of
+from amlctl.localfs.folders import close_to_others, make_private_folder, remove_tree
 from amlctl.runs.tree import TreeFile, read_index, restore_tree
-from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.manifests import read_manifest
-from amlctl.stores.contract import FileBody, Store
+from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.presence import StoreOfRun
 from amlctl.workspaces.local.starting import TOKEN_VARIABLE
@@ -102,15 +93,6 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
     return folder
 
 
-_DOWNLOADS = 4
-"""Values at a time; large ones come in parallel parts besides."""
-_REPORT_EVERY_S = 5.0
-_GC_TRIES = 4
-
-Log = Callable[[str], None]
-Check = Callable[[], None]
-
-
 def is_folder(store: Store) -> bool:
     return store.url.startswith("/")
 
@@ -136,73 +118,7 @@ def open_run_store(url: str, run: str, variables: MutableMapping[str, str], sink
     return open_blob_store(f"{url}?{token}" if token else url, variables, tell=sink)
 
 
-def upload_produced(node: DirectoryStore, store: Store, run: str, published: Mapping[str, Mapping[str, Any]]) -> None:
-    """What the run has produced: bytes, manifests, then the list that keeps them from gc. HEADs are left to the caller.
-
-    Raises ServiceUnavailable.
-    """
-    watch = GcWatch(store, null_sink)
-    for _ in range(_GC_TRIES if published else 0):
-        watch.note()
-        for place in published.values():
-            _upload_produced(node, store, str(place["manifest_key"]))
-        store.put(published_key(run), (json.dumps(published) + "\n").encode(), replace=True)
-        if watch.was_quiet():
-            return
-        watch.wait()  # then send again what a gc deleted before it saw the list
-
-
-def _upload_produced(node: DirectoryStore, store: Store, manifest_key: str) -> None:
-    manifest = read_manifest(node, manifest_key)
-    for key, value in values_of(manifest).items():
-        path = None if area_of(key).is_plain else node.local_path(key)
-        if path is not None:  # else an old value, which the store has
-            store.put(key, FileBody(path, path.stat().st_size, value.content_id))
-    copy_manifest(node, store, manifest_key)
-
-
 def forget_run(node: DirectoryStore, run: str) -> None:
     """Delete what supervisor and runtime have exchanged; the store has the results."""
     for entry in list(node.list(run_prefix(run))):
         node.delete(entry.key)
-
-
-def download_contents(
-    store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, log: Log, check: Check
-) -> None:
-    """The values of the manifest's entries, into the node's folder; `check` is called between values.
-
-    Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
-    """
-    wanted = values_of(manifest)
-    values = {key: value for key, value in wanted.items() if not _has(node, key, value)}
-    for key in wanted.keys() - values.keys():
-        if (path := node.local_path(key)) is not None:
-            with suppress(OSError):
-                set_mtime(path, time.time_ns())  # what was used least recently is evicted first
-    if not values:
-        return
-    log(f"downloading {dataset} ({count(len(values), 'object')})")
-    received, reported_at = 0, time.monotonic()
-    folder = Path(node.url)
-    make_folders(folder)
-
-    def download(key: str) -> int:
-        copy_value(store, node, key, values[key], folder)
-        return values[key].size_bytes
-
-    for done, size_bytes in enumerate(in_parallel(download, values, _DOWNLOADS), 1):
-        received += size_bytes
-        check()
-        if time.monotonic() - reported_at > _REPORT_EVERY_S:
-            reported_at = time.monotonic()
-            log(f"downloading {dataset}: {done} of {len(values)} objects, {size(received)}")
-    log(f"downloaded {dataset}: {size(received)}")
-
-
-def _has(node: DirectoryStore, key: str, value: Value) -> bool:
-    path = node.local_path(key)
-    if path is None:
-        return False
-    # Packs and objects never change; a mirrored file is that of the latest snapshot.
-    return not area_of(key).is_plain or file_content_id(path) == value.content_id

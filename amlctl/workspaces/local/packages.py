@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from amlctl.config.environment_file import check_runtime_python, pinned_python
+from amlctl.config.environment_file import check_runtime_python
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
@@ -301,26 +301,6 @@ def base_python(environments: Environments, spec: EnvironmentSpec, settings: Pip
     """The interpreter that a virtual environment is made with. Raises SettingsError."""
     by_itself = bool(needs_pip(spec, settings)) or not find_uv(environments.variables)
     return find_python(spec.python, environments.variables, needs_venv=by_itself)
-
-
-def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
-    """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
-    if spec.is_current and not spec.interpreter:
-        return sys.version_info[:2]
-    version = environments.python_version(spec.id)
-    if spec.interpreter:
-        version = ask_environment(Path(spec.interpreter), {}, tool_variables(environments.variables)).python
-        if not version:
-            return None
-    if not version:
-        if conda_for(environments, spec)[0]:
-            return pinned_python(spec)
-        try:
-            version = find_python(spec.python, environments.variables).version
-        except SettingsError:
-            return None
-    major, minor = version.split(".")[:2]
-    return int(major), int(minor)
 
 
 def _pip_command(python: Python) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
@@ -19,12 +20,16 @@ from typing import NamedTuple
 import xxhash
 
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, needs_no_bytes
+from amlctl.core.message import count, size
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import area_of
 from amlctl.errors import NotFound
+from amlctl.localfs.atomic import set_mtime
+from amlctl.localfs.folders import make_folders
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
-from amlctl.parallel import in_background
-from amlctl.runs.copies import copy_manifest
+from amlctl.parallel import in_background, in_parallel
+from amlctl.runs.copies import Value, copy_manifest, copy_value, values_of
 from amlctl.runs.records import save_record
 from amlctl.runtime.data import PlacingLog, mark_placed, unreadable
 from amlctl.snapshots.manifests import read_manifest
@@ -32,13 +37,19 @@ from amlctl.snapshots.receive import Received, ReceiveOptions, receive
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.data_copies import DataCopies, DataCopy, repaired, rows_of
-from amlctl.workspaces.local.node_files import Check, Log, download_contents, is_folder
+from amlctl.workspaces.local.node_files import is_folder
 from amlctl.workspaces.local.run_paths import RunPaths
 
+_DOWNLOADS = 4
+"""Values at a time; large ones come in parallel parts besides."""
+_REPORT_EVERY_S = 5.0
 _POLL_S = 0.1
 _PART_BYTES = 1 << 20
 _FICLONE = 0x40049409
 """ioctl_ficlone(2): two files share their blocks until one is written to."""
+
+Log = Callable[[str], None]
+Check = Callable[[], None]
 
 
 class Placed(NamedTuple):
@@ -122,7 +133,7 @@ class Placer:
 
     def _download(self, dataset: str, manifest: Manifest) -> None:
         if not is_folder(self.store):
-            download_contents(self.store, self.node, dataset, manifest, self.log, self.check)
+            _download_contents(self.store, self.node, dataset, manifest, self.log, self.check)
 
     def _receive(self, manifest: Manifest, target: Path) -> None:
         done = Received()
@@ -150,6 +161,47 @@ class Placer:
             if needs_no_bytes(entry) or not _copied(source / entry.path, target / entry.path, entry, self.check):
                 left.append(entry)
         return left
+
+
+def _download_contents(
+    store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, log: Log, check: Check
+) -> None:
+    """The values of the manifest's entries, into the node's folder; `check` is called between values.
+
+    Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
+    """
+    wanted = values_of(manifest)
+    values = {key: value for key, value in wanted.items() if not _has(node, key, value)}
+    for key in wanted.keys() - values.keys():
+        if (path := node.local_path(key)) is not None:
+            with suppress(OSError):
+                set_mtime(path, time.time_ns())  # what was used least recently is evicted first
+    if not values:
+        return
+    log(f"downloading {dataset} ({count(len(values), 'object')})")
+    received, reported_at = 0, time.monotonic()
+    folder = Path(node.url)
+    make_folders(folder)
+
+    def download(key: str) -> int:
+        copy_value(store, node, key, values[key], folder)
+        return values[key].size_bytes
+
+    for done, size_bytes in enumerate(in_parallel(download, values, _DOWNLOADS), 1):
+        received += size_bytes
+        check()
+        if time.monotonic() - reported_at > _REPORT_EVERY_S:
+            reported_at = time.monotonic()
+            log(f"downloading {dataset}: {done} of {len(values)} objects, {size(received)}")
+    log(f"downloaded {dataset}: {size(received)}")
+
+
+def _has(node: DirectoryStore, key: str, value: Value) -> bool:
+    path = node.local_path(key)
+    if path is None:
+        return False
+    # Packs and objects never change; a mirrored file is that of the latest snapshot.
+    return not area_of(key).is_plain or file_content_id(path) == value.content_id
 
 
 def give_back(placed: Sequence[Placed]) -> None:

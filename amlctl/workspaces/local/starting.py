@@ -10,26 +10,24 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from amlctl.core.compute import LocalTarget
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import SettingsError
-from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import open_regular
 from amlctl.runs.records import save_both
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, queue_folder
 from amlctl.workspaces.local.slots import SlotQueue
 
+if TYPE_CHECKING:
+    from amlctl.core.compute import LocalTarget
+    from amlctl.localfs.project import Project
+
 SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor_program"
-_DETACH = "import os, sys; os.fork() == 0 and (os.setsid(), os.execv(sys.argv[1], sys.argv[1:]))"
-"""Starts a program in a session of its own, which a closed terminal does not reach. The caller waits for this short
-process only and is not the program's parent, so no zombie is left to reap."""
-
-
 TOKEN_VARIABLE = "AMLCTL_STORE_TOKEN"
 
 
@@ -134,6 +132,7 @@ class Starter:
     def target(self, name: str) -> LocalTarget:
         """Raises SettingsError."""
         from amlctl.config.compute_file import read_compute_files  # here, since it reads YAML
+        from amlctl.core.compute import LocalTarget
 
         target = read_compute_files(self.project).find(name) or LocalTarget(name)
         if not isinstance(target, LocalTarget):
@@ -147,18 +146,7 @@ class Starter:
 def _spawn(
     paths: RunPaths, settings: SupervisorSettings, variables: Mapping[str, str], descriptors: Sequence[int]
 ) -> None:
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        _DETACH,
-        sys.executable,
-        "-m",
-        SUPERVISOR_MODULE,
-        paths.run,
-        settings.to_text(),
-    ]
+    command = [sys.executable, "-m", SUPERVISOR_MODULE, paths.run, settings.to_text()]
     with open_regular(paths.log, "ab") as log:
         subprocess.run(
             command,

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from amlctl.core.events import Event, Note, Retried, ToolSaid
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
@@ -31,7 +31,6 @@ from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.machine import utc_now
 from amlctl.runs.records import load_local_record, read_failure, save_both
-from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, identity_of, in_words, reap_adopted
 from amlctl.runtime.script import Wakeups
 from amlctl.workspaces.contract import EnvironmentInfo
@@ -40,7 +39,6 @@ from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.logs import saved_logs, say
 from amlctl.workspaces.local.node_files import is_folder, make_container, node_store, open_run_store
 from amlctl.workspaces.local.phase_notes import PhaseNotes
-from amlctl.workspaces.local.placing import Placed, Placer
 from amlctl.workspaces.local.rank_processes import (
     HOST,
     RankFailure,
@@ -53,7 +51,10 @@ from amlctl.workspaces.local.recovery import recover
 from amlctl.workspaces.local.run_paths import RunPaths, machine_error, queue_folder, release_reserve
 from amlctl.workspaces.local.slots import Slot, SlotQueue, Ticket
 from amlctl.workspaces.local.starting import SupervisorSettings
-from amlctl.workspaces.local.sweeps import continue_sweep
+
+if TYPE_CHECKING:
+    from amlctl.runs.tree_saver import TreeSaver
+    from amlctl.workspaces.local.placing import Placed
 
 SAVE_LIMIT_S = 600.0
 """Time for the runtime, beyond the script's grace, to save outputs after SIGTERM; then it is killed."""
@@ -135,8 +136,8 @@ class Supervisor:
                 self.store, self._record.spec.code, self._paths.container_of(node), self._paths.state_dir / "runtimes"
             )
             self._check_canceled()
-        tell = partial(say, self._paths.log)
-        self._placed = Placer(self.store, self._node, self._paths, self._record, tell, self._check_canceled).place()
+        if self._record.spec.manifests or not is_folder(self.store):
+            self._place_data()
         processes = RankProcesses(self._paths)
         become_subreaper()
         try:
@@ -157,6 +158,12 @@ class Supervisor:
 
         spec, _ = recorded_environment(self._record, os.environ)
         return prepare_environment(self._environments, spec, self._tell, check=self._check_canceled)
+
+    def _place_data(self) -> None:
+        from amlctl.workspaces.local.placing import Placer  # here, since it comes with much that only data needs
+
+        tell = partial(say, self._paths.log)
+        self._placed = Placer(self.store, self._node, self._paths, self._record, tell, self._check_canceled).place()
 
     def _wait_for_slot(self) -> Slot:
         folder = queue_folder(self._paths.state_dir, self._record.spec.compute)
@@ -386,11 +393,15 @@ def main(arguments: Sequence[str]) -> None:
             if record is None:
                 raise NotFound(f"run {run} has no record")
             if record.spec.produces:
-                import amlctl.runs.produced  # noqa: F401  # before an upgrade of amlctl can replace it
+                import amlctl.runs.produced  # before an upgrade of amlctl can replace it
             variables = dict(os.environ)
+            if not settings.store.startswith("/"):
+                import amlctl.runs.tree_saver  # noqa: F401  # for the same reason
             supervisor = Supervisor(settings, run, record, wakeups)
             supervisor.run()
             if record.spec.parent is not None and not supervisor.is_stop_signalled:
+                from amlctl.workspaces.local.sweeps import continue_sweep
+
                 continue_sweep(settings, supervisor.store, record, variables)
         except Exception:
             # The end of this process frees the lock, and the next reader records the run as Failed.

@@ -94,18 +94,19 @@ class LocalWorkspace:
         return found if found.is_ready else replace(found, tool=self._environments.tool_for(spec))
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
-        from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
+        if spec.interpreter or not self._environments.find(spec.id).is_ready:
+            from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
 
-        check_environment(self._environments, spec, sink)
+            check_environment(self._environments, spec, sink)
 
     def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
-        from amlctl.workspaces.local.packages import python_version  # here, since it loads version rules
+        from amlctl.workspaces.local.modules import python_version  # here, since only a submit asks
 
         return python_version(self._environments, spec)
 
     def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
         """See `KnowsModules`."""
-        from amlctl.workspaces.local.environments import has_module  # here, since only a submit asks
+        from amlctl.workspaces.local.modules import has_module  # here, since only a submit asks
 
         return has_module(self._environments, spec, module)
 

@@ -12,8 +12,8 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
-from amlctl.localfs.identify import KnownFolder, StatCache, Written, identify, remember_written
-from amlctl.localfs.scan import scan
+from amlctl.localfs.identify import KnownFolder, StatCache, identify, remember_written
+from amlctl.localfs.scan import Written, scan
 from tests.support.trees import write_tree
 
 TREE = {"a": b"a" * 100, "b/c": b"c" * 200, "b/d": b"d" * 300}
