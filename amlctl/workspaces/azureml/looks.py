@@ -73,15 +73,14 @@ class Look:
 class Looks:
     """The last look at each run. Not thread-safe."""
 
-    def __init__(self, connection: Connection, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._clock = clock
         self._last: dict[str, Look] = {}
 
     def at(self, run: str, *, max_age_s: float = 0.0) -> Look | None:
         """A look that is not older; None if Azure ML has no such run. Raises NotFound (the workspace)."""
         known = self._last.get(run)
-        if known is not None and self._clock() - known.at_s < max_age_s:
+        if known is not None and time.monotonic() - known.at_s < max_age_s:
             return known
         answer = self._connection.history("GET", f"/runs/{run}/details", accept=(404,))
         if answer.status == 404:
@@ -89,7 +88,7 @@ class Looks:
                 raise self._connection.error(answer, "GET", self._connection.address.path)
             self._last.pop(run, None)
             return None
-        look = self._last[run] = Look(answer.document, self._clock())
+        look = self._last[run] = Look(answer.document, time.monotonic())
         return look
 
     def last(self, run: str) -> Look | None:
@@ -97,7 +96,7 @@ class Looks:
 
     def take(self, run: str, status: str) -> None:
         """A status from another answer counts as a look."""
-        self._last[run] = Look({"status": status}, self._clock())
+        self._last[run] = Look({"status": status}, time.monotonic())
 
     def forget(self, run: str) -> None:
         """After a change to the run."""

@@ -32,7 +32,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import RUNS, record_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json
-from amlctl.localfs.machine import ProcessIdentity
+from amlctl.localfs.machine import ProcessIdentity, utc_now
 from amlctl.localfs.regular_file import regular_descriptor
 from amlctl.runs.known import read_order
 from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
@@ -41,7 +41,7 @@ from amlctl.runtime.process_tree import end_session, is_alive, read_identity
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.rank_processes import find_cgroup
-from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error
+from amlctl.workspaces.local.run_paths import RunPaths, machine_error
 
 _START_LIMIT_S = 5.0
 """How long a reader waits for the identity of a supervisor that has just been started."""
@@ -51,7 +51,7 @@ _KILLED = 137
 
 
 def recover(
-    paths: RunPaths, store: Store, clock: Clock, sink: EventSink = null_sink, *, workspace: str | None = None
+    paths: RunPaths, store: Store, sink: EventSink = null_sink, *, workspace: str | None = None
 ) -> RunRecord | None:
     """The record; where the run's supervisor is dead, its processes are ended and it is recorded as Failed first.
     The record of a run of another workspace than `workspace`, where one is given, is returned as it is.
@@ -64,7 +64,7 @@ def recover(
         return record
     if record.is_final:
         is_left_here = (record.error or {}).get("kind") == StoreGone.kind
-        return _delivered(paths, store, record, clock) if is_left_here else record
+        return _delivered(paths, store, record) if is_left_here else record
     with taken_over(paths) as is_ours:
         if not is_ours:
             return _load(paths, store, null_sink)
@@ -91,23 +91,23 @@ def recover(
         reason = _reason(leader, record)
         ending = Ending(RunState.FAILED, exit_code, "supervisor", reason)
         try:
-            return finish(paths, store, record, ending, clock)
+            return finish(paths, store, record, ending)
         except OSError as error:
             # On a full disk the run is shown as Failed all the same; the next reader tries to record it again.
             why = machine_error(paths, error).message
             record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {why}"}
-            record.reached(RunState.FAILED, clock())
+            record.reached(RunState.FAILED, utc_now())
             return record
 
 
-def _delivered(paths: RunPaths, store: Store, record: RunRecord, clock: Clock) -> RunRecord:
+def _delivered(paths: RunPaths, store: Store, record: RunRecord) -> RunRecord:
     """Where the store was gone when the run ended: the store has a record that is not final until it has the rest."""
     with suppress(AmlctlError, OSError), taken_over(paths) as is_ours:
         stored = load_record(store, paths.run) if is_ours else None
         if stored is not None and not stored.is_final:
             from amlctl.workspaces.local.ending import deliver  # here, since it is rare
 
-            return deliver(paths, store, record, clock)
+            return deliver(paths, store, record)
     return record
 
 
