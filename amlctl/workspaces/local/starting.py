@@ -17,6 +17,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import SettingsError
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.regular_file import open_regular
 from amlctl.runs.records import save_both
 from amlctl.stores.contract import Store
@@ -25,8 +26,7 @@ from amlctl.workspaces.local.slots import SlotQueue
 
 if TYPE_CHECKING:
     from amlctl.core.compute import LocalTarget
-    from amlctl.localfs.machine import utc_now
-from amlctl.localfs.project import Project
+    from amlctl.localfs.project import Project
 
 SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor_program"
 TOKEN_VARIABLE = "AMLCTL_STORE_TOKEN"
