@@ -32,24 +32,35 @@ class PhaseOfRun(TypedDict):
     note: NotRequired[str]
 
 
+class RunResources(TypedDict):
+    """While its script ran; `processors` (1.0 is one of them) and `gpu` (parts of 1) on average."""
+
+    processors: NotRequired[float]
+    peak_memory_bytes: NotRequired[int]
+    gpu: NotRequired[float]
+    peak_gpu_memory_bytes: NotRequired[int]
+
+
 _RUN_HINTS: dict[str, Any] = {
     **hints_of(RunSpec),
     **hints_of(RunRecord),
     "status": RunState,
     "distribution": Optional[Literal[DISTRIBUTIONS]],
     "phases": list[PhaseOfRun],
+    "resources": RunResources,
     "error": Optional[RunError],
 }
 
 
 class SweepRun(TypedDict):
-    """`seconds` of its script."""
+    """`seconds` of its script; one that was deleted has its values and its last status alone."""
 
     run: str
     values: dict[str, str]
     status: RunState
     seconds: float | None
     metrics: dict[str, Any]
+    is_deleted: bool
 
 
 class SweepResults(TypedDict):

@@ -22,7 +22,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from amlctl.azure_access.http import ProxyUnreachable, WireResponse
+from amlctl.azure_access.http import ProxyUnreachable
 from amlctl.errors import Interrupted, SettingsError
 
 _CONNECT_S = 15.0
@@ -31,6 +31,7 @@ _LOOKUP_POLL_S = 0.05
 _TRANSFER_S = 60.0
 """For each read or write, not for a whole transfer."""
 _WITH_PORT = re.compile(r"(?P<name>.+):(?P<port>\d{1,5})")
+_NOT_IN_TARGET = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 
 
@@ -116,21 +117,33 @@ class Connections:
         self._host = host
         self._port = port
         self._is_https = is_https
+        self._host_header = bracketed(host) if port == (443 if is_https else 80) else f"{bracketed(host)}:{port}"
         self._proxy = _proxy(host, port, is_https=is_https, variables=variables)
         self._certificates = _certificates(variables) if is_https else None
         self._idle: list[http.client.HTTPConnection] = []
         self._interrupts = interrupts or Interrupts()
         self._lock = Lock()
 
-    @property
-    def target_prefix(self) -> str:
-        """Goes before the path in a request line: a proxy for plain http requires the whole URL."""
-        return f"http://{bracketed(self._host)}:{self._port}" if self._proxy and not self._is_https else ""
+    def request_head(self, method: str, target: str, headers: Mapping[str, str]) -> bytes:
+        """A request up to its body (RFC 9112, 3). `headers` by lower-case names; the host and what a proxy for plain
+        http requires are added (a tunnel gets it once, when it is opened). Thousands of small requests pay for each
+        header, so this does it all at once: `http.client` takes 50 µs longer.
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """For a proxy for plain http; a tunnel gets them once, when it is opened."""
-        return self._proxy[2] if self._proxy and not self._is_https else {}
+        Raises InvalidURL, and ValueError for a header with a line break.
+        """
+        if not target.isascii() or _NOT_IN_TARGET.search(target):
+            raise http.client.InvalidURL("the path has a character that must be quoted")
+        added = {"host": self._host_header}
+        if method == "GET":
+            added["accept-encoding"] = "identity"
+        if self._proxy and not self._is_https:
+            target = f"http://{bracketed(self._host)}:{self._port}{target}"
+            headers = {**headers, **self._proxy[2]}
+        lines = [f"{name}: {value}" for name, value in {**added, **headers}.items()]
+        text = "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""])
+        if not text.count("\r") == text.count("\n") == len(lines) + 2:
+            raise ValueError("a header with a line break")
+        return text.encode("iso-8859-1")
 
     @contextmanager
     def borrow(self, *, fresh: bool, since: int | None = None) -> Iterator[tuple[http.client.HTTPConnection, bool]]:
@@ -205,7 +218,6 @@ class Connections:
             if (descriptor := dialed.detach()) >= 0:
                 os.close(descriptor)
             raise
-        connection.response_class = WireResponse  # only now: http.client reads the response to CONNECT itself
         return connection
 
     def _dial(self, since: int, host: str, port: int) -> socket.socket:

@@ -11,13 +11,14 @@ import fcntl
 import http.client
 import io
 import json
+import re
 import select
 import socket
 import ssl
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from azure.core.exceptions import HttpResponseError
@@ -37,8 +38,9 @@ _LOOKS = 25
 """In that time, at what of a large body has arrived."""
 _SO_NWRITE = 0x1024
 """Of macOS, which Python does not name."""
-_MAX_HEADERS = 200
-_MAX_LINE = 65_536
+_MAX_HEAD = 1 << 16
+"""Bytes before a body."""
+_STATUS_LINE = re.compile(r"(?P<version>HTTP/1\.\d)\s+(?P<status>[1-9]\d\d)(?P<reason>|\s.*)")
 
 
 class _Arriving(io.RawIOBase):
@@ -71,9 +73,10 @@ class WireResponse(http.client.HTTPResponse):
 
     fields: dict[str, str]
 
-    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
-        self._arriving = _Arriving(sock)
-        super().__init__(self._arriving, *arguments, **options)  # type: ignore[arg-type]
+    def __init__(self, answering: socket.socket, *, method: str) -> None:
+        self._arriving = _Arriving(answering)
+        self._requested = method
+        super().__init__(self._arriving, method=method)  # type: ignore[arg-type]
 
     def report(self, on_bytes: Callable[[int], None]) -> None:
         """`on_bytes` is told of the rest of the body as it arrives. Some of it may be in the buffer already."""
@@ -81,16 +84,12 @@ class WireResponse(http.client.HTTPResponse):
 
     def begin(self) -> None:
         """Raises HTTPException for anything but HTTP."""
-        if self.headers is not None:
-            return
-        while True:
-            version, status, reason = self._read_status()
-            self.fields = self._read_fields()
-            if status != http.client.CONTINUE:
-                break
+        status = http.client.CONTINUE
+        while status == http.client.CONTINUE:
+            version, status, self.reason = self._read_status_line()
+            self.fields = _fields_of(self._read_field_lines())
         self.code = self.status = status
-        self.reason = reason.strip()
-        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
+        self.version = 10 if version == "HTTP/1.0" else 11
         self.headers = self.msg = http.client.HTTPMessage()  # unused: see `fields`
         self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
@@ -99,25 +98,46 @@ class WireResponse(http.client.HTTPResponse):
         length = self.fields.get("content-length", "")
         self.length = int(length) if length.isdecimal() and not self.chunked else None
         has_no_body = status in (http.client.NO_CONTENT, http.client.NOT_MODIFIED) or 100 <= status < 200
-        if has_no_body or self._method == "HEAD":
+        if has_no_body or self._requested == "HEAD":
             self.length = 0
         if not self.will_close and not self.chunked and self.length is None:
             self.will_close = True
 
-    def _read_fields(self) -> dict[str, str]:
-        fields: dict[str, str] = {}
-        for _ in range(_MAX_HEADERS):
-            line = self.fp.readline(_MAX_LINE + 1)
-            if len(line) > _MAX_LINE:
-                raise http.client.LineTooLong("header line")
+    def _read_status_line(self) -> tuple[str, int, str]:
+        """Version, status and reason."""
+        line = self.fp.readline(_MAX_HEAD)
+        if not line:
+            raise http.client.RemoteDisconnected("the connection ended without an answer")
+        found = _STATUS_LINE.fullmatch(line.decode("iso-8859-1").rstrip())
+        if found is None:
+            raise http.client.BadStatusLine(repr(line[:200]))
+        return found["version"], int(found["status"]), found["reason"].strip()
+
+    def _read_field_lines(self) -> list[str]:
+        """Mostly they have arrived together, and are taken together: line by line takes 20 µs longer."""
+        arrived = self.fp.peek()
+        end = arrived.find(b"\r\n\r\n")
+        if end > 0 and not arrived.startswith((b"\r\n", b"\n")) and arrived.find(b"\n\n", 0, end) < 0:
+            return self.fp.read(end + 4).decode("iso-8859-1").split("\r\n")
+        lines: list[str] = []
+        most = _MAX_HEAD
+        while (line := self.fp.readline(most)) not in (b"\r\n", b"\n"):
+            most -= len(line)
+            if most <= 0:
+                raise http.client.LineTooLong("response headers")
             if not line.endswith(b"\n"):  # cut off: the length of the body may be missing
                 raise http.client.IncompleteRead(line)
-            if line in (b"\r\n", b"\n"):
-                return fields
-            name, separator, value = line.decode("iso-8859-1").partition(":")
-            if separator:
-                fields[name.strip().lower()] = value.strip()
-        raise http.client.HTTPException(f"more than {_MAX_HEADERS} headers")
+            lines.append(line.decode("iso-8859-1"))
+        return lines
+
+
+def _fields_of(lines: Iterable[str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, separator, value = line.partition(":")
+        if separator:
+            fields[name.strip().lower()] = value.strip()
+    return fields
 
 
 def unsent_bytes(sending: socket.socket) -> int:
@@ -133,28 +153,33 @@ def unsent_bytes(sending: socket.socket) -> int:
 
 
 def response_to(
-    connection: http.client.HTTPConnection,
+    answering: socket.socket,
+    method: str,
     sent_bytes: int,
     on_silence: Callable[[float, float], None],
     on_wait: Callable[[], None],
 ) -> WireResponse:
-    """The response to the last request, whose body had `sent_bytes`. Raises OSError, HTTPException.
+    """The response to the last request, whose body had `sent_bytes`; to be closed. Raises OSError, HTTPException.
 
     Until the response arrives, `on_silence(waited_s, limit_s)` is called every few seconds, and `on_wait` several times
     a second after a large body.
     """
     meanwhile = on_wait if sent_bytes > _LARGE_BODY else None
-    if not _is_readable(connection.sock, meanwhile):
+    if not _is_readable(answering, meanwhile):
         limit_s = ANSWER_S if sent_bytes < _LARGE_BODY else _LARGE_BODY_ANSWER_S
         begun_s = time.monotonic() - _QUIET_S
         while (waited_s := time.monotonic() - begun_s) < limit_s:
             on_silence(waited_s, limit_s)
-            if _is_readable(connection.sock, meanwhile):
+            if _is_readable(answering, meanwhile):
                 break
         else:
             raise NoResponse(f"no answer within {limit_s:.0f} s")
-    response = connection.getresponse()
-    assert isinstance(response, WireResponse)
+    response = WireResponse(answering, method=method)
+    try:
+        response.begin()
+    except BaseException:
+        response.close()
+        raise
     return response
 
 

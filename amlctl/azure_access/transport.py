@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import io
 import logging
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -88,9 +89,9 @@ class _Moved:
             more, self._reported = size_bytes - self._reported, size_bytes
             self._on_bytes(more)
 
-    def sent(self, size_bytes: int, connection: http.client.HTTPConnection) -> None:
+    def sent(self, size_bytes: int, sending: socket.socket) -> None:
         """So many were given to the connection; what waits in it has not moved yet."""
-        self.reached(max(0, size_bytes - unsent_bytes(connection.sock)))
+        self.reached(max(0, size_bytes - unsent_bytes(sending)))
 
     def receive(self, response: WireResponse) -> None:
         """Report its body while it arrives; not byte by byte, and never more than it has."""
@@ -208,21 +209,13 @@ class Transport(SharedTransport):
                     try:
                         if self._traffic is not None:
                             self._traffic.add()
-                        # Thousands of small requests pay for each header; only GET needs the one about encodings.
-                        skip = request.method != "GET" or "accept-encoding" in headers
-                        target_url = connections.target_prefix + target
-                        connection.putrequest(request.method, target_url, skip_accept_encoding=skip)
-                        for name, value in {**headers, **connections.headers}.items():
-                            connection.putheader(name, value)
-                        size = 0
-                        if content is None:
-                            connection.endheaders()
-                        else:
-                            size = int(headers["content-length"])
-                            chunks = self._chunks(content, options.get("may_go_on"))
-                            connection.endheaders(_reported(chunks, connection, moved) if size > _CHUNK else chunks)
-                        on_wait = partial(moved.sent, size, connection)
-                        response = response_to(connection, size, self._on_silence, on_wait)
+                        head = connections.request_head(request.method, target, headers)
+                        size = 0 if content is None else int(headers["content-length"])
+                        chunks = self._chunks(head, content, size, options.get("may_go_on"))
+                        for chunk in _reported(chunks, len(head), connection.sock, moved) if size > _CHUNK else chunks:
+                            connection.sock.sendall(chunk)
+                        on_wait = partial(moved.sent, size, connection.sock)
+                        response = response_to(connection.sock, request.method, size, self._on_silence, on_wait)
                     except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                         if not (is_used and is_repeatable):
                             raise
@@ -294,16 +287,23 @@ class Transport(SharedTransport):
 
         return paced
 
-    def _chunks(self, content: Any, may_go_on: Callable[[], None] | None) -> Iterator[bytes | memoryview]:
-        size = _WRITE_BYTES if self._pace is None else _PACED_BYTES
-        for piece in (content,) if isinstance(content, bytes) else content.chunks():
-            for at in range(0, len(piece), size):
-                part = piece[at : at + size]
+    def _chunks(
+        self, head: bytes, content: Any, size_bytes: int, may_go_on: Callable[[], None] | None
+    ) -> Iterator[bytes | memoryview]:
+        """Of a whole request; the head goes together with a small body."""
+        if content is None or size_bytes > _CHUNK:
+            yield head
+            head = b""
+        most = _WRITE_BYTES if self._pace is None else _PACED_BYTES
+        for piece in () if content is None else (content,) if isinstance(content, bytes) else content.chunks():
+            for at in range(0, len(piece), most):
+                part = piece[at : at + most]
                 if self._pace is not None:
                     self._pace.take(len(part))
                 if may_go_on is not None:
                     may_go_on()
-                yield part
+                yield head + part if head else part
+                head = b""
 
     def _on_silence(self, waited_s: float, limit_s: float) -> None:
         self._tell(Unanswered(self._service, waited_s, limit_s))
@@ -322,14 +322,14 @@ class Transport(SharedTransport):
 
 
 def _reported(
-    chunks: Iterable[bytes | memoryview], connection: http.client.HTTPConnection, moved: _Moved
+    chunks: Iterable[bytes | memoryview], head_bytes: int, sending: socket.socket, moved: _Moved
 ) -> Iterator[bytes | memoryview]:
-    """The same; after each one, what of them has arrived at the other side is reported."""
-    sent = 0
+    """The same; after each one, what of the body has arrived at the other side is reported."""
+    sent = -head_bytes
     for chunk in chunks:
         yield chunk
         sent += len(chunk)
-        moved.sent(sent, connection)
+        moved.sent(sent, sending)
 
 
 def _up_to(read: Read, length: int | None, most: int) -> bytes:
@@ -352,7 +352,7 @@ def _split(url: str) -> tuple[str, str]:
 
 def _sent(request: Any) -> tuple[dict[str, str], Any]:
     """Headers by their lower-case names, and the body: bytes, an object with `chunks()`, or None."""
-    headers = {name.lower(): str(value) for name, value in request.headers.items()}
+    headers = {name: str(value) for name, value in request.headers.lowerkey_items()}
     content = request.content if hasattr(request, "content") else request.data  # both generations of requests
     if isinstance(content, str):
         content = content.encode()

@@ -24,11 +24,26 @@ def complete_run(incomplete: str) -> list[str]:
     project = current_project()
     if project is None:
         return []
+    from amlctl.core.run_id import parent_of
     from amlctl.runs.known import shared_folder
 
     seen = shared_folder(project.state_dir)
     runs = [*_folders(project.state_dir / "runs"), *(path.stem for path in sorted(seen.glob("*.json")))]
+    parent = parent_of(f"{incomplete}0")[0]  # of a sweep's run, as far as its number is typed
+    if parent in runs:
+        runs += [run for run in _children(project, parent) if run not in runs]
     return [run for run in (*runs, "@last") if run.startswith(incomplete)]
+
+
+def _children(project: Project, parent: str) -> list[str]:
+    """Runs of a sweep, of which this machine may have seen none."""
+    import json
+
+    try:
+        record = json.loads((project.state_dir / "runs" / parent / "record.json").read_bytes())
+        return [str(one["run"]) for one in record["children"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 Run = Annotated[

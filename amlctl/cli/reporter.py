@@ -7,6 +7,7 @@ its run has finished. All methods are thread-safe and never raise.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,6 +20,7 @@ from amlctl.core.events import (
     Note,
     Retried,
     RunCreated,
+    RunPageKnown,
     RunStateChanged,
     RunWatched,
     SnapshotCommitted,
@@ -57,6 +59,8 @@ class Reporter:
         self._states: StatesSeen | None = None
         self.has_run = False
         """A run exists, which has its own ways to be taken up again."""
+        self.open_page: Callable[[str], object] | None = None
+        """Called once, with the page of the run that is followed."""
 
     def _make_log(self, *, is_raw: bool) -> _LogWriter:
         stream = sys.stderr.buffer if self._output.options.is_json else sys.stdout.buffer
@@ -143,6 +147,9 @@ class Reporter:
 
     def _show(self, event: Event) -> None:
         self.has_run = self.has_run or isinstance(event, RunCreated)
+        if isinstance(event, RunPageKnown) and self.open_page is not None:
+            self.open_page(event.url)
+            self.open_page = None
         with self._lock:
             line = self._line(event)
             if isinstance(event, RunStateChanged) and is_final(event.state):
@@ -173,6 +180,8 @@ class Reporter:
             return event.line
         if isinstance(event, RunCreated):
             return ["run ", highlight(event.run)]
+        if isinstance(event, RunPageKnown):
+            return [dim("Studio:"), " ", event.url]
         if isinstance(event, RunStateChanged):
             if is_final(event.state) or self._screen is not None:
                 return None  # the result says how it ended, and the screen what it does now

@@ -22,9 +22,11 @@ _RATE_WINDOW_S = 5.0
 _SPANS = 8
 _SHORTEST_SPAN_S = 1.0
 """In a shorter one, it matters too much which file happens to end in it."""
-_USUAL_COST_S = 0.001
-"""Of a value: some 50 ms for a request, of which some 50 are under way at a time."""
-_COSTS_S = (0.0, *(_USUAL_COST_S * 2**power for power in range(-4, 7)))
+_USUAL_COST_S = 0.0005
+"""Of a value: some 50 ms for a request, of which some 50 are under way at a time and half wait while others travel."""
+_COSTS_S = (0.0, *(_USUAL_COST_S * 2**power for power in range(-3, 8)))
+_FASTER = 1.25
+"""How much faster the line may be than the fastest span: bytes take time also where values explain all of it."""
 _DOUBT = 0.05
 """How much better than the usual cost another has to explain the time, for each doubling."""
 
@@ -71,7 +73,7 @@ class Estimate:
     def _spans(self) -> list[Moment]:
         """What happened in each of some equal spans of time."""
         moments = [*self._moments]
-        if moments[-1].at_s - moments[0].at_s > 2 * _WARM_UP_S:
+        if moments[-1].at_s - moments[0].at_s > 4 * _WARM_UP_S:
             warm = bisect_left([one.at_s for one in moments], moments[0].at_s + _WARM_UP_S)
             moments = moments[min(warm, len(moments) - 2) :]
         span_s = max(_SHORTEST_SPAN_S, (moments[-1].at_s - moments[0].at_s) / _SPANS)
@@ -81,6 +83,7 @@ class Estimate:
                 borders.append(moment)
         if len(borders) == 1:
             borders.append(moments[0])
+        borders[-1] = moments[0]  # what is too short for a span belongs to the first one
         return [
             Moment(late.at_s - early.at_s, late.size_bytes - early.size_bytes, late.values - early.values)
             for late, early in zip(borders, borders[1:])
@@ -90,8 +93,11 @@ class Estimate:
 def _byte_cost(spans: Sequence[Moment], value_s: float) -> Optional[float]:
     """Seconds per byte if a value costs so much; None before a byte has moved."""
     size_bytes = sum(span.size_bytes for span in spans)
+    if size_bytes <= 0:
+        return None
     left_s = sum(span.at_s - value_s * span.values for span in spans)
-    return max(0.0, left_s) / size_bytes if size_bytes > 0 else None
+    fastest = max(span.size_bytes / span.at_s for span in spans)
+    return max(left_s / size_bytes, 1 / (_FASTER * fastest))
 
 
 def _doubt(spans: Sequence[Moment], value_s: float) -> float:

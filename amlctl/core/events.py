@@ -115,6 +115,13 @@ class RunStateChanged(NamedTuple):
     reason: str = ""
 
 
+class RunPageKnown(NamedTuple):
+    """An active run that is followed has a page in Studio."""
+
+    run: str
+    url: str
+
+
 class Usage(NamedTuple):
     """What the processes of a run use: processors (1.0 is one of them), bytes, and parts of 1 of its GPUs; None where
     that is not known."""
@@ -160,6 +167,7 @@ Event = Union[
     SnapshotCommitted,
     RunCreated,
     RunStateChanged,
+    RunPageKnown,
     RunWatched,
     SweepWatched,
     LogText,

@@ -117,7 +117,7 @@ class RunRecord:
     that is known. `children` has `run`, `name` and `status` of each run of a sweep or pipeline. `services` has the
     addresses of what a job file wants to run beside the command, such as Jupyter, while it runs. `published` has the
     new snapshot of each dataset that the run has produced. `metrics` has the last value of each, once the run has ended
-    (`core.metrics.Metrics.kept`).
+    (`core.metrics.Metrics.kept`), and `resources` what its processes have used (`core.resources.Resources.summary`).
     """
 
     run: str
@@ -134,6 +134,7 @@ class RunRecord:
     created_at: str = ""
     times: dict[str, str] = field(default_factory=dict)
     phases: list[dict[str, str]] = field(default_factory=list)
+    resources: dict[str, float] = field(default_factory=dict)
     exit_code: Optional[int] = None
     error: Optional[dict[str, str]] = None
     studio_url: Optional[str] = None

@@ -165,6 +165,11 @@ def _metric(value: Any) -> bool:
     return (type(value) is int and value.bit_length() < 64) or (type(value) is float and math.isfinite(value))
 
 
+def is_amount(value: Any) -> bool:
+    """A number that can be a size, or a part of something."""
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1 << 62
+
+
 def _phase(value: Any) -> bool:
     return _table(_text)(value) and bool(value.get("name")) and is_time(value.get("at"))
 
@@ -236,6 +241,7 @@ RULES: Mapping[str, Rule] = {
     "created_at": lambda value: value == "" or is_time(value),
     "times": _table(is_time, _state),
     "phases": _list(_phase),
+    "resources": _table(is_amount),
     "exit_code": _maybe(_exit_code),
     "error": _maybe(_table(_text)),
     "studio_url": _maybe(_page),
@@ -245,7 +251,7 @@ RULES: Mapping[str, Rule] = {
 _ADDED_LATER = {
     *("config_file", "waits_for", "command", "inputs", "named_outputs", "output_places", "job_type", "children"),
     *("services", "description", "heads", "sync", "distribution", "processes", "instances", "node", "metrics"),
-    *("phases", "is_config_positional", "sweep", "parent", "combination"),
+    *("phases", "is_config_positional", "sweep", "parent", "combination", "resources"),
 }
 """The first records did not have these fields. Any other one that is missing is damage: writers write all fields."""
 

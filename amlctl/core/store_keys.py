@@ -256,6 +256,11 @@ def script_end_key(run: str, rank: int) -> str:
     return f"{script_ends_prefix(run)}{rank}.json"
 
 
+def resources_key(run: str) -> str:
+    """JSON of `core.resources.Resources`: what the processes of the first node have used, once its script has ended."""
+    return f"runs/{run}/resources.json"
+
+
 def published_key(run: str) -> str:
     """JSON {dataset: {"snapshot", "manifest_key"}}: what the run has produced; HEAD does not name it yet."""
     return f"runs/{run}/published.json"

@@ -45,6 +45,7 @@ class SweepRow(NamedTuple):
     status: str
     took_s: Optional[float] = None
     metrics: Mapping[str, Any] = {}
+    is_deleted: bool = False
 
 
 def best_of(rows: Sequence[SweepRow], goal: Optional[Goal]) -> Optional[SweepRow]:

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
 
-from amlctl.core.events import LogText, Note, RunStateChanged, Warned
+from amlctl.core.events import LogText, Note, RunPageKnown, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
@@ -115,6 +115,7 @@ class _Reader:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._reported = ("", "")
         self._shown_services: set[str] = set()
+        self._is_page_known = False
         self.silent_since: float | None = None
         self._is_live = is_watched
 
@@ -162,6 +163,9 @@ class _Reader:
         return chunk
 
     def _report_state(self, record: RunRecord) -> None:
+        if record.studio_url and not self._is_page_known and not is_final(record.status):
+            self._is_page_known = True
+            self._sink(RunPageKnown(record.run, record.studio_url))
         for service in sorted(record.services.keys() - self._shown_services):
             self._shown_services.add(service)
             self._sink(Note(f"{service}: {record.services[service]}"))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from amlctl.core.events import Warned
 from amlctl.core.message import count, size
 from amlctl.core.metrics import Metrics, Point
+from amlctl.core.resources import Resources
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.core.store_keys import outputs_index_key, outputs_prefix
@@ -21,6 +22,7 @@ from amlctl.operations.logs import log_pieces
 from amlctl.operations.metrics import metrics_of, series_of
 from amlctl.operations.runs import RunAt, config_values_of, flattened
 from amlctl.parallel import in_parallel
+from amlctl.runs.records import read_resources
 from amlctl.runs.tree import TreeFile, read_index, stored_key
 from amlctl.stores.contract import Store
 
@@ -66,6 +68,7 @@ class RunPage:
     config: Mapping[str, Any]
     metrics: Metrics
     series: Mapping[str, Sequence[Point]]
+    resources: Resources
     pictures: Sequence[Picture] = ()
     files: Sequence[OutputFile] = ()
     log: Sequence[str] = ()
@@ -99,6 +102,11 @@ def _page(context: Context, run: str) -> RunPage:
         series = series_of(context, record, metrics, list(metrics.last)[:MOST_SERIES])
     except AmlctlError as error:
         notes.append(f"series of metrics are not shown: {error.message}")
+    resources = Resources()
+    try:
+        resources = read_resources(context.store, run)
+    except AmlctlError as error:
+        notes.append(f"resources are not shown: {error.message}")
     try:
         outputs.read()
     except AmlctlError as error:
@@ -116,6 +124,7 @@ def _page(context: Context, run: str) -> RunPage:
         flattened("", config_values_of(record)),
         metrics,
         series,
+        resources,
         outputs.pictures,
         outputs.files[:_MOST_FILES],
         lines[-_MOST_LINES:],

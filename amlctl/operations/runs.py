@@ -184,6 +184,12 @@ def children_left(workspace: Workspace, children: Iterable[Mapping[str, str]]) -
         yield run
 
 
+def warn_of_deleted(context: Context, sweep: RunRecord, left: Sequence[str]) -> None:
+    """`left` are those of its runs that were not deleted."""
+    if deleted := [one["run"] for one in sweep.children if one["run"] not in left]:
+        context.sink(Warned(f"{count(len(deleted), 'run')} of {sweep.run} deleted: {', '.join(deleted)}"))
+
+
 def each_of_sweep(runs: Sequence[RunAt]) -> list[RunAt]:
     """With its runs instead of a sweep; those that were deleted are a warning. Raises NotFound."""
     found: dict[str, RunAt] = {}
@@ -193,10 +199,9 @@ def each_of_sweep(runs: Sequence[RunAt]) -> list[RunAt]:
             found[run] = RunAt(run, context)
             continue
         left = list(children_left(context.workspace, record.children))
-        if deleted := [one["run"] for one in record.children if one["run"] not in left]:
-            if not left:
-                raise NotFound(f"all runs of {run} were deleted", hint=Command("runs", "delete", run))
-            context.sink(Warned(f"{count(len(deleted), 'run')} of {run} deleted: {', '.join(deleted)}"))
+        if record.children and not left:
+            raise NotFound(f"all runs of {run} were deleted", hint=Command("runs", "delete", run))
+        warn_of_deleted(context, record, left)
         found.update((one, RunAt(one, context)) for one in left)
     return list(found.values())
 

@@ -14,7 +14,7 @@ from amlctl.core.phases import script_s
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.sweep import SweepRow, best_of, values_of
-from amlctl.errors import AmlctlError
+from amlctl.errors import AmlctlError, NotFound
 from amlctl.operations.context import Context
 from amlctl.operations.runs import key_metric
 from amlctl.runs.metrics import read_metrics
@@ -48,6 +48,7 @@ class SweepView:
                     "status": row.status,
                     "seconds": row.took_s,
                     "metrics": row.metrics,
+                    "is_deleted": row.is_deleted,
                 }
                 for row in self.rows
             ],
@@ -66,8 +67,12 @@ class SweepReader:
         """`is_live`: with the metrics of active runs so far. A run that was deleted has its values alone."""
         rows, records = list[SweepRow](), list[RunRecord]()
         for run, name, status in ((one["run"], one["name"], one["status"]) for one in parent.children):
-            record = self._record(run, status)
-            if record is None:
+            try:
+                record = self._record(run, status)
+            except NotFound:
+                rows.append(SweepRow(run, values_of(name), status, is_deleted=True))
+                continue
+            except AmlctlError:
                 rows.append(SweepRow(run, values_of(name), status))
                 continue
             records.append(record)
@@ -76,13 +81,13 @@ class SweepReader:
         wanted = parent.spec.sweep.get("metric") or self._context.settings.runs.metric
         return SweepView(rows, key_metric(records, wanted))
 
-    def _record(self, run: str, status: str) -> RunRecord | None:
+    def _record(self, run: str, status: str) -> RunRecord:
+        """Raises NotFound if it was deleted, or what the workspace raises."""
         known_status, record = self._read.get(run, ("", None))
         # One of Azure ML has no values before its node has started.
         if record is None or known_status != status or not record.spec.combination:
-            with suppress(AmlctlError):
-                record = self._context.workspace.read(run)
-                self._read[run] = status, record
+            record = self._context.workspace.read(run)
+            self._read[run] = status, record
         return record
 
     def _so_far(self, record: RunRecord) -> dict[str, Any]:

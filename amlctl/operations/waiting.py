@@ -13,7 +13,7 @@ from amlctl.core.run_state import RunState
 from amlctl.errors import RunFailed
 from amlctl.operations.context import Context, holding
 from amlctl.operations.logs import WAIT_S
-from amlctl.operations.runs import RunAt, resolve_run
+from amlctl.operations.runs import RunAt, children_left, resolve_run, warn_of_deleted
 
 _WHATEVER_THE_LOG = 1 << 62
 """A position in a log that it never reaches: only changes of state end a wait."""
@@ -48,6 +48,8 @@ def wait_for(runs: Sequence[RunAt]) -> Waited:
         while not record.is_final:
             context.workspace.wait(run, _WHATEVER_THE_LOG, WAIT_S)
             record = context.workspace.read(run)
+        if record.spec.sweep:
+            warn_of_deleted(context, record, list(children_left(context.workspace, record.children)))
         found.append(record)
     return Waited(found)
 

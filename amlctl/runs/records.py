@@ -17,6 +17,7 @@ from typing import Any, Callable, Optional
 from amlctl.core.document import Fields, parse
 from amlctl.core.message import Command
 from amlctl.core.phases import Phase, began, begun_at
+from amlctl.core.resources import Resources
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import child_id, is_record_run_id, newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_published
@@ -25,6 +26,7 @@ from amlctl.core.store_keys import (
     phases_key,
     published_key,
     record_key,
+    resources_key,
     script_end_key,
     script_ends_prefix,
     trial_key,
@@ -85,6 +87,16 @@ def note_phases(store: Store, record: RunRecord) -> None:
     """Add what the run's node has saved of its phases."""
     for phase, at in begun_at(_read_note(store, phases_key(record.run)) or {}).items():
         began(record, phase, at)
+
+
+def save_resources(store: Store, run: str, resources: Resources) -> None:
+    """Raises what the store raises."""
+    store.put(resources_key(run), json.dumps(resources.to_json()).encode(), replace=True)
+
+
+def read_resources(store: Store, run: str) -> Resources:
+    """What the run's node has saved of them; without samples where that is nothing, or cannot be read."""
+    return Resources.from_json(_read_note(store, resources_key(run)) or {})
 
 
 def read_first_failure(store: Store, run: str) -> Optional[tuple[int, int]]:

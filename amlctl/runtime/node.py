@@ -23,13 +23,14 @@ from amlctl.core.hidden_values import filled
 from amlctl.core.job import input_names
 from amlctl.core.message import count
 from amlctl.core.phases import Phase
+from amlctl.core.resources import Resources
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.core.store_keys import failure_key, script_end_key
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.machine import utc_now
-from amlctl.runs.records import load_record, load_trial, save_phases, save_record, save_script_end
+from amlctl.runs.records import load_record, load_trial, save_phases, save_record, save_resources, save_script_end
 from amlctl.runtime.data import (
     OutputsSaver,
     count_attempt,
@@ -47,6 +48,7 @@ from amlctl.runtime.script import (
     Wakeups,
     end_leftovers,
     find_script,
+    never_due,
     place_variables,
     prepare_job,
     script_command,
@@ -57,6 +59,7 @@ from amlctl.runtime.script import (
     wait_for_script,
 )
 from amlctl.runtime.tracking import send_metrics
+from amlctl.runtime.usage import ResourceWatch
 from amlctl.stores.contract import Store
 
 RUNTIME_FAILED = 1
@@ -149,18 +152,24 @@ class Node:
         with Wakeups() as wakeups:
             since_ns = start_of_script(self.folders)
             begun[Phase.RUN] = utc_now()
+            is_first = self.rank.is_first_process
+            watch = None
+            if is_first and self.rank.node == 0:  # several processes of a node have their launcher in common
+                watch = ResourceWatch(os.getpid() if record.spec.processes == 1 else os.getppid(), pumps)
             process = start_script(command, folder, variables)
-            if self.rank.is_first_process:
+            if is_first:
                 saver.start()
-            end = wait_for_script(process, wakeups, self.timing.grace_s)
+            end = wait_for_script(process, wakeups, self.timing.grace_s, watch.look_if_due if watch else never_due)
             begun[Phase.SAVE] = utc_now()
+            if watch is not None:
+                watch.look()
             end_leftovers(process, pumps, log)
             own.write_end(end.exit_code)
             if end.exit_code and not end.was_stopped:
                 self._report_end(record, end.exit_code)
-            if self.rank.is_first_process:
-                if self.rank.node == 0:
-                    self._save_phases(record.run, begun)
+            if watch is not None:
+                self._save_notes(run, begun, watch.resources)
+            if is_first:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
                 self._warn_of_unsaved(record, since_ns)
                 self._keep(record, saver, has_succeeded)
@@ -214,9 +223,10 @@ class Node:
         except (AmlctlError, OSError) as error:
             log(f"cannot write the exit code {exit_code} to the store: {error}")
 
-    def _save_phases(self, run: str, begun: Mapping[Phase, datetime]) -> None:
-        with contextlib.suppress(AmlctlError, OSError):  # only a time is lost
+    def _save_notes(self, run: str, begun: Mapping[Phase, datetime], resources: Resources) -> None:
+        with contextlib.suppress(AmlctlError, OSError):  # only times are lost, and what the script has used
             save_phases(self.save_store, run, begun)
+            save_resources(self.save_store, run, resources)
 
     def _rank_of(self, record: RunRecord) -> int:
         return self.rank.node * record.spec.processes + self.rank.local

@@ -128,6 +128,11 @@ def become_subreaper() -> bool:
 
 def descendants(roots: Iterable[int], among: Mapping[int, Process]) -> list[Process]:
     """All living processes below the roots, without the roots."""
+    return [process for process in family(roots, among) if not process.is_dead]
+
+
+def family(roots: Iterable[int], among: Mapping[int, Process]) -> Iterable[Process]:
+    """As `descendants`, with zombies."""
     children: dict[int, list[Process]] = {}
     for process in among.values():
         children.setdefault(process.parent, []).append(process)
@@ -138,7 +143,7 @@ def descendants(roots: Iterable[int], among: Mapping[int, Process]) -> list[Proc
             if process.pid not in found:
                 found[process.pid] = process
                 pending.append(process.pid)
-    return [process for process in found.values() if not process.is_dead]
+    return found.values()
 
 
 def send_signal(process: Process, number: int) -> None:

@@ -174,15 +174,22 @@ def script_command(script: Path, config: Sequence[str], arguments: Sequence[str]
     return [sys.executable, str(script), *config, *arguments]
 
 
-def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s: float) -> ScriptEnd:
-    """Wait for its end. A stop signal is passed on; a script that is still running `grace_s` later is killed."""
+def never_due() -> float:
+    return _FOREVER_S
+
+
+def wait_for_script(
+    process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s: float, look: Callable[[], float] = never_due
+) -> ScriptEnd:
+    """Wait for its end. A stop signal is passed on; a script that is still running `grace_s` later is killed. `look` is
+    called meanwhile, and says after how many seconds it wants to be called next."""
     kill_at: float | None = None
     while process.poll() is None:
         left_s = _FOREVER_S if kill_at is None else kill_at - time.monotonic()
         if left_s <= 0:
             signal_group(process.pid, signal.SIGKILL)
             left_s = _FOREVER_S
-        for number in wakeups.wait(left_s):
+        for number in wakeups.wait(min(left_s, look())):
             if kill_at is None:
                 kill_at = time.monotonic() + grace_s
             signal_group(process.pid, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -65,6 +66,15 @@ def completed(cli: Cli, typed: str) -> list[str]:
 )
 def test_values_complete(full: Cli, typed: str, expected: list[str]) -> None:
     assert sorted(set(completed(full, f"amlctl {typed}"))) == sorted(set(expected))
+
+
+def test_runs_of_a_sweep_complete_before_this_machine_has_seen_them(full: Cli) -> None:
+    children = [{"run": f"s_{number}", "name": "", "status": "Queued"} for number in (0, 1, 10)]
+    full.write(".amlctl/runs/s/record.json", json.dumps({"children": children}))
+    assert completed(full, "amlctl logs s") == ["s"]
+    assert completed(full, "amlctl logs s_") == ["s_0", "s_1", "s_10"]
+    assert completed(full, "amlctl logs s_1") == ["s_1", "s_10"]
+    assert completed(full, "amlctl logs t_1") == []
 
 
 def test_what_runs_have_used_completes(full: Cli) -> None:

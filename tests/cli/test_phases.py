@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from tests.cli.conftest import LIMIT_S, Cli
@@ -21,6 +22,7 @@ def test_the_record_says_how_long_each_phase_took(project: Cli) -> None:
     names = [part.split()[0] for part in line.removeprefix("phases").split("›")]
     assert names == ["sync", "code", "queue", "env", "data", "run", "save"]
     assert "env cached" in line
+    assert re.search(r"^resources +CPU \d+% · peak memory \d+", shown, re.MULTILINE)
 
 
 def test_a_queued_run_says_which_run_has_the_slot(project: Cli) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from amlctl.core.resources import Resources, Sample
 from amlctl.core.store_keys import log_key
 from amlctl.localfs.project import Project
+from amlctl.runs.records import save_resources
 from amlctl.stores.directory import DirectoryStore
 from tests.cli.conftest import Cli
 from tests.cli.test_runs_list import add
@@ -134,20 +136,27 @@ def test_the_page_of_one_run_is_whole_and_escaped(reported: Cli) -> None:
     pictures = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
     assert [source.partition(";")[0] for source in pictures] == ["data:image/svg+xml", "data:image/png"]
     curves = [attributes["points"] or "" for tag, attributes in page.tags if tag == "polyline"]
-    assert len(curves) == 2
+    assert len(curves) == 2  # metrics; no resources are recorded
     assert max(len(points.split()) for points in curves) <= 600
 
 
 def test_several_runs_share_plots_and_a_comparison(reported: Cli, tmp_path: Path) -> None:
     path = tmp_path / "two.html"
+    used = Resources()
+    for sample in (Sample(60.0, 1.5, 10**9), Sample(125.0, 0.5, None), Sample(185.0, 2.0, 2 * 10**9)):
+        used.add(sample)
+    save_resources(DirectoryStore(Project(reported.cwd).state_dir / "store"), "run-002", used)
     document = reported.json("runs", "report", "run-001", "run-002", "-o", str(path))
     assert document == {"runs": ["run-001", "run-002"], "file": str(path), "bytes": path.stat().st_size}
     page = parsed(path)
+    assert "Resources over time, in minutes" in page.text
+    assert "Memory in GB" in page.text
+    assert "GPU" not in page.text
     assert "What differs" in page.text
     assert "0.001 (+0.0005)" in page.text
     assert f"What changed in the environment of run-002+ {EVIL}==2\n− {EVIL}==1" in page.text
     classes = [attributes.get("class") for tag, attributes in page.tags if tag == "g"]
-    assert classes.count("curve c0") == classes.count("curve c1") == 2
+    assert (classes.count("curve c0"), classes.count("curve c1")) == (2, 4)
     assert reported("runs", "report", "-o", "new/folder/page.html").code == 0
     parsed(reported.cwd / "new/folder/page.html")
     wrong = reported("runs", "report", "-o", "pptdaml.yaml/page.html")

@@ -49,11 +49,22 @@ def test_a_pipe_gets_no_escape_codes(with_run: Cli) -> None:
 def test_no_color_on_a_terminal(
     with_run: Cli, variables: dict[str, str], options: tuple[str, ...], terminal: StartTerminal
 ) -> None:
-    for command in (("runs",), ("logs", "nothing"), ("--help",)):
+    for command in (("runs",), ("logs", "nothing"), ("--help",), ("fetch",)):
         screen = terminal(with_run.command(*command, *options), with_run.cwd, variables=variables)
         screen.finish()
         assert "\x1b[3" not in screen.text, command
         assert "\x1b[1;3" not in screen.text, command
+        assert "\x1b]" not in screen.text, command
+
+
+@pytest.mark.parametrize("is_ci", [False, True])
+def test_paths_are_links_on_a_terminal(with_run: Cli, terminal: StartTerminal, is_ci: bool) -> None:
+    screen = terminal(with_run.command("fetch"), with_run.cwd, variables={"CI": "true" if is_ci else ""})
+    assert screen.finish() == 0
+    [folder] = (with_run.cwd / "outputs").iterdir()
+    link = f"\x1b]8;;{folder.as_uri()}\x1b\\outputs/{folder.name}/\x1b]8;;\x1b\\"
+    assert (link in screen.text) == (not is_ci)
+    assert ("\x1b]" in screen.text) == (not is_ci)
 
 
 def test_color_on_a_terminal(with_run: Cli, terminal: StartTerminal) -> None:

@@ -73,10 +73,14 @@ def test_a_sweep_and_what_takes_its_parent(here: Cli) -> None:
         assert f"1 run of {new} deleted: {run}_0" in answer.err, answer
         assert "plot" in words or answer.code == 0, answer
     rows = here.json("runs", "show", new)["results"]["runs"]
+    assert [row["is_deleted"] for row in rows] == [True, False, False]
+    [line] = [line for line in here("runs", "show", new).out.splitlines() if line.startswith(f"{run}_0")]
+    assert line.endswith("  deleted")
     assert [row["values"]["rate"] for row in rows] == ["1", "2", "3"]
     assert f"amlctl logs {run}_2" in here("logs", new).err
     assert f"amlctl submit --from {run}_2" in here("submit", "--from", new).err
-    assert here("runs", "wait", new).code == 0
+    waited = here("runs", "wait", new)
+    assert (waited.code, f"1 run of {new} deleted: {run}_0" in waited.err) == (0, True)
     assert here.json("runs", "delete", new, "--yes")["deleted"] == [f"{new}_2", new]
     assert here.json("runs", "delete", run, "--yes")["deleted"] == [*runs[1:], run]
     assert here.json("runs")["runs"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from amlctl.cli.render.tables import (
     duration,
     fields,
     good,
+    linked,
     moment,
     painted,
     printable,
@@ -102,6 +104,16 @@ def test_a_line_of_parts() -> None:
     line: list[Cell] = [good("o\x1bk"), "  ", Message("then: ", Command("runs"))]
     assert painted(line, str.upper, has_color=False) == "O\\x1bK  THEN: AMLCTL RUNS"
     assert painted(line, str, has_color=True) == "\x1b[32mo\\x1bk\x1b[0m  then: amlctl runs"
+
+
+def test_a_link_is_an_address_without_control_characters() -> None:
+    link = linked("a b\x1b", Path("/tmp/a b\x1b"))
+    assert painted([link], str, has_color=True, has_links=True) == (
+        "\x1b]8;;file:///tmp/a%20b%1B\x1b\\a b\\x1b\x1b]8;;\x1b\\"
+    )
+    assert painted([link], str, has_color=True) == "a b\\x1b"
+    for target in ("https://host/\x1b\\", "javascript:x", "", "https://host/a b"):
+        assert painted([linked("x", target)], str, has_color=True, has_links=True) == "x"
 
 
 def test_fields_leave_out_what_is_empty() -> None:

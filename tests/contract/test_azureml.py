@@ -207,8 +207,8 @@ def test_a_list_waits_for_no_logs(azureml: AzureMLService, tmp_path: Path) -> No
         [listed] = bench.workspace.list_runs()
         assert (listed.run, listed.status, listed.exit_code, pauses) == (run, "Completed", 0, [])
         assert listed.times["Completed"]
-        # A list does not ask the store for the notes of the node about its phases.
-        assert replace(bench.workspace.read(run), phases=[]) == listed
+        # A list does not ask the store for the notes of the node.
+        assert replace(bench.workspace.read(run), phases=[], resources={}) == listed
         assert bench.store.get(f"runs/{run}/logs/std_log.txt") == b"last\n"
 
 

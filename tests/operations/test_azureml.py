@@ -153,13 +153,18 @@ def test_a_command_line_of_the_first_tool_opens_the_page_in_studio(project: Path
     browser.write_text(f"#!/bin/sh\nprintf %s \"$1\" > '{opened}.new'; mv '{opened}.new' '{opened}'\n")
     browser.chmod(0o755)
     variables = {**_variables(service), "PATH": f"{browser.parent}:{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "amlctl", "--script-path", "pipeline/train.py", "--should-open-url", "True"]
+    go = project / "go"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.02)\n"
+    (project / "pipeline/wait.py").write_text(wait)
+    command = [sys.executable, "-m", "amlctl", "--script-path", "pipeline/wait.py", "--should-open-url", "True"]
     terminal = Terminal(command, project, columns=200, variables=variables)
     try:
+        terminal.wait_for("Studio:")
+        wait_until(opened.exists)
+        go.touch()
         assert terminal.finish() == 0, terminal.text
     finally:
         terminal.close()
-    wait_until(opened.exists)
     assert opened.read_text().startswith("https://")
     assert opened.read_text() in terminal.text
 

@@ -10,8 +10,8 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.tables import highlight
-from amlctl.core.message import Command, Message, count, size
+from amlctl.cli.render.tables import Cell, highlight, linked
+from amlctl.core.message import Command, count, size
 
 if TYPE_CHECKING:
     from amlctl.operations.fetch import FetchResult
@@ -55,23 +55,22 @@ def fetch(
         with_logs=with_logs,
         is_unlisted=is_unlisted,
     )
-    call.result(result.to_json(), [["run ", highlight(result.run), "  ", fetched_text(result)]])
+    call.result(result.to_json(), [["run ", highlight(result.run), "  ", *fetched_text(result, app_.project.root)]])
 
 
-def fetched_text(result: FetchResult) -> str:
-    """What a fetch downloaded, and from where more may come."""
+def fetched_text(result: FetchResult, root: Path) -> list[Cell]:
+    """What a fetch downloaded, and from where more may come. `root` is the project's folder."""
     from amlctl.core.run_state import is_final
 
     is_active = not is_final(result.status)
     if not result.files and is_active:
-        return Message(
-            f"no outputs saved yet (run is {result.status}); try again later: ", Command("fetch", result.run)
-        )
+        return [f"no outputs saved yet (run is {result.status}); try again later: ", Command("fetch", result.run)]
     if not result.files:
-        return "nothing to fetch"
+        return ["nothing to fetch"]
     new = ", already up to date"
     if result.downloaded_files:
         is_all = result.downloaded_files == result.files
         new = "" if is_all else f", {size(result.downloaded_bytes)} of it new"
     more = f"; run is {result.status}, more may follow" if is_active else ""
-    return f"outputs in {result.to}/  ({count(result.files, 'file')}, {size(result.bytes)}{new}){more}"
+    folder = linked(f"{result.to}/", root / result.to)
+    return ["outputs in ", folder, f"  ({count(result.files, 'file')}, {size(result.bytes)}{new}){more}"]

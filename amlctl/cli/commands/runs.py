@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ import typer
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
 from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report, runs_share, runs_wait
 from amlctl.cli.commands.runs_list import took
-from amlctl.cli.completion import LAST, LastRun, Run, complete_run
+from amlctl.cli.completion import LAST, LastRun, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import (
@@ -20,6 +21,7 @@ from amlctl.cli.render.tables import (
     duration,
     fields,
     highlight,
+    linked,
     moment,
     state_cell,
 )
@@ -71,7 +73,7 @@ def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
     view = operations.show(app_, run_id)
-    call.result(view.to_json(), chain(_details(view), sweep_lines(view.results)))
+    call.result(view.to_json(), chain(_details(view, app_.project.root), sweep_lines(view.results)))
 
 
 app.command("compare", epilog=runs_compare.EXAMPLES)(runs_compare.compare)
@@ -82,8 +84,8 @@ app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 app.command("wait", epilog=runs_wait.EXAMPLES)(runs_wait.wait)
 
 
-@app.command("open", epilog=examples("amlctl runs open @last # in the browser, or the folder of its outputs"))
-def open_(ctx: typer.Context, run: Run) -> None:
+@app.command("open", epilog=examples("amlctl runs open # in the browser, or the folder of its outputs"))
+def open_(ctx: typer.Context, run: LastRun = LAST) -> None:
     """Open a run's page in Studio, or the folder of its fetched outputs, and print the address"""
     from amlctl.operations import runs as operations
 
@@ -92,7 +94,8 @@ def open_(ctx: typer.Context, run: Run) -> None:
     address = operations.open_run(app_, run_id)
     if call.output.out_is_terminal and not call.is_json:
         typer.launch(address)
-    call.result({"run": run_id, "place": address}, [address])
+    target = address if address.startswith(("https://", "http://")) else Path(address)
+    call.result({"run": run_id, "place": address}, [[linked(address, target)]])
 
 
 @app.command(epilog=examples("amlctl runs delete @last --yes # without confirmation"))
@@ -139,8 +142,9 @@ def variable_values(variables: Mapping[str, str | None]) -> str:
     return named_values({name: "(secret)" if value is None else value for name, value in variables.items()})
 
 
-def _details(view: operations.RunView) -> Iterator[Line]:
+def _details(view: operations.RunView, root: Path) -> Iterator[Line]:
     from amlctl.cli.render.phases import phases_text
+    from amlctl.cli.render.resources import resources_text
     from amlctl.core.sweep import label
 
     record = view.record
@@ -186,9 +190,13 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
             ("phases", phases_text(record)),
             ("took", took(record)),
+            ("resources", resources_text(record)),
             ("metrics", "\n".join(_metrics(view.metrics))),
-            ("outputs", record.outputs),
-            ("studio", record.studio_url or ""),
+            (
+                "outputs",
+                linked(record.outputs, folder) if (folder := root / record.outputs).is_dir() else record.outputs,
+            ),
+            ("studio", linked(record.studio_url or "", record.studio_url or "")),
         ]
     )
 

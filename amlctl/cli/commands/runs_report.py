@@ -11,6 +11,7 @@ import typer
 from amlctl.cli.command_group import examples, option
 from amlctl.cli.commands.runs_plot import Runs, each_at
 from amlctl.cli.invocation import invocation
+from amlctl.cli.render.tables import linked
 from amlctl.core.message import size
 from amlctl.errors import UsageError
 
@@ -52,5 +53,5 @@ def report(
     shown = path.relative_to(call.cwd) if path.is_relative_to(call.cwd) else path
     call.result(
         {"runs": [one.record.run for one in found.runs], "file": str(path), "bytes": len(data)},
-        [f"{shown}  ({size(len(data))})"],
+        [[linked(str(shown), path.absolute()), f"  ({size(len(data))})"]],
     )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.completion import Run
+from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.render.tables import Line, dim, good, highlight, moment
+from amlctl.cli.render.tables import Line, dim, good, highlight, linked, moment
 from amlctl.core.message import Command, Message, SecretLink, count, size
 from amlctl.errors import UsageError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amlctl.operations import share as operations
 
 EXAMPLES = examples(
-    "amlctl runs share @last # a report, and links to the outputs",
+    "amlctl runs share # a report, and links to the outputs",
     "amlctl runs share @last 'plots/*.png' --expires 1d",
     "amlctl runs share @last --revoke # end all links to it",
     note="A link is shown once, and works for everybody who has it.",
@@ -29,7 +29,7 @@ _DEFAULT = "7d"
 
 def share(
     ctx: typer.Context,
-    run: Run,
+    run: LastRun = LAST,
     files: Annotated[
         list[str] | None,
         typer.Argument(metavar="[FILE...]", help="Outputs to share, with * and **; default: a report and all outputs"),
@@ -70,7 +70,9 @@ def share(
         target = app_.project.outputs_dir / f"{run_id}-share.zip"
         made = operations.share_zip(app_, run_id, patterns, target, page)
         shown = target.relative_to(call.cwd) if target.is_relative_to(call.cwd) else target
-        call.result(made.to_json(), [f"{shown}  ({count(made.files, 'file')}, {size(made.bytes)})"])
+        call.result(
+            made.to_json(), [[linked(str(shown), target), f"  ({count(made.files, 'file')}, {size(made.bytes)})"]]
+        )
         return
     until = datetime.now(UTC) + timedelta(seconds=parse_duration_s(expires or _DEFAULT))
     _print(call, operations.share_links(app_, run_id, patterns, app_.links(until), until, page))
@@ -80,11 +82,11 @@ def _print(call: Invocation, shared: operations.ShareResult) -> None:
     def lines() -> Iterator[Line]:
         for one in shared.links:
             yield [highlight(one.file)]
-            yield ["  ", SecretLink(one.url)]
+            yield ["  ", linked(SecretLink(one.url), one.url)]
         if shared.left_out:
             yield [dim(f"… and {count(shared.left_out, 'output')} more: name them to share them")]
         if shared.studio_url:
-            yield [dim("for members of the workspace: "), shared.studio_url]
+            yield [dim("for members of the workspace: "), linked(shared.studio_url, shared.studio_url)]
         yield [good("until "), moment(shared.expires_at), dim("; everybody who has a link can read the file")]
         yield Message("  to end them earlier: ", Command("runs", "share", shared.run, "--revoke"))
 

@@ -308,6 +308,8 @@ def submit(
         plan = plan_operation(app_, request)
         call.result(plan.to_json(), plan_lines(plan))
         return 0
+    if _said_yes("--should-open-url", old_opening, False) and call.output.can_ask:
+        call.reporter.open_page = typer.launch
     choose = on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause)
     result = submit_operation(
         app_,
@@ -316,8 +318,8 @@ def submit(
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
         following=FollowOptions(choose, is_watched=call.output.shows_runs),
     )
-    if _said_yes("--should-open-url", old_opening, False) and result.record.studio_url and call.output.can_ask:
-        typer.launch(result.record.studio_url)
+    if call.reporter.open_page is not None and result.record.studio_url:  # it was not followed while it was active
+        call.reporter.open_page(result.record.studio_url)
     return _report(call, result, is_detached=is_detached)
 
 
@@ -325,7 +327,7 @@ def _report(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int
     """The document however the run ended; in text the reason of a failure comes last, where it is seen."""
     from amlctl.cli.commands.submit_result import result_lines
 
-    call.result(result.to_json(), result_lines(result))
+    call.result(result.to_json(), result_lines(result, call.app.project.root))
     failure = result.failure
     if failure is None:
         return 0 if result.record.is_final or is_detached else LEFT_RUNNING

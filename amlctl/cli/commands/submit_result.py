@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from amlctl.cli.commands.fetch import fetched_text
 from amlctl.cli.commands.runs import named_values, variable_values
 from amlctl.cli.commands.runs_list import took
 from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.sweeps import sweep_lines
-from amlctl.cli.render.tables import Line, Table, dim, fields, highlight, state_cell
+from amlctl.cli.render.tables import Line, Table, dim, fields, highlight, linked, state_cell
 from amlctl.core.message import ID_CELLS, Command, Message, count, size
 from amlctl.core.run_state import RunState
 from amlctl.core.sweep import label
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 
 
-def result_lines(result: SubmitResult) -> Iterator[Line | Table]:
-    """How the run ended, where its outputs are, and what to type next."""
+def result_lines(result: SubmitResult, root: Path) -> Iterator[Line | Table]:
+    """How the run ended, where its outputs are, and what to type next. `root` is the project's folder."""
     record = result.record
     run, state = highlight(record.run), state_cell(record.status)
     if not record.is_final:
@@ -35,11 +36,11 @@ def result_lines(result: SubmitResult) -> Iterator[Line | Table]:
         yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
     yield from (f"  registered as {asset}" for asset in result.registered)
     if result.fetched is not None:
-        yield Message("  ", fetched_text(result.fetched))
+        yield ["  ", *fetched_text(result.fetched, root)]
     elif record.outputs:
         yield Message("  outputs not downloaded: ", Command("fetch", record.run))
     if record.studio_url:
-        yield f"  {record.studio_url}"
+        yield ["  ", linked(record.studio_url, record.studio_url)]
 
 
 def plan_lines(plan: SubmitPlan) -> Iterator[Line]:

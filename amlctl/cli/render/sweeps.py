@@ -13,6 +13,7 @@ from amlctl.cli.render.tables import (
     Styled,
     Table,
     bold,
+    dim,
     duration,
     good,
     highlight,
@@ -53,7 +54,7 @@ def sweep_table(rows: Sequence[SweepRow], goal: Goal | None, shown_rows: Sequenc
                 state_cell(row.status),
                 "" if row.took_s is None else duration(row.took_s),
                 *(shown(row.metrics.get(name)) for name in metrics[:_METRICS]),
-                good("best") if best is not None and row.run == best.run else "",
+                good("best") if best is not None and row.run == best.run else dim("deleted") if row.is_deleted else "",
             ]
             for row in (rows if shown_rows is None else shown_rows)
         ],

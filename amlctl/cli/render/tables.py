@@ -6,23 +6,28 @@ so that no name can break a line or send a control sequence to the terminal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import typer
 
 _GAP = "  "
+_LINK = re.compile(r"(?:https?|file)://[!-~]+")
 _LEAST_COLUMN = 10
 """Cells below which a column is not shortened any further."""
 
 
 class Styled(NamedTuple):
-    """A text in a style of rich, for example `bold red`. Color never carries meaning of its own."""
+    """A text in a style of rich, for example `bold red`. Color never carries meaning of its own; nor does `link`, the
+    address that a terminal opens when the text is clicked."""
 
     text: str
-    style: str
+    style: str = ""
+    link: str = ""
 
 
 Cell: TypeAlias = "str | Styled"
@@ -65,6 +70,11 @@ def dim(text: str) -> Styled:
 
 def bold(text: str) -> Styled:
     return Styled(text, "bold")
+
+
+def linked(text: str, target: str | Path) -> Styled:
+    """`target` is a web address, or an absolute path of this disk."""
+    return Styled(text, "", target.as_uri() if isinstance(target, Path) else target)
 
 
 @dataclass(frozen=True)
@@ -156,15 +166,18 @@ def _printable_cell(cell: Cell) -> Styled:
     return Styled(printable(cell.text), cell.style) if isinstance(cell, Styled) else Styled(printable(cell), "")
 
 
-def painted(line: Line, in_words: Callable[[str], str], *, has_color: bool) -> str:
+def painted(line: Line, in_words: Callable[[str], str], *, has_color: bool, has_links: bool = False) -> str:
     """A line as text: commands in it ready to type, everything else as it can be shown."""
-    if isinstance(line, str):
-        return printable(in_words(line))
-    shown = (
-        (printable(in_words(part.text)), part.style) if isinstance(part, Styled) else (printable(in_words(part)), "")
-        for part in line
-    )
-    return "".join(_styled(text, style) if has_color and style and text else text for text, style in shown)
+    parts = [part if isinstance(part, Styled) else Styled(part) for part in ([line] if isinstance(line, str) else line)]
+    return "".join(_painted(part, in_words, has_color=has_color, has_links=has_links) for part in parts)
+
+
+def _painted(part: Styled, in_words: Callable[[str], str], *, has_color: bool, has_links: bool) -> str:
+    text = printable(in_words(part.text))
+    shown = _styled(text, part.style) if has_color and part.style and text else text
+    if not has_links or _LINK.fullmatch(part.link) is None:
+        return shown
+    return f"\x1b]8;;{part.link}\x1b\\{shown}\x1b]8;;\x1b\\"
 
 
 def _styled(text: str, style: str) -> str:

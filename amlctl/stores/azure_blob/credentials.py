@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
-from azure.core.pipeline import PipelineRequest
-from azure.core.pipeline.policies import BearerTokenCredentialPolicy, SansIOHTTPPolicy
+from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HTTPPolicy, SansIOHTTPPolicy
 
 from amlctl.azure_access.login import Login, LoginCredential, TokenCache
 from amlctl.errors import SettingsError
@@ -168,16 +168,18 @@ class Token(Credential):
         return "az login as a user with that role, or ask for it; the portal's Networking page has the network rules"
 
 
-class _Signed(SansIOHTTPPolicy[Any, Any]):
+class _Signed(HTTPPolicy[Any, Any]):
     """Adds a SAS token to the query. The SDK's policy takes the whole URL apart for it: a tenth of a small request."""
 
     def __init__(self, token: str) -> None:
+        super().__init__()
         self._token = token
 
-    def on_request(self, request: PipelineRequest[Any]) -> None:
+    def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         url = request.http_request.url
         if self._token not in url:  # an earlier attempt has added it
             request.http_request.url = f"{url}{'&' if '?' in url else '?'}{self._token}"
+        return self.next.send(request)
 
 
 class _SasOfKey(_Signed):
@@ -190,11 +192,11 @@ class _SasOfKey(_Signed):
         self._renew_at_s = 0.0
         self._lock = Lock()
 
-    def on_request(self, request: PipelineRequest[Any]) -> None:
+    def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         with self._lock:
             if time.time() > self._renew_at_s:
                 self._renew()
-        super().on_request(request)
+        return super().send(request)
 
     def _renew(self) -> None:
         key = self._key

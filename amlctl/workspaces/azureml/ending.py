@@ -25,7 +25,7 @@ from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.machine import utc_now
 from amlctl.parallel import for_each
 from amlctl.runs.metrics import read_metrics
-from amlctl.runs.records import note_phases, read_failure, read_first_failure, read_published
+from amlctl.runs.records import note_phases, read_failure, read_first_failure, read_published, read_resources
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.documents import as_object
 from amlctl.workspaces.azureml.job import entered, time_of
@@ -179,8 +179,9 @@ def finished(record: RunRecord, look: Look, store: Store, tracked: TrackedMetric
     if look.status == RunState.FAILED:
         failure = read_failure(store, record.run) or failed_script(store, record)
     record = replace(record, phases=[*record.phases])
-    with suppress(AmlctlError):  # only times are lost
+    with suppress(AmlctlError):  # only times are lost, and what it has used
         note_phases(store, record)
+        record.resources = read_resources(store, record.run).summary()
     record = ended(record, look.document, failure, utc_now())
     if record.spec.sweep:
         return ended_sweep(record, utc_now())

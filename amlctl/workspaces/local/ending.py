@@ -20,7 +20,7 @@ from amlctl.core.store_keys import outputs_index_key, outputs_tree
 from amlctl.errors import AmlctlError, Conflict, StoreGone
 from amlctl.localfs.folders import remove_tree
 from amlctl.runs.metrics import read_metrics
-from amlctl.runs.records import read_published, save_both
+from amlctl.runs.records import read_published, read_resources, save_both, save_resources
 from amlctl.runtime.ranks import read_end
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
@@ -126,6 +126,7 @@ def finish(
         ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {reason}".removeprefix("; "))
     release_reserve(paths)
     record.metrics = _metrics(paths, store)
+    record.resources = _resources(store, node_folder, record.run)
     if ending.message and not ending.is_logged:
         hint = f" ({ending.hint})" if ending.hint else ""
         say(paths.log, f"{ending.state}: {ending.message}{hint}")
@@ -186,6 +187,16 @@ def _metrics(paths: RunPaths, store: Store) -> dict[str, Any]:
     for warning in found.warnings:
         say(paths.log, warning)
     return found.kept()
+
+
+def _resources(store: Store, node_folder: DirectoryStore, run: str) -> dict[str, float]:
+    """For the record; another store than the node's gets the samples from here."""
+    with contextlib.suppress(AmlctlError, OSError):  # only a note is lost
+        found = read_resources(node_folder, run)
+        if found.samples and not is_folder(store):
+            save_resources(store, run, found)
+        return found.summary()
+    return {}
 
 
 def deliver(paths: RunPaths, store: Store, record: RunRecord, clock: Clock) -> RunRecord:

@@ -26,6 +26,7 @@ from amlctl.localfs.regular_file import read_regular, regular_descriptor
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import has_started
+from amlctl.runtime.usage import VISIBLE
 from amlctl.workspaces.local.run_paths import RunPaths
 
 _MARK = "amlctl-"
@@ -103,7 +104,6 @@ def _own_folder() -> Path | None:
     return None if path is None or root is None else Path(root, path.lstrip("/"))
 
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 _QUERY = ("--query-gpu=index", "--format=csv,noheader")
 _DRIVER_S = 20.0
 """A hanging driver must not keep a run from starting."""

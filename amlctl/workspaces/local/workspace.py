@@ -43,7 +43,7 @@ from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starte
 from amlctl.workspaces.local.sweeps import Sweep
 
 if TYPE_CHECKING:
-    from amlctl.workspaces.local.usage import UsageMeter
+    from amlctl.runtime.usage import UsageMeter
 
 _LOG_PART_BYTES = 1 << 20
 _POLL_S = 0.02
@@ -262,14 +262,15 @@ class LocalWorkspace:
 
     def usage(self, run: str) -> Usage:
         """See `ShowsUsage`."""
-        from amlctl.workspaces.local.usage import UsageMeter  # here, since only a terminal shows it
+        from amlctl.runtime.usage import UsageMeter  # here, since only a terminal shows it
 
-        meter = self._meters.setdefault(run, UsageMeter())
         try:
             supervisor = read_identity(read_json(self._paths(run).supervisor))
         except (OSError, SettingsError):
             return Usage()
-        return Usage() if supervisor is None else meter.look(supervisor.process)
+        if supervisor is None:
+            return Usage()
+        return self._meters.setdefault(run, UsageMeter(supervisor.process)).look()
 
     def cancel(self, run: str) -> None:
         record = self.read(run)

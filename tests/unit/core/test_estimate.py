@@ -60,6 +60,9 @@ CASES = {
     "a large pack on a very slow line": ([Lane(_packs(1), 3), Lane(_files([20 * MB]), 6)], 1 * MB),
     "few large and many small files": ([Lane(_files([*LARGE, *SMALL]), 48)], 10 * MB),
     "files of all sizes": ([Lane(_files([int(10_000 * 1.004**n) for n in range(1800)]), 48)], 5 * MB),
+    "a few files of some blocks and many small ones": ([Lane(_files([8 * MB] * 4 + [10_000] * 1500), 48)], 3 * MB),
+    "some blocks and tiny files": ([Lane(_files([8 * MB] * 4 + [1000] * 3000), 48)], 3 * MB),
+    "four sizes": ([Lane(_files([40 * MB] * 2 + [2 * MB] * 40 + [100_000] * 300 + [1000] * 3000), 48)], 6 * MB),
     "stretches of packs beside files": ([Lane([Request(8 * MB)] * 30, 8), Lane(_files(LARGE), 16)], 4 * MB),
 }
 

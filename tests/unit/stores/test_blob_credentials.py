@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from azure.core.pipeline import PipelineContext, PipelineRequest
+from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import HTTPPolicy
 from azure.core.rest import HttpRequest
 
 from amlctl.errors import SettingsError
@@ -61,6 +63,13 @@ def test_a_sas_tells_what_it_allows(token: str, reported: str) -> None:
     assert reported in SasToken(token).explain()
 
 
+class _Service(HTTPPolicy[Any, Any]):
+    """The end of a pipeline."""
+
+    def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        return PipelineResponse(request.http_request, None, request.context)
+
+
 def test_the_sas_of_a_key_is_kept_until_shortly_before_it_expires(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +80,9 @@ def test_the_sas_of_a_key_is_kept_until_shortly_before_it_expires(
 
     def signed(container: str, key: str) -> str:
         request = PipelineRequest(HttpRequest("GET", "https://one.blob.core.windows.net"), PipelineContext(None))
-        AccountKey("one", container, key).policy.on_request(request)
+        policy = AccountKey("one", container, key).policy
+        policy.next = _Service()
+        policy.send(request)
         return str(request.http_request.url)
 
     first = signed("data", key)

@@ -15,7 +15,9 @@ from amlctl import __version__
 from amlctl.cli.render.compared import compared_lines, signed, value_text
 from amlctl.cli.render.plot import Curve
 from amlctl.cli.render.report.markup import Markup, joined, markup
+from amlctl.cli.render.report.resources import resource_plots
 from amlctl.cli.render.report.svg import color_of, plot, time_line
+from amlctl.cli.render.resources import resources_text
 from amlctl.cli.render.tables import duration, moment
 from amlctl.core.message import Command, below_data_blobs, size
 from amlctl.core.metrics import as_json, shown
@@ -49,6 +51,7 @@ def page(report: Report, now: datetime) -> str:
                 markup("<h1>{}</h1>", title),
                 _overview(runs, spans),
                 *_plots(runs),
+                *resource_plots(runs),
                 *_comparison(report),
                 *(part for run in runs for part in _run(run, is_single=len(runs) == 1)),
             ]
@@ -67,7 +70,8 @@ def _overview(runs: Sequence[RunPage], spans: Sequence[Sequence[Span]]) -> Marku
     longest_s = max([sum(span.seconds for span in each) for each in spans] + [0.001])
     return joined(
         markup(
-            '<section class="run"><p>{}<span class="state {}">{}</span> {}</p>{}{}<p class="phases">{}</p></section>',
+            '<section class="run"><p>{}<span class="state {}">{}</span> {}</p>{}{}'
+            '<p class="phases">{}</p><p class="phases">{}</p></section>',
             _name(number, run.record.run) if len(runs) > 1 else Markup(),
             _STATES.get(run.record.status, ""),
             run.record.status,
@@ -75,6 +79,7 @@ def _overview(runs: Sequence[RunPage], spans: Sequence[Sequence[Span]]) -> Marku
             _failure(run),
             time_line(each, longest_s) if each else Markup(),
             _phases(each),
+            resources_text(run.record),
         )
         for number, (run, each) in enumerate(zip(runs, spans, strict=True))
     )
@@ -221,7 +226,17 @@ def _picture(picture: Any) -> Markup:
     )
 
 
-_LEFT_OUT = {"config_content", "config_file", "environment_content", "metrics", "phases", "error", "run", "status"}
+_LEFT_OUT = {
+    "config_content",
+    "config_file",
+    "environment_content",
+    "metrics",
+    "phases",
+    "resources",
+    "error",
+    "run",
+    "status",
+}
 """Of a record: shown elsewhere, or too long."""
 
 

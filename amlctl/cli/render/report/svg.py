@@ -24,7 +24,7 @@ def color_of(number: int) -> str:
     return f"c{number % COLORS}"
 
 
-def plot(metric: str, curves: Sequence[Curve]) -> Markup:
+def plot(metric: str, curves: Sequence[Curve], *, over: str = "steps") -> Markup:
     """Curves keep the number of their run as color; an empty one has none."""
     finite = [point for curve in curves for point in curve.points if math.isfinite(point.value)]
     x = Scale.over([point.step for point in finite], wanted=5)
@@ -59,8 +59,8 @@ def plot(metric: str, curves: Sequence[Curve]) -> Markup:
         if curve.points and (thinned := list(_thinned(curve.points)))
     ]
     return markup(
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="{} over steps"><g class="grid">{}</g>{}</svg>',
-        *(_WIDTH, _HEIGHT, metric, joined(grid), joined(lines)),
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{} over {}"><g class="grid">{}</g>{}</svg>',
+        *(_WIDTH, _HEIGHT, metric, over, joined(grid), joined(lines)),
     )
 
 

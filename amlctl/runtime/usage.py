@@ -1,0 +1,130 @@
+"""Processor, memory and GPU of a run's processes, as far as this machine tells without libraries of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Collection
+from contextlib import suppress
+
+from amlctl.core.events import Usage
+from amlctl.core.resources import Resources, Sample
+from amlctl.runtime.process_tree import all_processes, family
+
+_GPU_EVERY_S = 5.0
+_GPU_LIMIT_S = 3.0
+_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
+_LOOKS = 8
+"""Of the time that has passed, the next look is this part away."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_QUERY = ("--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits")
+
+
+class UsageMeter:
+    """Of what descends from one process, but for `without` and their descendants. Processor time is that since the last
+    look; it includes `root` and processes that have ended since."""
+
+    def __init__(self, root: int, without: Collection[int] = ()) -> None:
+        self._root = root
+        self._without = frozenset(without)
+        self._used_s: float | None = None
+        self._at_s = 0.0
+        self._gpu: tuple[float | None, int | None] = None, None
+        self._gpu_at_s = float("-inf")
+
+    def look(self) -> Usage:
+        among = {pid: process for pid, process in all_processes().items() if pid not in self._without}
+        seconds, memory = _used(self._root, [process.pid for process in family([self._root], among)])
+        now_s = time.monotonic()
+        before_s, passed_s, self._at_s = self._used_s, now_s - self._at_s, now_s
+        # The time of a process that ends between two readings may be missing until the next look.
+        self._used_s = max(seconds, before_s or 0.0)
+        if now_s - self._gpu_at_s >= _GPU_EVERY_S:
+            self._gpu = _gpu()
+            # Without an answer it is not asked again: a driver that hangs would hold up its caller.
+            self._gpu_at_s = time.monotonic() if self._gpu[0] is not None else float("inf")
+        return Usage(None if before_s is None else (self._used_s - before_s) / passed_s, memory, *self._gpu)
+
+
+class ResourceWatch:
+    """Keeps what descends from one process uses from now on. The first seconds are looked at most closely; later looks
+    are rare, since each one lists all processes."""
+
+    def __init__(self, root: int, without: Collection[int] = ()) -> None:
+        self.resources = Resources()
+        self._meter = UsageMeter(root, without)
+        with suppress(OSError, ValueError):
+            self._meter.look()
+        self._began_s = self._looked_s = time.monotonic()
+
+    def look_if_due(self) -> float:
+        """Seconds until the next look is due."""
+        now_s = time.monotonic()
+        pause_s = min(_LONGEST_PAUSE_S, max(_PAUSE_S, (now_s - self._began_s) / _LOOKS))
+        if now_s - self._looked_s >= pause_s:
+            self.look()
+            return pause_s
+        return pause_s - (now_s - self._looked_s)
+
+    def look(self) -> None:
+        self._looked_s = time.monotonic()
+        with suppress(OSError, ValueError):  # a system that tells nothing must not end a run
+            usage = self._meter.look()
+            processors = None if usage.processors is None else round(usage.processors, 3)
+            at_s = round(time.monotonic() - self._began_s, 3)
+            # The look after the end of the script finds its time, but nothing that has memory.
+            self.resources.add(
+                Sample(at_s, *usage._replace(processors=processors, memory_bytes=usage.memory_bytes or None))
+            )
+
+
+def _used(root: int, pids: Collection[int]) -> tuple[float, int]:
+    """Seconds of processor time of the root and of all, and bytes of memory of all without the root."""
+    if sys.platform == "linux":
+        return _used_linux(root, pids)
+    command = ["/bin/ps", "-o", "pid=,time=,rss=", "-p", ",".join(map(str, [root, *pids]))]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    rows = [line.split() for line in lines]
+    return sum(_seconds(used) for _, used, _ in rows), sum(int(kib) << 10 for pid, _, kib in rows if int(pid) != root)
+
+
+def _used_linux(root: int, pids: Collection[int]) -> tuple[float, int]:
+    page = os.sysconf("SC_PAGE_SIZE")
+    ticks, memory = 0, 0
+    for pid in [root, *pids]:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()  # from field 3 on: proc(5)
+        except OSError:  # it has ended
+            continue
+        ticks += sum(map(int, fields[11:15]))  # its own, and those of its children that have ended
+        memory += int(fields[21]) * page if pid != root else 0
+    return ticks / os.sysconf("SC_CLK_TCK"), memory
+
+
+def _seconds(text: str) -> float:
+    """Of `12:34.56` or `1-02:03:04`."""
+    days, _, clock = text.rpartition("-")
+    seconds = float(days or 0) * 24
+    for part in clock.split(":"):
+        seconds = seconds * 60 + float(part)
+    return seconds
+
+
+def _gpu() -> tuple[float | None, int | None]:
+    """Use in parts of 1, and bytes of memory, of all GPUs that this process may use; None without one."""
+    program, visible = shutil.which("nvidia-smi"), os.environ.get(VISIBLE)
+    if program is None or visible == "":
+        return None, None
+    own = [f"--id={visible}"] if visible else []
+    try:
+        done = subprocess.run(
+            [program, *_QUERY, *own], capture_output=True, text=True, timeout=_GPU_LIMIT_S, check=False
+        )
+        rows = [[float(cell) for cell in line.split(",")] for line in done.stdout.splitlines()]
+        return sum(row[0] for row in rows) / len(rows) / 100, int(sum(row[1] for row in rows)) << 20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError, ZeroDivisionError):
+        return None, None

@@ -1,0 +1,62 @@
+"""What a script and its processes have used is seen while they live, and its processor time also after their end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from amlctl.runtime.usage import ResourceWatch, UsageMeter
+
+HOLDS = "import sys, time; kept = bytes(b'x') * 80_000_000; sum(range(3_000_000)); print(flush=True); sys.stdin.read()"
+OF_A_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLDS!r}])"
+
+
+@pytest.mark.parametrize("script", [HOLDS, OF_A_CHILD])
+def test_memory_and_time_of_a_script(script: str) -> None:
+    watch = ResourceWatch(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        watch.look()
+        unseen = ResourceWatch(os.getpid(), [process.pid])
+        unseen.look()
+    watch.look()
+    alive, ended = watch.resources.samples
+    assert 80_000_000 < (alive.memory_bytes or 0) < 400_000_000
+    assert (alive.processors or 0) > 0
+    assert ended.memory_bytes is None
+    assert unseen.resources.samples[0].memory_bytes is None
+
+
+def test_the_time_of_a_process_that_came_and_went_counts() -> None:
+    meter = UsageMeter(os.getpid())
+    assert meter.look().processors is None
+    subprocess.run([sys.executable, "-c", "sum(range(5_000_000))"], check=True)
+    assert (meter.look().processors or 0) > 0.01
+
+
+def test_gpus_are_those_that_the_run_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho "50, 1000"\necho "100, 3000"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    usage = UsageMeter(os.getpid()).look()
+    assert (usage.gpu, usage.gpu_memory_bytes) == (0.75, 4000 << 20)
+    assert "--id=1,3" in (tmp_path / "asked").read_text()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert UsageMeter(os.getpid()).look().gpu is None
+
+
+def test_a_driver_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho >> {tmp_path}/asked\nexit 9\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    meter = UsageMeter(os.getpid())
+    assert [meter.look().gpu, meter.look().gpu] == [None, None]
+    assert (tmp_path / "asked").read_text() == "\n"
