@@ -116,7 +116,10 @@ def run(arguments: Sequence[str]) -> int:
         from amlctl.cli.completion_values import offer_values
 
         offer_values(command)
-        command.main(prog_name="amlctl")
+        try:
+            command.main(prog_name="amlctl")
+        except SystemExit as exit_:  # `main` ends the interpreter faster
+            return int(exit_.code or 0)
     if "--no-color" in before_script(arguments):
         os.environ["NO_COLOR"] = "1"  # also for the help pages, which Typer draws
     try:

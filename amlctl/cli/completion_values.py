@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -144,6 +143,8 @@ def _records() -> Iterator[dict[str, Any]]:
     project = current_project()
     if project is None:
         return
+    import json  # most values need no record
+
     from amlctl.runs.known import read_order
 
     for run in read_order(project.state_dir)[: -_MOST_RUNS - 1 : -1]:

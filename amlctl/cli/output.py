@@ -10,7 +10,6 @@ from typing import Any, TextIO
 
 from amlctl.cli.arguments import GlobalOptions
 from amlctl.cli.render.errors import Commands, error_lines
-from amlctl.cli.render.json import document_bytes, error_document
 from amlctl.cli.render.tables import Line, Table, painted
 from amlctl.errors import AmlctlError
 
@@ -44,7 +43,7 @@ class Output:
     def result(self, document: Any, text: Iterable[Line | Table]) -> None:
         """The command's result: `document` with `--json`, else `text`."""
         if self.options.is_json:
-            data = document_bytes(document)
+            data = _document_bytes(document)
         else:
             data = "".join(map(self._drawn, text)).encode("utf-8", "backslashreplace")
         self.result_parts([data])
@@ -66,7 +65,7 @@ class Output:
 
     def error(self, error: AmlctlError) -> None:
         """The one error that ends the command; with `--json` it is the document on stdout."""
-        if self.options.is_json and self._put(document_bytes(self.error_document(error))):
+        if self.options.is_json and self._put(_document_bytes(self.error_document(error))):
             return
         self.show_error(error)
         self._put(b"")  # what stdout did not take must not fail once more while Python ends
@@ -77,6 +76,8 @@ class Output:
             self.write_line(line)
 
     def error_document(self, error: AmlctlError) -> dict[str, Any]:
+        from amlctl.cli.render.json import error_document  # a shell that completes has no time for it
+
         return error_document(error, self.commands.in_words)
 
     def _put(self, data: bytes) -> bool:
@@ -104,6 +105,12 @@ class Output:
             sys.stderr.buffer.flush()
         except (OSError, ValueError):
             pass
+
+
+def _document_bytes(document: Any) -> bytes:
+    from amlctl.cli.render.json import document_bytes
+
+    return document_bytes(document)
 
 
 def open_missing_streams() -> None:

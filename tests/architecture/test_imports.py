@@ -59,6 +59,15 @@ def test_commands_load_their_operations_when_they_run(tmp_path: Path) -> None:
     assert not below_terminal(loaded_by(tmp_path, program=_ALL_COMMANDS))
 
 
+def test_a_shell_that_completes_gets_no_more_than_it_needs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_AMLCTL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "amlctl submit x.py --config ")
+    monkeypatch.setenv("COMP_CWORD", "4")
+    loaded = loaded_by(project)
+    assert "amlctl.cli.commands.submit" in loaded
+    assert not loaded & {"json", "amlctl.core.run", "amlctl.config.settings", "yaml", "tomllib", "rich"}
+
+
 @pytest.mark.parametrize("command", [("sync", "data_blobs/working/x"), ("runs",), ("status",), ("env", "show")])
 def test_local_commands_load_no_cloud(project: Path, command: tuple[str, ...]) -> None:
     loaded = loaded_by(project, *command)

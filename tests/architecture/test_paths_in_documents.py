@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,14 @@ def test_names_in_the_architecture_exist() -> None:
     assert len(steps) > 10
     places = [ROOT / "amlctl" / step for step in steps]
     assert [place for place in places if not (place.is_dir() or place.with_suffix(".py").exists())] == []
+
+
+def test_the_page_of_a_package_index_has_no_links_into_the_repository() -> None:
+    """As the build makes it: an index shows README.md without what lies beside it."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        rules = tomllib.load(file)["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]
+    text = (ROOT / "README.md").read_text("utf-8")
+    for rule in rules:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    assert "The tutorial (`docs/tutorial.md`) takes" in text
+    assert re.findall(r"\]\((?!https://)", text) == []

@@ -13,13 +13,15 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, Unconfirmed
+from amlctl.localfs.known_stores import remember_store
 from amlctl.operations.context import Context
 from amlctl.parallel import ended_by_interrupt
+from amlctl.runs.code import complete_code
 from amlctl.runs.known import note_made
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.known import ANY_SIZE, missing_values, values_named
+from amlctl.snapshots.known import ANY_SIZE, values_named, values_there
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
 
@@ -56,7 +58,8 @@ def start(
     try:
         sink(RunCreated(record.run))
         with ended_by_interrupt(store):
-            ensure_run_kept(store, prepared.watch, record, prepared.send_code)
+            code = ensure_run_kept(store, prepared.watch, record, prepared.send_code)
+        remember_store(context.project.state_dir, store.url, code=code)
         if children is None:
             workspace.start(record, prepared.secrets)
         else:
@@ -79,16 +82,20 @@ def start(
         raise
 
 
-def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: Callable[[], None] | None) -> None:
-    """Once the record is written, gc keeps what it names; before, a gc may have deleted some of it. Raises Conflict."""
-    wanted = dict.fromkeys([code_index_key(record.spec.code), *record.spec.manifests.values()], ANY_SIZE)
+def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: Callable[[], None] | None) -> str:
+    """Once the record is written, gc keeps what it names; before, a gc may have deleted some of it. Returns the code
+    snapshot as `complete_code` names it. Raises Conflict."""
+    index_key = code_index_key(record.spec.code)
+    wanted = dict.fromkeys([index_key, *record.spec.manifests.values()], ANY_SIZE)
     for _ in range(_TRIES):
         is_quiet = watch.was_quiet()
         if not is_quiet:
             watch.wait()
-        missing = missing_values(store, wanted if is_quiet else _all_values(store, record))
+        needed = wanted if is_quiet else _all_values(store, record)
+        there = values_there(store, needed)
+        missing = needed.keys() - there
         if not missing:
-            return
+            return complete_code(there[index_key])
         if send_code is None or not all(key.startswith("code/") for key in missing):
             break
         send_code()
