@@ -94,7 +94,7 @@ class AzureMLWorkspace:
     def computes(self) -> ComputeTargets:
         from amlctl.workspaces.azureml.compute import Computes
 
-        return Computes(self._connection)
+        return Computes(self._connection, poll_s=self._timing.first_poll_s)
 
     @property
     def assets(self) -> RegisteredAssets:

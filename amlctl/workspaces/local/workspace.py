@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from amlctl.runtime.usage import UsageMeter
 
 _LOG_PART_BYTES = 1 << 20
-_POLL_S = 0.05
+_POLL_S = 0.02
 _ABANDONED_POLL_S = 1.0
 
 
