@@ -1,6 +1,7 @@
-"""The stores that this project has used, by URL: their ids, and which datasets they had when they were last listed.
+"""The stores that this project has used, by URL: their ids, which datasets they had when they were last listed, and
+the code snapshot that was last submitted.
 
-So a store that is gone is not taken for an empty one, and completion makes no request.
+So a store that is gone is not taken for an empty one, completion makes no request, and unchanged code is not listed.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ _MOST_STORES = 32
 
 
 class KnownStore(NamedTuple):
-    """`id` is empty where no dataset was synced with it from here."""
+    """`id` is empty where no dataset was synced with it from here. `code` is the code snapshot of the last submit, as
+    `runs/code.py` recognizes it while it is complete."""
 
     id: str = ""
     datasets: tuple[str, ...] = ()
+    code: str = ""
 
 
 def known_store(state_dir: Path, url: str) -> Optional[KnownStore]:
@@ -30,7 +33,12 @@ def known_store(state_dir: Path, url: str) -> Optional[KnownStore]:
 
 
 def remember_store(
-    state_dir: Path, url: str, *, store_id: Optional[str] = None, datasets: Optional[Collection[str]] = None
+    state_dir: Path,
+    url: str,
+    *,
+    store_id: Optional[str] = None,
+    datasets: Optional[Collection[str]] = None,
+    code: Optional[str] = None,
 ) -> None:
     """It is in use, unless an empty list of datasets is all that is known. A project that cannot be written remembers
     nothing."""
@@ -43,6 +51,8 @@ def remember_store(
         now = now._replace(id=store_id)
     if datasets is not None:
         now = now._replace(datasets=tuple(sorted(datasets)))
+    if code is not None:
+        now = now._replace(code=code)
     if now != before and state_dir.is_dir():
         newest = [(url, now), *known.items()][:_MOST_STORES]
         with suppress(OSError, ValueError):  # a name that is not text
@@ -65,7 +75,7 @@ def _read(state_dir: Path) -> dict[str, KnownStore]:
         with suppress(ValueError):
             fields = Fields(document)
             names = [name for name in fields.array("datasets") if isinstance(name, str)]
-            found[url] = KnownStore(fields.text("id"), tuple(names))
+            found[url] = KnownStore(fields.text("id"), tuple(names), fields.text("code", ""))
     return found
 
 

@@ -33,7 +33,7 @@ from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.snapshots.transfers import Transfers
-from amlctl.stores.contract import FileBody, Store
+from amlctl.stores.contract import Entry, FileBody, Store
 
 CONTEXT = "context"
 _RUNTIME_MODULES = (
@@ -46,6 +46,7 @@ _RUNTIME_MODULES = (
     "stores/contract.py",
     "stores/directory.py",
     "stores/value_files.py",
+    "stores/presence.py",
     "stores/wrappers.py",
     "snapshots",
     "mirror",
@@ -167,6 +168,7 @@ def send_code(
     store: Store,
     code: CodeFiles,
     *,
+    complete: str = "",
     earlier: Callable[[], str | None] = lambda: None,
     sink: EventSink = null_sink,
 ) -> CodeSnapshot:
@@ -174,8 +176,9 @@ def send_code(
 
     Files that are in the snapshot `earlier` too are copied within the store, if that is a service.
 
-    The files are listed even where the index exists: a gc may have deleted some of them after an interrupted submit. In
-    a folder their bytes are checked as well.
+    The files are listed even where the index exists: a gc may have deleted some of them after an interrupted submit.
+    Not so in a service for the snapshot that is known to be `complete` (`complete_code`). In a folder their bytes are
+    checked as well.
     """
     sent = 0
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
@@ -184,7 +187,12 @@ def send_code(
     is_folder = store.local_path(FORMAT_KEY) is not None
     if is_folder:  # costs nothing; of a service it costs a request, and only before something is sent
         ensure_format(store)
-    is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
+        is_whole = _holds(store, index_key, index)
+    else:
+        found = store.info(index_key)
+        is_whole = found is not None and found.size_bytes == len(index)
+        if found is not None and is_whole and complete_code(found) == complete:
+            return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
     to_send = [
         entry
@@ -222,6 +230,12 @@ def send_code(
     return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
 
 
+def complete_code(index: Entry) -> str:
+    """Names a code snapshot whose files all exist, as long as the store has this `index` of it: gc deletes an index
+    before the files that it names, and another submit writes another one."""
+    return f"{index.key} {index.size_bytes} {index.modified_at}"
+
+
 def _keys_by_content(store: Store, code: str | None) -> Mapping[str, str]:
     """Keys of the files of a snapshot, by content id; empty where it is missing or cannot be read."""
     if code is None:
@@ -236,11 +250,6 @@ def _keys_by_content(store: Store, code: str | None) -> Mapping[str, str]:
 def _is_damaged(store: Store, prefix: str, entry: FileEntry) -> bool:
     path = store.local_path(prefix + entry.path)
     return path is not None and file_content_id(path) != entry.content_id
-
-
-def _has(store: Store, key: str, size_bytes: int) -> bool:
-    found = store.info(key)
-    return found is not None and found.size_bytes == size_bytes
 
 
 def _holds(store: Store, key: str, data: bytes) -> bool:

@@ -21,7 +21,7 @@ from amlctl.parallel import in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import list_datasets, read_head_value
 from amlctl.snapshots.manifests import Written, read_manifest
-from amlctl.stores.contract import Store
+from amlctl.stores.contract import Entry, Store
 
 
 class KnownContents:
@@ -181,15 +181,18 @@ def ensure_kept(
         raise ValuesLost(lost)
 
 
-def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
-    """Keys that are not in the store with that size in bytes."""
+def values_there(store: Store, wanted: Mapping[str, int]) -> dict[str, Entry]:
+    """Those of the keys that are in the store with that size in bytes."""
     if len(wanted) <= _FEW:
-        found = in_parallel(store.info, wanted, store.concurrency)
-        there = {entry.key: entry.size_bytes for entry in found if entry is not None}
+        found = (entry for entry in in_parallel(store.info, wanted, store.concurrency) if entry is not None)
     else:
         folders = {_folder_to_list(key) for key in wanted}
-        there = {entry.key: entry.size_bytes for folder in folders for entry in store.list(folder)}
-    return {key for key, size in wanted.items() if key not in there or size not in (ANY_SIZE, there[key])}
+        found = (entry for folder in folders for entry in store.list(folder))
+    return {entry.key: entry for entry in found if wanted.get(entry.key) in (ANY_SIZE, entry.size_bytes)}
+
+
+def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
+    return wanted.keys() - values_there(store, wanted)
 
 
 def _folder_to_list(key: str) -> str:

@@ -10,9 +10,9 @@ from zipfile import ZipFile
 import pytest
 
 from amlctl.core.job import RUNTIME_ARCHIVE
-from amlctl.core.store_keys import code_prefix
+from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.localfs.ignore import IgnoreRules
-from amlctl.runs.code import CodeFiles, collect_code, runtime_archive, send_code
+from amlctl.runs.code import CodeFiles, collect_code, complete_code, runtime_archive, send_code
 from amlctl.stores.azure_blob.store import open_blob_store
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import LoseAnswer, Seen, fault_proxy
@@ -100,3 +100,26 @@ def test_the_runtime_is_one_file_of_the_same_bytes_everywhere(tmp_path: Path) ->
     assert names == sorted(names)
     assert {"amlctl/__init__.py", "amlctl/runtime/__main__.py"} <= set(names)
     assert not any(name.startswith(("amlctl/cli", "amlctl/operations", "amlctl/workspaces")) for name in names)
+
+
+def test_files_of_a_complete_snapshot_are_not_listed_again(azurite: Azurite, tmp_path: Path) -> None:
+    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
+    write_tree(tmp_path / "pipeline", {"a.py": b"print(1)"})
+    code = _code(tmp_path)
+    send_code(store, code)
+    index = store.info(code_index_key(code.id))
+    assert index is not None
+    complete = complete_code(index)
+    before = store.traffic.requests
+    assert send_code(store, code, complete=complete).sent_bytes == 0
+    assert store.traffic.requests - before == 1
+
+    # A gc deletes the index first; that of another submit is another one.
+    store.delete(index.key)
+    store.delete(f"{code_prefix(code.id)}pipeline/a.py")
+    assert send_code(store, code, complete=complete).sent_bytes == len(b"print(1)")
+    store.delete(f"{code_prefix(code.id)}pipeline/a.py")
+    assert send_code(store, code, complete=complete_code(index._replace(modified_at=0.0))).sent_bytes == len(
+        b"print(1)"
+    )
+    store.close()

@@ -21,8 +21,8 @@ from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
 from amlctl.mirror import plain_files
 from amlctl.operations.dataset import removal
-from amlctl.operations.store import forget, needed
 from amlctl.operations.store import gc as store_gc
+from amlctl.operations.store import needed
 from amlctl.operations.submit import start
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
@@ -33,7 +33,7 @@ from amlctl.snapshots import gc_mark, heads, known, lease, manifests
 from amlctl.snapshots.heads import Head
 from amlctl.snapshots.known import ANY_SIZE, KnownContents
 from amlctl.snapshots.manifests import Written
-from amlctl.stores.contract import Store
+from amlctl.stores.contract import Entry, Store
 
 Replaced = Sequence[tuple[Any, str, Any]]
 """Object, name of its attribute, what it has instead."""
@@ -107,15 +107,15 @@ def _base_before_head() -> Replaced:
 
 
 def _sizes_not_checked() -> Replaced:
-    real = known.missing_values
+    real = known.values_there
 
-    def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
+    def values_there(store: Store, wanted: Mapping[str, int]) -> dict[str, Entry]:
         return real(store, dict.fromkeys(wanted, ANY_SIZE))
 
     def look_for(self: Any, packs: Sequence[str]) -> None:
         self._is_there.update((pack, self._store.info(known.pack_key(pack)) is not None) for pack in packs)
 
-    return [*_everywhere(real, missing_values), (KnownContents, "_look_for", look_for)]
+    return [*_everywhere(real, values_there), (KnownContents, "_look_for", look_for)]
 
 
 def _manifest_after_head() -> Replaced:
@@ -246,7 +246,7 @@ def _forget_without_lease() -> Replaced:
         _unguarded(store, plain_files)
         return True
 
-    return _everywhere(forget.forget, forget_all)
+    return _everywhere(store_gc.forget, forget_all)
 
 
 def _remove_without_compare() -> Replaced:

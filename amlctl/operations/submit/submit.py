@@ -33,6 +33,7 @@ from amlctl.errors import (
 from amlctl.localfs.code_rules import code_rules, job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
+from amlctl.localfs.known_stores import KnownStore, known_store
 from amlctl.localfs.machine import host_name, user_name, utc_now
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
@@ -45,8 +46,7 @@ from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
 from amlctl.operations.submit.needed import Equals, planned_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.start import PreparedRun, start
-from amlctl.operations.submit.sweep import start_sweep
+from amlctl.operations.submit.start import PreparedRun, start, start_sweep
 from amlctl.operations.sweep import SweepReader
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed
@@ -257,8 +257,9 @@ def _send_code(context: Context, code: CodeFiles) -> str:
         specs = (record.spec for record in local_records(context.project.state_dir))
         return next((spec.code for spec in specs if spec.workspace == context.workspace.name and spec.code), None)
 
+    known = known_store(context.project.state_dir, context.store.url) or KnownStore()
     with ended_by_interrupt(context.store):
-        return send_code(context.store, code, earlier=earlier, sink=context.sink).id
+        return send_code(context.store, code, complete=known.code, earlier=earlier, sink=context.sink).id
 
 
 def _sync_options(context: Context) -> SyncOptions:
