@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.runtime.usage import ResourceWatch, UsageMeter
+from tests.support.runs import wait_until
 
 HOLDS = "import sys, time; kept = bytes(b'x') * 80_000_000; sum(range(3_000_000)); print(flush=True); sys.stdin.read()"
 OF_A_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLDS!r}])"
@@ -21,12 +22,17 @@ def test_memory_and_time_of_a_script(script: str) -> None:
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        watch.look()
+
+        def has_memory() -> bool:
+            watch.look()
+            return (watch.resources.samples[-1].memory_bytes or 0) > 80_000_000
+
+        wait_until(has_memory)  # counters of the kernel may be late on a busy machine
         unseen = ResourceWatch(os.getpid(), [process.pid])
         unseen.look()
     watch.look()
-    alive, ended = watch.resources.samples
-    assert 80_000_000 < (alive.memory_bytes or 0) < 400_000_000
+    *_, alive, ended = watch.resources.samples
+    assert (alive.memory_bytes or 0) < 400_000_000
     assert (alive.processors or 0) > 0
     assert ended.memory_bytes is None
     assert unseen.resources.samples[0].memory_bytes is None
