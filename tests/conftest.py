@@ -84,8 +84,8 @@ def warm() -> Iterator[WarmCommand]:
 
 @pytest.fixture(scope="session")
 def warm_sdks() -> Iterator[WarmCommand]:
-    """The same with the SDKs of Azure imported, which makes each fork dearer."""
-    with warm_command(*SDKS) as command:
+    """The same with the SDKs of Azure imported, which makes each fork dearer, and with short pauses."""
+    with warm_command(*SDKS, "tests.support.short_waits") as command:
         yield command
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from amlctl.operations.init import init
 from tests.cli.terminal import Terminal
 from tests.support.schemas import check_document, document_of
 from tests.support.shared_runtime import share_runtime
@@ -87,9 +88,8 @@ def folder(tmp_path: Path, warm: WarmCommand) -> Cli:
 @pytest.fixture
 def project(tmp_path: Path, warm: WarmCommand) -> Cli:
     """A project as `init` makes it."""
-    (tmp_path / "project").mkdir()
     cli = Cli(tmp_path / "project", warm)
-    assert cli("init").code == 0
+    init(cli.cwd)
     share_runtime(cli.cwd / ".amlctl")
     return cli
 

@@ -218,7 +218,8 @@ def test_compare(project: Cli) -> None:
     assert found["config.rate"] == [1, 2]
 
 
-def test_places(project: Cli) -> None:
+def test_places(project: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMLCTL_ENVIRONMENTS_DIR", str(tmp_path / "environments"))  # those of other tests are elsewhere
     assert {check["name"] for check in project.json("doctor")["checks"]} >= {"project", "settings", "store"}
     environment = project.json("env", "show")
     assert environment["is_ready"] is False

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.localfs.project import Project
+from amlctl.operations.init import init
 from amlctl.runs.known import shared_folder
 from tests.cli.conftest import Cli, StartTerminal
 from tests.support.warm_command import WarmCommand
@@ -24,9 +25,8 @@ pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "result.txt").write_text("42")
 def team(tmp_path: Path, warm: WarmCommand) -> tuple[Cli, Cli]:
     found = []
     for name in ("anna", "ben"):
-        (tmp_path / name).mkdir()
         cli = Cli(tmp_path / name, warm)
-        assert cli("init").code == 0
+        init(cli.cwd)
         cli.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{tmp_path / "shared"}"\n')
         (cli.cwd / "pptdaml.yaml").unlink()
         found.append(cli)

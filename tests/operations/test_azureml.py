@@ -17,6 +17,7 @@ import pytest
 
 from amlctl.core.run_state import RunState
 from amlctl.localfs.project import Project
+from amlctl.operations.init import init
 from amlctl.workspaces.azureml.connection import Connection
 from tests.cli.terminal import Terminal
 from tests.support.azureml_bench import settings_for
@@ -76,8 +77,7 @@ def service(azureml: AzureMLService) -> Iterator[AzureMLService]:
 @pytest.fixture
 def project(service: AzureMLService, tmp_path: Path) -> Path:
     root = tmp_path / "project"
-    root.mkdir()
-    subprocess.run([sys.executable, "-m", "amlctl", "init"], cwd=root, capture_output=True, check=True)
+    init(root)
     (root / ".amlctl.toml").write_text(settings_text(service, experiment=f"e{uuid.uuid4().hex[:8]}"))
     (root / "pipeline/train.py").write_text(_SCRIPT)
     (root / "data_blobs/raw/a.txt").write_text("hello")

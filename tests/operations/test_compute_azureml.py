@@ -16,9 +16,11 @@ from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceU
 from amlctl.localfs.project import Project
 from amlctl.operations import compute
 from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.azureml import clients
 from amlctl.workspaces.azureml.compute import Computes
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
+from tests.support.azureml_bench import QUICK
 from tests.support.azureml_service import AzureMLService
 from tests.support.runs import make_project
 from tests.support.wire_faults import FAULTS
@@ -71,6 +73,7 @@ class Bench:
 def bench(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for name, value in azureml.variables.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(clients, "_POLL_S", 0.05)
     cloud = os.environ.get("AZUREML_CURRENT_CLOUD")
     project = make_project(tmp_path / "project")
     settings = WorkspaceSettings(
@@ -84,7 +87,7 @@ def bench(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     connection = Connection(settings, project, os.environ)
     store = DirectoryStore(tmp_path / "unused")
     workspace = AzureMLWorkspace(
-        connection, lambda: store, experiment="e", open_store=lambda url: DirectoryStore(Path(url))
+        connection, lambda: store, experiment="e", open_store=lambda url: DirectoryStore(Path(url)), timing=QUICK
     )
     with azureml.faults.while_testing():
         yield Bench(project, workspace, connection)

@@ -22,7 +22,7 @@ from amlctl.runs.known import note_made, read_order
 from amlctl.runs.records import load_local_record, load_record, read_published, save_local_record
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
-from tests.support.bench import Bench, never_interrupted
+from tests.support.bench import Bench, copy_into, make_bench, never_interrupted, wait_until_tidied
 from tests.support.logs import read_log_text
 from tests.support.runs import run_record, wait_until
 
@@ -49,11 +49,21 @@ def _telling(bench: Bench) -> tuple[LocalWorkspace, list[str]]:
     return LocalWorkspace(bench.project, settings, bench.store, sink=sink), reported
 
 
-@pytest.fixture
-def two(bench: Bench) -> tuple[Bench, str, str]:
-    """Two runs that have ended, the older first."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    bench = make_bench(tmp_path_factory.mktemp("made") / "a project")
     bench.script("print('done')")
-    return bench, bench.submit("train.py").record.run, bench.submit("train.py").record.run
+    older, newer = (bench.submit("train.py").record.run for _ in range(2))
+    wait_until_tidied(bench)
+    return bench.project.root, older, newer
+
+
+@pytest.fixture
+def two(bench: Bench, made: tuple[Path, str, str]) -> tuple[Bench, str, str]:
+    """Two runs that have ended, the older first."""
+    folder, older, newer = made
+    copy_into(bench, folder)
+    return bench, older, newer
 
 
 def test_it_is_named_once_and_taken_from_the_store(two: tuple[Bench, str, str]) -> None:

@@ -16,7 +16,7 @@ from amlctl.localfs.atomic import temporary_name
 from amlctl.localfs.folders import close_to_others
 from amlctl.operations.fetch import FetchResult, fetch
 from amlctl.runs.tree_saver import TreeSaver
-from tests.support.bench import Bench, open_bench, wait_until, wait_until_tidied
+from tests.support.bench import Bench, copy_into, make_bench, open_bench, wait_until, wait_until_tidied
 from tests.support.dying_fetch import DIED
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
@@ -33,10 +33,20 @@ WRITES = """
 ALL = {"metrics.json", "graphs/loss.png", "graphs/deep/a b.png", "model/weights.pt", "model/empty"}
 
 
-@pytest.fixture
-def run(bench: Bench) -> str:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    bench = make_bench(tmp_path_factory.mktemp("made") / "a project")
     bench.script(WRITES)
-    return bench.submit("train.py", fetch_outputs=False).record.run
+    run = bench.submit("train.py", fetch_outputs=False).record.run
+    wait_until_tidied(bench)
+    return bench.project.root, run
+
+
+@pytest.fixture
+def run(bench: Bench, made: tuple[Path, str]) -> str:
+    folder, run = made
+    copy_into(bench, folder)
+    return run
 
 
 def get(bench: Bench, run: str, **more: object) -> FetchResult:

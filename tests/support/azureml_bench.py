@@ -15,6 +15,7 @@ import pytest
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.workspaces.azureml import clients
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import credential_for, default_datastore
 from amlctl.workspaces.azureml.looks import AzureMLTiming
@@ -40,6 +41,7 @@ def pointed_at(azureml: AzureMLService, monkeypatch: pytest.MonkeyPatch) -> Iter
     """The process logs in at the service, which behaves again after each test, with a datastore of its own."""
     for name, value in azureml.stock_variables.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(clients, "_POLL_S", 0.05)
     before = azureml.storage.default_datastore
     name = f"d{uuid.uuid4().hex[:12]}"
     azureml.datastores.add(name, name)

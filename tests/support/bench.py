@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import textwrap
 import time
 from collections.abc import Callable
@@ -13,16 +14,17 @@ from typing import Any
 from amlctl.core.events import Event, null_sink
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.settings import Settings
+from amlctl.core.store_keys import FORMAT_KEY
 from amlctl.localfs.project import Project
 from amlctl.operations.logs import FollowOptions, InterruptChoice
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import submit
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.wrappers import RememberedStore
+from amlctl.stores.presence import RememberedStore
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.support.context import Context
-from tests.support.shared_runtime import share_runtime
+from tests.support.shared_runtime import RUNTIMES, share_runtime
 
 LIMIT_S = 60.0
 
@@ -99,6 +101,13 @@ def open_bench(root: Path) -> Bench:
     variables = {name: value for name, value in os.environ.items() if not name.startswith("AMLCTL_")}
     workspace = LocalWorkspace(project, settings.workspace(), store, variables=variables, timing=timing)
     return Bench(project, store, workspace=workspace, settings=settings)
+
+
+def copy_into(bench: Bench, made: Path) -> None:
+    """Its project gets the files, the store and the finished runs of another one, as if they were its own."""
+    leave_out = shutil.ignore_patterns(RUNTIMES)  # shared by all
+    shutil.copytree(made, bench.project.root, symlinks=True, dirs_exist_ok=True, ignore=leave_out)
+    bench.store.get(FORMAT_KEY)  # from now on it is a store that the project knows
 
 
 def wait_until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
