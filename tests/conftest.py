@@ -109,3 +109,4 @@ def sdk_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
+        gc.freeze()  # modules of the SDK that came along since: to look through them takes longer than most tests
