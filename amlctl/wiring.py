@@ -294,7 +294,8 @@ def _invalid_store(url: str, what: str, *, hint: str) -> SettingsError:
 
 
 def _remembered(store: Store, project: Project) -> Store:
-    from amlctl.stores.wrappers import CachedStore, RememberedStore
+    from amlctl.stores.presence import RememberedStore
+    from amlctl.stores.wrappers import CachedStore
 
     remembered = RememberedStore(store, project)
     if store.folder is not None:

@@ -15,7 +15,7 @@ from amlctl.core.run_state import RunState
 from amlctl.localfs.disk_use import DiskItem
 from amlctl.operations.dataset.listing import DatasetDetails, DatasetList, StoredDataset
 from amlctl.operations.dataset.removal import RemovalResult
-from amlctl.operations.outdated import Outdated
+from amlctl.operations.init import Outdated
 from amlctl.operations.probe import ProbeStep
 from amlctl.operations.runs import CancelResult
 from amlctl.operations.share import ShareResult, ZipResult

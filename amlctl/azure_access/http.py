@@ -310,21 +310,6 @@ class _Stream:
         return next(self._pieces)
 
 
-def retry_after_s(fields: Mapping[str, str]) -> float:
-    """The wait that the service asks for; 0 without one."""
-    text = fields.get("retry-after", "")
-    milliseconds = fields.get("x-ms-retry-after-ms", fields.get("retry-after-ms", ""))
-    try:
-        if milliseconds:
-            return float(milliseconds) / 1000
-        if text.isdecimal():
-            return float(text)
-    except ValueError:
-        return 0.0
-    at_s = seconds_of(text)
-    return 0.0 if at_s is None else max(0.0, at_s - time.time())
-
-
 def seconds_of(text: str) -> float | None:
     """Seconds since 1970 of an HTTP date; None for anything else."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from azure.core.exceptions import AzureError, ServiceRequestError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import HTTPPolicy
 
-from amlctl.azure_access.http import MemoryResponse, is_lasting, is_silence, reason_of, retry_after_s, unreachable
+from amlctl.azure_access.http import MemoryResponse, is_lasting, is_silence, reason_of, seconds_of, unreachable
 from amlctl.azure_access.transport import Transport
 from amlctl.core.events import EventSink, Retried, null_sink
 from amlctl.errors import ServiceUnavailable
@@ -158,3 +158,18 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
                 answer.attempts = attempts.so_far()
                 return response
             was_repeated = True
+
+
+def retry_after_s(fields: Mapping[str, str]) -> float:
+    """The wait that the service asks for; 0 without one."""
+    text = fields.get("retry-after", "")
+    milliseconds = fields.get("x-ms-retry-after-ms", fields.get("retry-after-ms", ""))
+    try:
+        if milliseconds:
+            return float(milliseconds) / 1000
+        if text.isdecimal():
+            return float(text)
+    except ValueError:
+        return 0.0
+    at_s = seconds_of(text)
+    return 0.0 if at_s is None else max(0.0, at_s - time.time())

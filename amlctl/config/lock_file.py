@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.text_file import TomlDocument, parse_toml, read_text
-from amlctl.config.uv_program import find_uv
 from amlctl.errors import SettingsError
+from amlctl.localfs.tool_variables import find_uv
 
 _EXPORT = (
     *("export", "--frozen", "--no-hashes", "--no-header", "--no-annotate", "--no-emit-workspace", "--no-dev"),

@@ -31,10 +31,10 @@ class DiskItem:
     kept: str = ""
 
 
-def disk_item(kind: str, path: Path, *, name: str = "", used_at: float = 0.0, kept: str = "") -> DiskItem:
-    """`used_at` 0: when a file of it was changed last."""
+def disk_item(kind: str, path: Path, *, name: str = "", kept: str = "") -> DiskItem:
+    """It counts as used when a file of it was changed last."""
     size_bytes, changed_at = _measured(path)
-    return DiskItem(kind, name or path.name, path, size_bytes, used_at or changed_at, kept)
+    return DiskItem(kind, name or path.name, path, size_bytes, changed_at, kept)
 
 
 def _measured(top: Path) -> tuple[int, float]:

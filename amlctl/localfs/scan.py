@@ -85,7 +85,6 @@ class Scan:
     root: Path
     is_one_file: bool = False
     folders: list[Folder] = field(default_factory=list)
-    ignored: int = 0
     warnings: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
@@ -195,9 +194,7 @@ class _Walk:
         rows, names = found
         if names and self._rules is not None:
             here = self._rules.enter(path, ())
-            kept = [name for name in names if here.match(name, True) is None]
-            self._result.ignored += len(names) - len(kept)
-            names = kept
+            names = [name for name in names if here.match(name, True) is None]
         self._result.folders.append(Folder(path, rows, rows == _NO_ROWS and not names))
         prefix = f"{path}/" if path else ""
         self._plain += [(prefix + name, f"{full}/{name}") for name in names]
@@ -291,8 +288,8 @@ def _scan_folder(
                 continue
             name = entry.name
             if active is not None and active.match(name, kind == _FOLDER) is not None:
-                result.ignored += 1
-            elif kind == _REGULAR:
+                continue
+            if kind == _REGULAR:
                 if not name.startswith(TEMPORARY_PREFIX):
                     times = (found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
                     rows.append(FileRow(name, found.st_mode, found.st_size, *times))

@@ -1,4 +1,4 @@
-"""The environment variables of the tools that amlctl starts for itself: Python, pip, conda, git.
+"""The tools that amlctl starts for itself: the environment variables of Python, pip, conda and git, and where uv is.
 
 What the caller's shell or pip.conf says must not change what these tools do: `PIP_TARGET` would install elsewhere,
 `PYTHONPATH` would mix other packages in, `GIT_DIR` would ask another repository. What says where packages come from and
@@ -9,6 +9,7 @@ what is not, and do not get out of date when a tool gets a new option.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 
 _OWN_PREFIXES = ("PYTHON", "PIP_", "UV_", "CONDA_", "MAMBA_", "_CE_", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
@@ -130,3 +131,13 @@ def pip_setting(name: str) -> str:
 
 def pip_variable(setting: str) -> str:
     return "PIP_" + setting.upper().replace("-", "_")
+
+
+def find_uv(variables: Mapping[str, str]) -> str:
+    """Path of uv: the one that amlctl was installed with, else one on the PATH; empty without."""
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv", path=variables.get("PATH")) or ""

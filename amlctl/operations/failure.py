@@ -10,9 +10,8 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.script_errors import explained
 from amlctl.errors import AmlctlError, RunFailed
-from amlctl.operations.code_paths import code_paths
 from amlctl.operations.context import Context
-from amlctl.operations.logs import log_pieces
+from amlctl.operations.logs import code_paths, log_pieces
 
 _READ_LINES = 40
 _SHOWN_LINES = 8

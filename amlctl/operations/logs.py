@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from amlctl.core.events import LogText, Note, RunPageKnown, RunStateChanged, Warned
@@ -16,13 +18,26 @@ from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.script_errors import CodePaths
 from amlctl.errors import NotFound, ServiceUnavailable, UsageError
-from amlctl.operations.code_paths import code_paths
+from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
 from amlctl.operations.runs import children_left
 from amlctl.operations.sweep import SweepWatch
 from amlctl.operations.watch import Watch
 from amlctl.workspaces.contract import LogChunk, Workspace
+
+
+def code_paths(project: Project, run: str) -> CodePaths:
+    """Relative to the current folder, so that a terminal or an editor opens them."""
+
+    def find(path: str, below: str) -> str:
+        here = project.pipeline_dir / below
+        is_of_run = f"/{run}/" in path or not os.path.exists(path)
+        return os.path.relpath(here, Path.cwd()) if is_of_run and here.is_file() else ""
+
+    return CodePaths(find)
+
 
 WAIT_S = 10.0
 """Longest wait for a change of a run; a workspace returns earlier when something happens."""

@@ -65,8 +65,7 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     head, base = looked.head, looked.agreement.base
     removed = "" if looked.removed is None else looked.removed.value.removed_at
     if looked.removed is not None and looked.scanned is None:
-        gone = was_removed(dataset, looked.removed.value)
-        raise NotFound(gone.message, hint=gone.hint)
+        raise was_removed(dataset, looked.removed.value, NotFound)
     if looked.scanned is None and looked.store_gone is not None:
         raise looked.store_gone
     if looked.scanned is None and head is None:

@@ -46,6 +46,7 @@ _RUNTIME_MODULES = (
     "stores/contract.py",
     "stores/directory.py",
     "stores/value_files.py",
+    "stores/presence.py",
     "stores/wrappers.py",
     "snapshots",
     "mirror",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_id import child_id, is_record_run_id, newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_published
 from amlctl.core.store_keys import (
+    RUNS,
     failure_key,
     phases_key,
     published_key,
@@ -35,7 +37,8 @@ from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.disk_errors import UnfitFile
 from amlctl.localfs.regular_file import read_regular
-from amlctl.runs.known import read_order
+from amlctl.parallel import in_parallel
+from amlctl.runs.known import read_order, shared_folder
 from amlctl.stores.contract import Store
 
 _MAX_NOTE_BYTES = 4 << 20
@@ -266,3 +269,44 @@ def heads_of_record(record: Fields) -> list[str]:
     if not all(isinstance(key, str) for key in found):
         raise ValueError("'heads' must name keys")
     return found
+
+
+def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunRecord]:
+    """Of all runs in the store that are not in `but`, in no order. One that is damaged, or was deleted, is left out.
+
+    Raises what the store raises.
+    """
+    folder = shared_folder(state_dir)
+    runs = {run for run in store.folders(RUNS) if is_record_run_id(run)} - but
+    for copy in folder.glob("*.json") if folder.is_dir() else ():
+        if copy.stem not in runs:
+            copy.unlink(missing_ok=True)
+
+    def read(run: str) -> Optional[RunRecord]:
+        copy = folder / f"{run}.json"
+        if (copied := _read_copy(copy)) is not None:
+            return copied
+        try:
+            record = load_record(store, run)
+        except IntegrityError:
+            return None  # `store verify` reports it
+        if record is not None and record.is_final:
+            with suppress(OSError):  # a project that cannot be written keeps no copies
+                write_bytes(copy, record.to_bytes())
+        return record
+
+    return [record for record in in_parallel(read, sorted(runs), store.concurrency) if record is not None]
+
+
+def seen_records(state_dir: Path, *, but: Set[str]) -> list[RunRecord]:
+    """Those of which this machine has copies."""
+    copies = shared_folder(state_dir).glob("*.json")
+    found = [_read_copy(copy) for copy in copies if copy.stem not in but]
+    return [record for record in found if record is not None]
+
+
+def _read_copy(copy: Path) -> Optional[RunRecord]:
+    try:
+        return RunRecord.from_bytes(read_regular(copy, MAX_BYTES), copy.stem)
+    except (OSError, IntegrityError):
+        return None

@@ -15,7 +15,7 @@ from amlctl.runtime.ranks import NodeRank, node_rank
 from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.wrappers import StoreOfRun
+from amlctl.stores.presence import StoreOfRun
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -129,9 +129,9 @@ def _is_file(number: int) -> bool:
         return False
 
 
-def wait_until_written_out(log: str, timeout_s: float = WRITTEN_OUT_LIMIT_S) -> None:
+def wait_until_written_out(log: str) -> None:
     """Until no pump of another process can write to the log."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + WRITTEN_OUT_LIMIT_S
     try:
         descriptor = os.open(log, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # it may be a pipe by now
     except OSError:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +38,9 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 class Wakeups:
     """A context manager for the main thread; its end restores the earlier handlers."""
 
-    def __init__(self, stop_signals: Iterable[int] = STOP_SIGNALS) -> None:
+    def __init__(self) -> None:
         # What the caller ignores, as nohup does with SIGHUP, stays ignored.
-        wanted = [number for number in stop_signals if signal.getsignal(number) is not signal.SIG_IGN]
+        wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._numbers = (*wanted, signal.SIGCHLD)
 
     def __enter__(self) -> Wakeups:

@@ -96,7 +96,6 @@ class GcWatch:
         store: Store,
         sink: EventSink,
         *,
-        stale_s: float = STALE_S,
         ask_every_s: float = ASK_EVERY_S,
         clock: Callable[[], float] = passed_s,
         may_take_over: bool = True,
@@ -105,7 +104,6 @@ class GcWatch:
         self._store = store
         self._sink = sink
         self._may_take_over = may_take_over
-        self._stale_s = stale_s
         self._ask_every_s = ask_every_s
         self._clock = clock
         self._noted: _Mark | None = None
@@ -126,7 +124,7 @@ class GcWatch:
 
     def wait(self) -> None:
         """Until no gc is running; that is noted. Raises Conflict where one takes long."""
-        watched = Watched(self._stale_s, self._clock)
+        watched = Watched(STALE_S, self._clock)
         began_s, is_noted = self._clock(), False
         pause_s = self._ask_every_s / 64
         while True:

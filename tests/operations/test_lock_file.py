@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from amlctl.config.environment_file import parse_environment
-from amlctl.config.uv_program import find_uv
 from amlctl.core.events import null_sink
 from amlctl.errors import SettingsError
+from amlctl.localfs.tool_variables import find_uv
 from amlctl.operations.environment import project_environment
 from tests.support.bench import Bench
 from tests.support.wheels import make_wheel

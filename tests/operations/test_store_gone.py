@@ -21,7 +21,7 @@ from amlctl.operations.status import all_datasets
 from amlctl.snapshots.store_format import require_format
 from amlctl.stores.azure_blob.store import open_blob_store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.wrappers import RememberedStore
+from amlctl.stores.presence import RememberedStore
 from tests.support.azurite import Azurite
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones

@@ -21,8 +21,8 @@ from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
 from amlctl.mirror import plain_files
 from amlctl.operations.dataset import removal
-from amlctl.operations.store import forget, needed
 from amlctl.operations.store import gc as store_gc
+from amlctl.operations.store import needed
 from amlctl.operations.submit import start
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
@@ -246,7 +246,7 @@ def _forget_without_lease() -> Replaced:
         _unguarded(store, plain_files)
         return True
 
-    return _everywhere(forget.forget, forget_all)
+    return _everywhere(store_gc.forget, forget_all)
 
 
 def _remove_without_compare() -> Replaced:

@@ -21,7 +21,7 @@ from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import submit
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.wrappers import RememberedStore
+from amlctl.stores.presence import RememberedStore
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.support.context import Context
 from tests.support.shared_runtime import RUNTIMES, share_runtime

@@ -44,9 +44,8 @@ def logs(
     ] = False,
 ) -> int:
     """Show a run's log, live or afterwards"""
-    from amlctl.operations.code_paths import code_paths
     from amlctl.operations.failure import run_failure
-    from amlctl.operations.logs import FollowOptions, follow, require_log, tail_cursor
+    from amlctl.operations.logs import FollowOptions, code_paths, follow, require_log, tail_cursor
 
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
-from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report, runs_share, runs_wait
+from amlctl.cli.commands import cancel, runs_list, runs_plot, runs_report, runs_share
 from amlctl.cli.commands.runs_list import took
+from amlctl.cli.commands.runs_plot import each_at, runs_at
 from amlctl.cli.completion import LAST, LastRun, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import (
     Line,
+    Table,
     duration,
     fields,
     highlight,
@@ -76,12 +78,67 @@ def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     call.result(view.to_json(), chain(_details(view, app_.project.root), sweep_lines(view.results)))
 
 
-app.command("compare", epilog=runs_compare.EXAMPLES)(runs_compare.compare)
+@app.command(
+    epilog=examples(
+        "amlctl runs compare @2 @last # the newest run and the one before",
+        "amlctl runs compare @3 @last --patch # with what changed in the code",
+        "amlctl runs compare RUN RUN RUN --md # for a pull request",
+    )
+)
+def compare(
+    ctx: typer.Context,
+    run: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", autocompletion=complete_run, help="Two or more runs")
+    ],
+    patch: Annotated[bool, option("Show what changed in the code, line by line", "--patch", "-p")] = False,
+    md: Annotated[bool, option("Print a table in Markdown", "--md")] = False,
+    csv_: Annotated[bool, option("Print a table in CSV", "--csv")] = False,
+) -> None:
+    """Show what differs between runs: settings, config, code, data, environment, metrics, time"""
+    call = invocation(ctx)
+    if md + csv_ + call.is_json > 1:
+        raise UsageError("--md, --csv and --json exclude each other")
+    if patch and csv_:
+        raise UsageError("--csv has no place for --patch", hint="use --md or --json")
+    # Here, since a list of runs reads neither outputs nor manifests.
+    from amlctl.cli.render import compared
+    from amlctl.operations.compare import compare as compare_runs
+
+    comparison = compare_runs(each_at(call, run), with_patch=patch)
+    if csv_:
+        text: Iterable[Line | Table] = compared.csv_lines(comparison)
+    elif md:
+        text = compared.markdown(comparison)
+    else:
+        text = compared.screen(comparison, call.output.width)
+    call.result(comparison.to_json() if call.is_json else None, text)
+
+
 app.command("plot", epilog=runs_plot.EXAMPLES)(runs_plot.plot)
 app.command("report", epilog=runs_report.EXAMPLES)(runs_report.report)
 app.command("share", epilog=runs_share.EXAMPLES)(runs_share.share)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
-app.command("wait", epilog=runs_wait.EXAMPLES)(runs_wait.wait)
+
+
+@app.command(
+    epilog=examples(
+        "amlctl runs wait @last # exit code 0 if it Completed, else 1",
+        "amlctl runs wait @2 @last && amlctl submit report.py",
+    )
+)
+def wait(
+    ctx: typer.Context,
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_run, help="One or more runs")],
+) -> int:
+    """Wait until runs have finished; the exit code says whether all of them Completed"""
+    from amlctl.operations.waiting import wait_for
+
+    call = invocation(ctx)
+    waited = wait_for(runs_at(call, run))
+    call.result(
+        waited.to_json(), [["run ", highlight(one.run), "  ", state_cell(one.status)] for one in waited.records]
+    )
+    return 0 if waited.failure is None else waited.failure.exit_code
 
 
 @app.command("open", epilog=examples("amlctl runs open # in the browser, or the folder of its outputs"))

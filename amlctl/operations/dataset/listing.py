@@ -38,22 +38,20 @@ class StoredSnapshot:
 
 
 @dataclass(frozen=True)
-class SnapshotDetails:
+class SnapshotDetails(StoredSnapshot):
     """`runs` are ids of those that read it."""
 
-    snapshot: str
     layout: StoredLayout
     files: int
     bytes: int
-    written_at: str
     written_by: str
     runs: Sequence[str]
 
 
 @dataclass(frozen=True)
-class _AtHead:
+class StoredDataset:
     """A dataset at its HEAD. `written_by` is a person and a machine, or a run; empty from versions that did not record
-    it."""
+    it. `snapshots` are all of it that the store still lists, newest first."""
 
     dataset: str
     snapshot: str
@@ -62,18 +60,12 @@ class _AtHead:
     bytes: int
     written_at: str
     written_by: str
-
-
-@dataclass(frozen=True)
-class StoredDataset(_AtHead):
-    """With all snapshots of it that the store still lists, newest first."""
-
     snapshots: Sequence[StoredSnapshot]
 
 
 @dataclass(frozen=True)
-class DatasetDetails(_AtHead):
-    """The newest snapshot comes first. `produced_by`: active runs that will write it."""
+class DatasetDetails(StoredDataset):
+    """`produced_by`: active runs that will write it."""
 
     snapshots: Sequence[SnapshotDetails]
     produced_by: Sequence[str]
@@ -138,7 +130,7 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
 
 
 def _at_head(store: Store, dataset: str, head: HeadValue) -> tuple[str, str, StoredLayout, int, int, str, str]:
-    """The fields of `_AtHead`."""
+    """Fields of a StoredDataset, up to its snapshots."""
     header = read_header(store, head.manifest_key)
     of_header = (header.files, header.size_bytes, header.created_at, header.created_by)
     return (dataset, head.snapshot, head.layout, *of_header)
@@ -157,8 +149,7 @@ def show_stored(store: Store, dataset: str) -> DatasetDetails:
     """Reads the records of all runs. Raises NotFound, IntegrityError."""
     head = find_head(store, dataset)
     if head is not None and head.value.removed_at:
-        gone = was_removed(dataset, head.value)
-        raise NotFound(gone.message, hint=gone.hint)
+        raise was_removed(dataset, head.value, NotFound)
     if head is None or head.value.is_fence:
         raise not_stored(store, dataset)
     runs = [*runs_in(store)]
@@ -174,9 +165,8 @@ def show_stored(store: Store, dataset: str) -> DatasetDetails:
         except (NotFound, IntegrityError):
             return None  # `store verify` reports it
         used = [use.run for use in runs if keys & set(use.manifests)]
-        return SnapshotDetails(
-            snapshot, header.layout, header.files, header.size_bytes, _iso(entry.modified_at), header.created_by, used
-        )
+        of_header = (header.layout, header.files, header.size_bytes, header.created_by)
+        return SnapshotDetails(snapshot, _iso(entry.modified_at), *of_header, used)
 
     found = [one for one in in_parallel(details, newest, store.concurrency) if one is not None]
     producers = [use.run for use in runs if dataset in use.produces and use.is_active]

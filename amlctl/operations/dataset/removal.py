@@ -47,8 +47,7 @@ def remove(store: Store, dataset: str, *, now: datetime, is_sure: bool) -> Remov
     for _ in range(_TRIES):
         head = find_head(store, dataset)
         if head is not None and head.value.removed_at:
-            gone = was_removed(dataset, head.value)
-            raise NotFound(gone.message, hint=gone.hint)
+            raise was_removed(dataset, head.value, NotFound)
         if head is None or head.value.is_fence:
             raise not_stored(store, dataset)
         header = read_header(store, head.manifest_key)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note
+from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.store_keys import (
     CODE,
     DATASETS,
@@ -22,17 +23,20 @@ from amlctl.core.store_keys import (
     code_of,
     code_prefix,
     dataset_of_key,
+    head_key,
     is_code_index_key,
     is_head_key,
     is_lease_key,
     is_manifest_key,
+    lease_key,
 )
+from amlctl.errors import Conflict
 from amlctl.localfs.machine import passed_s
-from amlctl.operations.store.forget import forget
+from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.store.needed import KeepRules, Needed, needed
 from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
 from amlctl.snapshots.gc_mark import GcLease
-from amlctl.snapshots.heads import fence, read_head
+from amlctl.snapshots.heads import fence, fence_writer, find_head, has_snapshots, read_head
 from amlctl.snapshots.lease import delete_all
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
@@ -141,3 +145,53 @@ def _rank(key: str) -> int:
     if is_code_index_key(key) or is_manifest_key(key):
         return 0
     return 1 if key.startswith(DATASETS) else 2
+
+
+def forget(
+    store: Store,
+    dataset: str,
+    plain_files: Sequence[str],
+    sink: EventSink,
+    running: GcLease,
+    *,
+    clock: Callable[[], float],
+) -> bool:
+    """The end of a dataset that was removed: its plain files go, and nothing is left to restore. False where it is in
+    use again, or its plain files are being written. Raises Conflict where the lease of the `running` gc was lost."""
+    try:
+        with _Impatient(store, lease_key(dataset), sink, clock=clock) as lease:
+            if plain_files:
+                lease.take()
+                if lease.was_taken_over:
+                    fence_writer(store, dataset)
+            head = find_head(store, dataset)
+            if head is None or not head.value.removed_at:
+                return False
+            guard = lease.guard
+
+            def check() -> None:
+                running.check()
+                lease.check()
+
+            delete_all(store, plain_files, guard=guard._replace(check=check))
+    except _Busy as busy:
+        sink(Note(busy.message))
+        return False
+    if not has_snapshots(store, dataset):
+        value = HeadValue("", "", store_id=head.value.store_id, gc=head.value.gc)
+        try:
+            store.swap(head_key(dataset), encode_head(value, dataset), expected=head.version or None)
+        except Conflict:
+            return True  # it was restored or synced again: that looks for what it needs by itself
+    return True
+
+
+class _Busy(Conflict):
+    pass
+
+
+class _Impatient(MirrorLease):
+    """A writer of plain files may wait for this gc to end, so this one does not wait for it."""
+
+    def _refuse(self, holder: str) -> None:
+        raise _Busy(f"{self._dataset}: {holder} writes its plain files; keeping them")

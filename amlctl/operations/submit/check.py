@@ -313,8 +313,7 @@ def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> AmlctlError
     project, store = context.project, context.store
     head = find_head(store, dataset)
     if head is not None and head.value.removed_at:
-        gone = was_removed(dataset, head.value)
-        return NotFound(gone.message, hint=gone.hint)
+        return was_removed(dataset, head.value, NotFound)
     if has_snapshots(store, dataset):
         return no_head(store, dataset)
     if is_here:

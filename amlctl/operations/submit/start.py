@@ -1,20 +1,25 @@
-"""The start of a run that everything is ready for: its id is printed before anything can fail after it."""
+"""The start of a run, or of a sweep, that all is ready for: its id is printed before anything can fail after it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from amlctl.core.events import Note, RunCreated, Warned
 from amlctl.core.manifest import MIRROR, needs_no_bytes
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord, RunSpec
+from amlctl.core.run_id import child_id
+from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import code_index_key, code_prefix
+from amlctl.core.sweep import Sweep
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, Unconfirmed
 from amlctl.localfs.known_stores import remember_store
 from amlctl.operations.context import Context
+from amlctl.operations.submit.check import with_config_of
+from amlctl.operations.submit.needed import Equals
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import complete_code
 from amlctl.runs.known import note_made
@@ -120,3 +125,29 @@ def _all_values(store: Store, record: RunRecord) -> dict[str, int]:
         contents = [content for content in contents if manifest.places[content] != MIRROR]
         wanted.update(values_named(manifest, contents))
     return wanted
+
+
+def start_sweep(
+    context: Context, prepared: PreparedRun, sweep: Sweep, clock: Callable[[], datetime], *, is_needed_only: bool
+) -> str:
+    """Start the runs that are not there already; returns the parent's id. Raises as `start` does."""
+    base = prepared.record
+    folder = base.outputs.rpartition("/")[0]
+    children, new = list[dict[str, str]](), list[RunRecord]()
+    equals = Equals(context) if is_needed_only else None
+    for number, (combination, config) in enumerate(zip(sweep.combinations, prepared.configs, strict=True)):
+        spec = replace(with_config_of(base.spec, config), parent=base.run, combination=combination.values)
+        found = None if equals is None else equals.find(spec)
+        if found is None:
+            run = child_id(base.run, number)
+            new.append(replace(base, run=run, spec=spec, outputs=f"{folder}/{run}", phases=[], times=dict(base.times)))
+        else:
+            run = found.run
+        status = RunState.NOT_STARTED if found is None else RunState.COMPLETED
+        children.append({"run": run, "name": combination.label, "status": status.value})
+    if reused := len(children) - len(new):
+        context.sink(Note(f"{count(reused, 'run')} of {len(children)} Completed before; not running them again"))
+    wanted = {"parallel": sweep.parallel, "metric": sweep.metric, "runs": len(children)}
+    spec = replace(base.spec, job_type="sweep", sweep=wanted)
+    start(context, replace(prepared, record=replace(base, spec=spec, children=children, outputs=folder)), clock, new)
+    return base.run

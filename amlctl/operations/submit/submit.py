@@ -46,8 +46,7 @@ from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
 from amlctl.operations.submit.needed import Equals, planned_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.start import PreparedRun, start
-from amlctl.operations.submit.sweep import start_sweep
+from amlctl.operations.submit.start import PreparedRun, start, start_sweep
 from amlctl.operations.sweep import SweepReader
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed

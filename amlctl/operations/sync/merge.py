@@ -16,14 +16,14 @@ from amlctl.core.events import EventSink, Warned
 from amlctl.core.head import HeadValue, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest, decode_section
 from amlctl.core.message import Command, Message, below_data_blobs, count
-from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound, StoreGone
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NeedsConfirmation, NotFound, StoreGone
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
-from amlctl.stores.wrappers import begin_again
+from amlctl.stores.presence import begin_again
 
 
 def agreed_entries(
@@ -83,9 +83,10 @@ def _head(looked: DatasetState, base: Base) -> HeadValue | None:
     return parse_head(base.head, looked.dataset) if base.head else None
 
 
-def was_removed(dataset: str, head: HeadValue) -> Conflict:
-    """Someone has removed the dataset on purpose: a sync by habit does not bring it back."""
-    return Conflict(
+def was_removed(dataset: str, head: HeadValue, kind: type[AmlctlError] = Conflict) -> AmlctlError:
+    """Someone has removed the dataset on purpose: a sync by habit does not bring it back. What would only read it gets
+    NotFound."""
+    return kind(
         f"{dataset} was removed from the store by {head.removed_by or 'someone'} on "
         f"{head.removed_at[:16].replace('T', ' ')} UTC",
         hint=Message(

@@ -25,7 +25,7 @@ from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, confirm_deletions, was_removed
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
-from amlctl.operations.sync.sync import SyncOptions, SyncResult
+from amlctl.operations.sync.result import SyncOptions, SyncResult, unchanged_result
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import Head, list_manifests
 from amlctl.snapshots.manifests import read_header, read_manifest
@@ -55,15 +55,13 @@ def pull(
     ):
         looked = look_at(context, dataset, options.ignore, state)
         if looked.removed is not None:
-            gone = was_removed(dataset, looked.removed.value)
-            raise NotFound(gone.message, hint=gone.hint)
+            raise was_removed(dataset, looked.removed.value, NotFound)
         if looked.head is None:
             from amlctl.operations.dataset.listing import not_stored  # here, since few pulls need it
 
             raise not_stored(store, dataset)
-        if _is_settled(looked, options, snapshot):
-            result = _nothing_to_do(looked)
-        else:
+        result = _settled(looked, looked.head, options, snapshot)
+        if result is None:
             result = _Pull(context, looked, options, state, snapshot).run(looked.head, is_dry_run=is_dry_run)
         if not is_dry_run:
             _agree(store, looked, looked.head, state)
@@ -75,28 +73,12 @@ def pull(
     )
 
 
-def _is_settled(looked: DatasetState, options: SyncOptions, snapshot: str | None) -> bool:
-    if looked.settled is None or looked.head is None or snapshot is not None or options.checksum:
-        return False
-    return looked.settled.snapshot == looked.head.snapshot
-
-
-def _nothing_to_do(looked: DatasetState) -> SyncResult:
-    assert looked.head is not None
-    assert looked.settled is not None
-    files, size = looked.settled.files, looked.settled.size_bytes
-    snapshot = looked.head.snapshot
-    return SyncResult(
-        looked.dataset,
-        snapshot,
-        snapshot,
-        looked.head.layout,
-        files,
-        size,
-        unchanged=files,
-        reused_bytes=size,
-        manifest_key=looked.head.manifest_key,
-    )
+def _settled(looked: DatasetState, head: Head, options: SyncOptions, snapshot: str | None) -> SyncResult | None:
+    """The whole answer, where neither stat data nor HEAD moved."""
+    found = looked.settled
+    if found is None or snapshot is not None or options.checksum or found.snapshot != head.snapshot:
+        return None
+    return unchanged_result(looked.dataset, head, found.files, found.size_bytes)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@
     assets.py            data, models, code snapshots and environments
     job.py               pure: a record as job YAML, a job's document as a record
     starting.py          from a record or a job file to a job: one PUT, never lost or doubled
-    looks.py             state, error, logs, services and children of an active run
+    looks.py             state, error, logs, services, children and metrics of an active run
+    sweeps.py            sweeps and pipelines: a parent and its runs
     records.py           records here, runs that Azure ML does not find, lists of jobs
     ending.py            how a run ended, and what happens once after it
     logs.py              logs by offset

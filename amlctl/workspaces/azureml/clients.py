@@ -29,9 +29,9 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest
 
 from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import, first_line
-from amlctl.azure_access.http import MemoryResponse, retry_after_s
+from amlctl.azure_access.http import MemoryResponse
 from amlctl.azure_access.login import Login, LoginCredential
-from amlctl.azure_access.retry import RETRIED_STATUSES, Attempts, Retries, RetryPolicy
+from amlctl.azure_access.retry import RETRIED_STATUSES, Attempts, Retries, RetryPolicy, retry_after_s
 from amlctl.azure_access.transport import SharedTransport, Transport
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import AmlctlError, ServiceUnavailable, UsageError

@@ -1,4 +1,5 @@
-"""What Azure ML says of a run that is active: state, error and logs in one request (a look); services; child runs."""
+"""What Azure ML says of a run that is active: state, error and logs in one request (a look); services; child runs; and
+metrics that scripts have sent to the workspace's MLflow server, by MLflow's documented REST API."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from amlctl.core.metrics import MOST_NAMES, Point, SeriesBuilder, number_of
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.parallel import in_parallel
 from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
-from amlctl.workspaces.azureml.documents import as_object
+from amlctl.workspaces.azureml.documents import as_object, objects
 
 _JOB_VERSION = "2024-01-01-preview"
 _SERVICES_AGAIN_S = 10.0
@@ -73,15 +76,14 @@ class Look:
 class Looks:
     """The last look at each run. Not thread-safe."""
 
-    def __init__(self, connection: Connection, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._clock = clock
         self._last: dict[str, Look] = {}
 
     def at(self, run: str, *, max_age_s: float = 0.0) -> Look | None:
         """A look that is not older; None if Azure ML has no such run. Raises NotFound (the workspace)."""
         known = self._last.get(run)
-        if known is not None and self._clock() - known.at_s < max_age_s:
+        if known is not None and time.monotonic() - known.at_s < max_age_s:
             return known
         answer = self._connection.history("GET", f"/runs/{run}/details", accept=(404,))
         if answer.status == 404:
@@ -89,7 +91,7 @@ class Looks:
                 raise self._connection.error(answer, "GET", self._connection.address.path)
             self._last.pop(run, None)
             return None
-        look = self._last[run] = Look(answer.document, self._clock())
+        look = self._last[run] = Look(answer.document, time.monotonic())
         return look
 
     def last(self, run: str) -> Look | None:
@@ -97,7 +99,7 @@ class Looks:
 
     def take(self, run: str, status: str) -> None:
         """A status from another answer counts as a look."""
-        self._last[run] = Look({"status": status}, self._clock())
+        self._last[run] = Look({"status": status}, time.monotonic())
 
     def forget(self, run: str) -> None:
         """After a change to the run."""
@@ -159,3 +161,47 @@ def children_of(connection: Connection, run: str) -> list[dict[str, str]]:
 def counted_states(children: Sequence[Mapping[str, str]]) -> str:
     """`2 Running, 1 Queued`."""
     return ", ".join(f"{number} {status}" for status, number in Counter(one["status"] for one in children).items())
+
+
+_AT_A_TIME = 8
+_PAGE = 5000
+_MOST_PAGES = 200
+_UNKNOWN = (400, 404)
+"""Statuses of an answer about a run, or a metric, that the server does not have."""
+
+
+class Tracked:
+    """Satisfies `TrackedMetrics`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def values(self, run: str) -> dict[str, float]:
+        answer = self._connection.tracking("/runs/get", {"run_id": run}, accept=_UNKNOWN)
+        data = as_object(as_object(answer.document.get("run")).get("data"))
+        found: dict[str, float] = {}
+        for one in objects(data.get("metrics"))[:MOST_NAMES]:
+            name, value = one.get("key"), number_of(one.get("value"))
+            if isinstance(name, str) and name.isprintable() and value is not None:
+                found[name] = value
+        return found
+
+    def series(self, run: str, names: Sequence[str]) -> dict[str, Sequence[Point]]:
+        self._connection.facts  # noqa: B018  # once, before threads ask for them
+        found = in_parallel(lambda name: self._series(run, name), names, _AT_A_TIME)
+        return dict(zip(names, found, strict=True))
+
+    def _series(self, run: str, name: str) -> Sequence[Point]:
+        query = {"run_id": run, "metric_key": name, "max_results": str(_PAGE)}
+        points = SeriesBuilder()
+        for _ in range(_MOST_PAGES):
+            page = self._connection.tracking("/metrics/get-history", query, accept=_UNKNOWN).document
+            for one in objects(page.get("metrics")):
+                step, value = number_of(one.get("step", 0)), number_of(one.get("value"))
+                if step is not None and value is not None:
+                    points.add(step, value)
+            token = page.get("next_page_token")
+            if not token:
+                break
+            query["page_token"] = str(token)
+        return points.points()

@@ -1,7 +1,8 @@
-"""Sweeps as Azure ML's own sweep jobs, which keep their limit when no machine of the user is on.
+"""Sweeps and pipelines: a parent, and the runs that Azure ML makes for it.
 
-The only parameter is the number of a combination: the record of each, with its config, is in the store before. Azure ML
-names the runs, in an order of its own, so each saves its record under the name that it finds itself with.
+A sweep is a sweep job of Azure ML, which keeps its limit when no machine of the user is on. Its only parameter is the
+number of a combination: the record of each, with its config, is in the store before. Azure ML names the runs, in an
+order of its own, so each saves its record under the name that it finds itself with.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Any
 from amlctl.core.metrics import goal_of
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import parent_of
-from amlctl.core.run_state import RunState
+from amlctl.core.run_state import RunState, is_final
 from amlctl.core.store_keys import trial_key
 from amlctl.core.sweep import ending, label
 from amlctl.parallel import for_each
 from amlctl.stores.contract import Store
-from amlctl.workspaces.azureml.job import JobParts, job_document
+from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.job import JobParts, is_of_amlctl, job_document
+from amlctl.workspaces.azureml.looks import children_of, counted_states
+from amlctl.workspaces.azureml.records import Records
 
 _OF_TRIAL = ("command", "code", "environment", "environment_variables", "distribution", "resources")
 _ANY_METRIC = "loss"
@@ -86,3 +90,36 @@ def ended_sweep(record: RunRecord, now: datetime) -> RunRecord:
     at = record.times.get(record.status, now.isoformat(timespec="milliseconds"))
     times = {**{name: time for name, time in record.times.items() if name != record.status}, state.value: at}
     return replace(record, status=state.value, error=error, exit_code=None, times=times)
+
+
+class Families:
+    """`stored` reads the store's record of a run, None without one."""
+
+    def __init__(self, connection: Connection, records: Records, stored: Callable[[str], RunRecord | None]) -> None:
+        self._connection = connection
+        self._records = records
+        self._stored = stored
+
+    def with_children(self, record: RunRecord, status: str) -> RunRecord:
+        """`status` is that of the look. Unchanged for a run without any. Raises ServiceUnavailable."""
+        if record.spec.job_type is None:
+            return record
+        children = children_of(self._connection, record.run)
+        if record.spec.sweep:
+            return replace(record, children=named_children(record, children, self._trial))
+        return replace(record, children=children, waits_for="" if is_final(status) else counted_states(children))
+
+    def is_ours(self, document: Mapping[str, Any]) -> bool:
+        """Whether an amlctl has made the run of run history, or Azure ML for a sweep of amlctl."""
+        parent = str(document.get("parentRunId") or "")
+        if is_of_amlctl(document) or not parent:
+            return is_of_amlctl(document)
+        record = self._records.load(parent) or self._stored(parent)
+        return record is not None and bool(record.spec.sweep)
+
+    def _trial(self, run: str) -> RunRecord | None:
+        """The record of a run of a sweep; None before its node has written it."""
+        record = self._records.load(run)
+        if record is None and (record := self._stored(run)) is not None:
+            self._records.save(record)
+        return record

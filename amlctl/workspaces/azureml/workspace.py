@@ -24,12 +24,11 @@ from amlctl.runs.records import load_record, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.families import Families
 from amlctl.workspaces.azureml.job import record_of_job, record_of_run, time_of, watched
 from amlctl.workspaces.azureml.logs import Logs, names_of
-from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
-from amlctl.workspaces.azureml.metrics import Tracked
+from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services, Tracked
 from amlctl.workspaces.azureml.records import MissingRuns, Records, has_ended, list_jobs, listed_record, reopened
+from amlctl.workspaces.azureml.sweeps import Families, ended_sweep, save_trials
 from amlctl.workspaces.contract import (
     Check,
     ComputeTargets,
@@ -144,8 +143,6 @@ class AzureMLWorkspace:
 
     def start_sweep(self, parent: RunRecord, children: Sequence[RunRecord], secrets: Mapping[str, str]) -> None:
         """See the contract. Raises as `start` does."""
-        from amlctl.workspaces.azureml.sweeps import ended_sweep, save_trials
-
         if not children:
             self._save_everywhere(ended_sweep(parent, utc_now()))
             return

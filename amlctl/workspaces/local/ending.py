@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from amlctl.core.events import Event, Note
+from amlctl.core.job import log_names
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
 from amlctl.errors import AmlctlError, Conflict, StoreGone
 from amlctl.localfs.folders import remove_tree
+from amlctl.localfs.machine import utc_now
 from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import read_published, read_resources, save_both, save_resources
 from amlctl.runtime.ranks import read_end
@@ -26,11 +28,12 @@ from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
 from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store
-from amlctl.workspaces.local.run_paths import Clock, RunPaths, release_reserve
+from amlctl.workspaces.local.run_paths import RunPaths, release_reserve
 
 if TYPE_CHECKING:
     from amlctl.runs.tree_saver import TreeSaver
     from amlctl.workspaces.local.placing import Placed
+    from amlctl.workspaces.local.rank_processes import RankFailure, RankProcesses
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,34 @@ def ending_of(return_code: int, failure: Mapping[str, Any] | None, *, script: st
     return Ending(RunState.FAILED, return_code, "script", message, is_logged=True)
 
 
+def ending_of_processes(
+    record: RunRecord,
+    processes: RankProcesses,
+    stopped: Ending | None,
+    failure: RankFailure | None,
+    reason: Mapping[str, Any] | None,
+) -> Ending:
+    """Of all processes of a run: why they were `stopped`, if they were, or the rank that failed first, and what its
+    runtime has reported."""
+    return_code = 0 if failure is None else failure.return_code
+    if not processes.has_started():
+        # Before there was a script, an exit code is not the script's.
+        ending = stopped or ending_of(return_code, reason)
+        if ending.kind == "script" or ending.state is RunState.COMPLETED:
+            message = f"the run ended before its script was started (exit code {return_code})"
+            ending = Ending(RunState.FAILED, None, "runtime", message, is_logged=True)
+        return replace(ending, exit_code=None)
+    if stopped is not None:
+        return replace(stopped, exit_code=128 - return_code if return_code < 0 else return_code)
+    names = log_names(record.spec.process_group.world_size)
+    if failure is None or len(names) == 1:
+        return ending_of(return_code, reason)
+    rank = failure.rank.number
+    ending = ending_of(return_code, reason, script=f"the script of rank {rank}")
+    hint = ending.hint or str(Command("logs", record.run, "--file", names[rank]))
+    return replace(ending, log=names[rank], hint=hint)
+
+
 def _signal_name(number: int) -> str:
     """`signal 9 (SIGKILL)`; empty for a number that is not a signal."""
     try:
@@ -95,7 +126,6 @@ def finish(
     store: Store,
     record: RunRecord,
     ending: Ending,
-    clock: Clock,
     *,
     logs: Sequence[SavedLog] = (),
     placed: Sequence[Placed] = (),
@@ -106,7 +136,7 @@ def finish(
     Only the holder of the run's lock may call it. It can be repeated after a kill.
     """
     node_folder = node_store(store, paths.state_dir)
-    record.reached(RunState.FINALIZING, clock())
+    record.reached(RunState.FINALIZING, utc_now())
     is_kept, failure = True, None
     with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
         failure = save_both(paths.state_dir, store, record)
@@ -141,7 +171,7 @@ def finish(
         give_back(placed)  # before the record is final: the next run may start right after that
     record.exit_code = ending.exit_code
     record.error = ending.error
-    record.reached(ending.state, clock())
+    record.reached(ending.state, utc_now())
     save_both(paths.state_dir, store, record)
     for left in paths.folder.glob("data-*"):
         remove_tree(left, ignore_errors=True)
@@ -199,11 +229,11 @@ def _resources(store: Store, node_folder: DirectoryStore, run: str) -> dict[str,
     return {}
 
 
-def deliver(paths: RunPaths, store: Store, record: RunRecord, clock: Clock) -> RunRecord:
+def deliver(paths: RunPaths, store: Store, record: RunRecord) -> RunRecord:
     """Of a run whose store was gone at its end and is back: save what is here, for everyone who uses the store. Raises
     OSError."""
     message = f"the store {store.url} was gone when the run ended; what the run had left was saved when it was back"
-    return finish(paths, store, record, Ending(RunState.FAILED, record.exit_code, StoreGone.kind, message), clock)
+    return finish(paths, store, record, Ending(RunState.FAILED, record.exit_code, StoreGone.kind, message))
 
 
 def outputs_saver(paths: RunPaths, store: Store, node: int) -> TreeSaver:

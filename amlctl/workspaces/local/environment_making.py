@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.uv_program import find_uv
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, ToolSaid
 from amlctl.core.message import Command, Message
@@ -34,7 +33,7 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder
 from amlctl.localfs.machine import ProcessIdentity
 from amlctl.localfs.regular_file import open_regular
-from amlctl.localfs.tool_variables import tool_variables
+from amlctl.localfs.tool_variables import find_uv, tool_variables
 from amlctl.runtime.process_tree import identity_of, is_alive, read_identity
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.environments import (

@@ -28,7 +28,7 @@ from amlctl.localfs.folders import close_to_others, make_private_folder, remove_
 from amlctl.runs.tree import TreeFile, read_index, restore_tree
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.wrappers import StoreOfRun
+from amlctl.stores.presence import StoreOfRun
 from amlctl.workspaces.local.starting import TOKEN_VARIABLE
 
 _UNUSED_S = 30 * 86400.0

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 from amlctl.config.environment_file import check_runtime_python
-from amlctl.config.uv_program import find_uv
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import scratch_folder, write_bytes, write_json
-from amlctl.localfs.tool_variables import tool_variables
+from amlctl.localfs.tool_variables import find_uv, tool_variables
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import Environments, ask_environment
 from amlctl.workspaces.local.pip_settings import PipSettings, pip_settings

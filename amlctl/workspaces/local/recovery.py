@@ -1,4 +1,4 @@
-"""What a supervisor has left to the next reader of its run.
+"""What a supervisor has left to the next reader of its run, and runs whose supervisor is elsewhere.
 
 If it is dead, the run's processes are ended and the run is recorded as Failed. If the store was gone at the end of the
 run, outputs, log and record are saved there once it is back.
@@ -8,6 +8,10 @@ final and a free lock mean that the supervisor is dead. It led a session, to whi
 has made a session of its own has an ancestor there, or has inherited the variables of the run's script. While one
 member of a session lives the system gives the session's number to no other process, so the members are found when the
 leader is dead.
+
+Runs of a shared store that another project has started, on this machine or on another one, cannot be ended from here,
+and what their supervisors write comes to the store whatever others write there. So they are read, and left alone until
+they have ended. One whose project is lost never ends; nothing of it changes any more.
 """
 
 from __future__ import annotations
@@ -18,21 +22,26 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 
 from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
+from amlctl.core.run_id import parent_of
 from amlctl.core.run_state import RunState
-from amlctl.errors import AmlctlError, IntegrityError, SettingsError, StoreGone
+from amlctl.core.store_keys import RUNS, record_key, run_prefix
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json
-from amlctl.localfs.machine import ProcessIdentity
+from amlctl.localfs.machine import ProcessIdentity, utc_now
 from amlctl.localfs.regular_file import regular_descriptor
+from amlctl.runs.known import read_order
 from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
 from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.process_tree import end_session, is_alive, read_identity
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.rank_processes import find_cgroup
-from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error
+from amlctl.workspaces.local.run_paths import RunPaths, machine_error
 
 _START_LIMIT_S = 5.0
 """How long a reader waits for the identity of a supervisor that has just been started."""
@@ -42,7 +51,7 @@ _KILLED = 137
 
 
 def recover(
-    paths: RunPaths, store: Store, clock: Clock, sink: EventSink = null_sink, *, workspace: str | None = None
+    paths: RunPaths, store: Store, sink: EventSink = null_sink, *, workspace: str | None = None
 ) -> RunRecord | None:
     """The record; where the run's supervisor is dead, its processes are ended and it is recorded as Failed first.
     The record of a run of another workspace than `workspace`, where one is given, is returned as it is.
@@ -55,7 +64,7 @@ def recover(
         return record
     if record.is_final:
         is_left_here = (record.error or {}).get("kind") == StoreGone.kind
-        return _delivered(paths, store, record, clock) if is_left_here else record
+        return _delivered(paths, store, record) if is_left_here else record
     with taken_over(paths) as is_ours:
         if not is_ours:
             return _load(paths, store, null_sink)
@@ -82,23 +91,23 @@ def recover(
         reason = _reason(leader, record)
         ending = Ending(RunState.FAILED, exit_code, "supervisor", reason)
         try:
-            return finish(paths, store, record, ending, clock)
+            return finish(paths, store, record, ending)
         except OSError as error:
             # On a full disk the run is shown as Failed all the same; the next reader tries to record it again.
             why = machine_error(paths, error).message
             record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {why}"}
-            record.reached(RunState.FAILED, clock())
+            record.reached(RunState.FAILED, utc_now())
             return record
 
 
-def _delivered(paths: RunPaths, store: Store, record: RunRecord, clock: Clock) -> RunRecord:
+def _delivered(paths: RunPaths, store: Store, record: RunRecord) -> RunRecord:
     """Where the store was gone when the run ended: the store has a record that is not final until it has the rest."""
     with suppress(AmlctlError, OSError), taken_over(paths) as is_ours:
         stored = load_record(store, paths.run) if is_ours else None
         if stored is not None and not stored.is_final:
             from amlctl.workspaces.local.ending import deliver  # here, since it is rare
 
-            return deliver(paths, store, record, clock)
+            return deliver(paths, store, record)
     return record
 
 
@@ -196,3 +205,33 @@ def _script_variables(paths: RunPaths, record: RunRecord) -> list[str]:
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:
     process = f" (process {leader.process})" if leader is not None else ""
     return f"the supervisor of the run{process} was killed, or crashed, while the run was {record.status}"
+
+
+QUIET_DAYS = 30
+
+
+def is_elsewhere(paths: RunPaths) -> bool:
+    """A run that was made here has a record, or a folder, or, as long as it was not handed over, its place in the
+    order of runs."""
+    if paths.record.exists() or paths.folder.exists():
+        return False
+    return not {paths.run, parent_of(paths.run)[0]} & {*read_order(paths.state_dir)}
+
+
+def refuse_cancel(record: RunRecord) -> Conflict:
+    where = "@".join(filter(None, (record.user, record.host))) or "another machine"
+    return Conflict(
+        f"run {record.run} is {record.status} in another project folder, where {where} has started it",
+        hint=Message("cancel it there: ", Command("cancel", record.run)),
+    )
+
+
+def is_quiet(store: Store, run: str, now: datetime) -> bool:
+    """Whether nothing of the run has changed for a long time; nor of its sweep, in which it may be waiting."""
+    limit_s = now.timestamp() - QUIET_DAYS * 86400
+    record = store.info(record_key(run))
+    if record is not None and record.modified_at > limit_s:
+        return False  # which saves the listings
+    family = parent_of(run)[0] or run
+    runs = [one for one in store.folders(RUNS) if one == family or parent_of(one)[0] == family]
+    return all(entry.modified_at <= limit_s for one in runs for entry in store.list(run_prefix(one)))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,8 +11,6 @@ from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.regular_file import open_regular
 from amlctl.runtime.script import NodeFolders
-
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import SettingsError
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.regular_file import open_regular
 from amlctl.runs.records import save_both
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local.run_paths import Clock, RunPaths, queue_folder
+from amlctl.workspaces.local.run_paths import RunPaths, queue_folder
 from amlctl.workspaces.local.slots import SlotQueue
 
 if TYPE_CHECKING:
@@ -87,7 +88,6 @@ class Starter:
     environments_dir: Path
     variables: Mapping[str, str]
     timing: LocalTiming
-    clock: Clock
 
     def start(
         self, paths: RunPaths, record: RunRecord, secrets: Mapping[str, str], lock: int, slots: int | None = None
@@ -98,7 +98,7 @@ class Starter:
         Raises SettingsError (compute target cannot be used), RightsError, ServiceUnavailable.
         """
         target = self.target(record.spec.compute)
-        record.reached(RunState.QUEUED, self.clock())
+        record.reached(RunState.QUEUED, utc_now())
         if (failure := save_both(paths.state_dir, self.store, record)) is not None:
             raise failure
         ticket = SlotQueue(queue_folder(self.project.state_dir, record.spec.compute)).take_ticket(record.run)

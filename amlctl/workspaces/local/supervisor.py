@@ -8,7 +8,6 @@ record. A request to cancel (a file, or SIGTERM) ends the run in order; after a 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import time
@@ -34,7 +33,7 @@ from amlctl.runs.records import load_local_record, read_failure, save_both
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, identity_of, in_words, reap_adopted
 from amlctl.runtime.script import Wakeups
 from amlctl.workspaces.contract import EnvironmentInfo
-from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
+from amlctl.workspaces.local.ending import Ending, ending_of_processes, failed, finish, outputs_saver
 from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.logs import saved_logs, say
 from amlctl.workspaces.local.node_files import is_folder, make_container, node_store, open_run_store
@@ -102,7 +101,7 @@ class Supervisor:
         deadline = time.monotonic() + RECORD_LIMIT_S
         while True:
             try:
-                finish(self._paths, self.store, self._record, ending, utc_now, logs=self._logs, placed=self._placed)
+                finish(self._paths, self.store, self._record, ending, logs=self._logs, placed=self._placed)
                 return
             except OSError:
                 if time.monotonic() >= deadline or self.is_stop_signalled:
@@ -179,7 +178,7 @@ class Supervisor:
         if is_record_run_id(slot.previous_run) and slot.previous_run != self._record.run:
             # Processes of a run whose supervisor was killed may still use this slot.
             with contextlib.suppress(AmlctlError):  # its record is lost, which does not concern this run
-                recover(RunPaths(self._paths.state_dir, slot.previous_run), self.store, utc_now)
+                recover(RunPaths(self._paths.state_dir, slot.previous_run), self.store)
         return slot
 
     def _start_processes(
@@ -252,7 +251,8 @@ class Supervisor:
         if stopped is None:
             self._note_start(processes)
         self._notes.take_times(self._node)
-        return self._ending(processes, stopped, failure or processes.first_failure())
+        reason = None if stopped else read_failure(self._node, self._record.run)
+        return ending_of_processes(self._record, processes, stopped, failure or processes.first_failure(), reason)
 
     def _why_stop(self, passed_s: float) -> Ending | None:
         """How the run is to end, where it is not to continue."""
@@ -266,27 +266,6 @@ class Supervisor:
         if limit_s is not None and passed_s >= limit_s:
             return Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
         return None
-
-    def _ending(self, processes: RankProcesses, stopped: Ending | None, failure: RankFailure | None) -> Ending:
-        return_code = 0 if failure is None else failure.return_code
-        reason = None if stopped else read_failure(self._node, self._record.run)
-        if not processes.has_started():
-            # Before there was a script, an exit code is not the script's.
-            ending = stopped or ending_of(return_code, reason)
-            if ending.kind == "script" or ending.state is RunState.COMPLETED:
-                message = f"the run ended before its script was started (exit code {return_code})"
-                ending = Ending(RunState.FAILED, None, "runtime", message, is_logged=True)
-            return dataclasses.replace(ending, exit_code=None)
-        if stopped is not None:
-            return dataclasses.replace(stopped, exit_code=128 - return_code if return_code < 0 else return_code)
-        if failure is None or self._record.spec.process_group.world_size == 1:
-            return ending_of(return_code, reason)
-        rank = failure.rank.number
-        ending = ending_of(return_code, reason, script=f"the script of rank {rank}")
-        name = log_names(self._record.spec.process_group.world_size)[rank]
-        return dataclasses.replace(
-            ending, log=name, hint=ending.hint or str(Command("logs", self._record.run, "--file", name))
-        )
 
     def _note_start(self, processes: RankProcesses) -> None:
         """The run is Running from the start of its script; until then its data is downloaded."""

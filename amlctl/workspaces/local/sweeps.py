@@ -19,10 +19,11 @@ from amlctl.core.sweep import ending
 from amlctl.errors import AmlctlError, NotFound, StoreGone
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
 from amlctl.localfs.locks import is_held, locked
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runs.records import load_either, save_both
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local.run_paths import Clock, RunPaths
+from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.starting import SupervisorSettings
 
 
@@ -33,13 +34,11 @@ class Sweep:
         self,
         paths: RunPaths,
         store: Store,
-        clock: Clock,
         read: Callable[[str], RunRecord],
         cancel: Callable[[str], None],
     ) -> None:
         self._paths = paths
         self._store = store
-        self._clock = clock
         self._read = read
         self._cancel = cancel
 
@@ -55,7 +54,7 @@ class Sweep:
         except FileExistsError:
             return
         with locked(self._paths.folder / "sweep.lock"):
-            parent.reached(RunState.RUNNING, self._clock())
+            parent.reached(RunState.RUNNING, utc_now())
             for record in (parent, *children):
                 if (failure := save_both(self._paths.state_dir, self._store, record)) is not None:
                     raise failure
@@ -106,7 +105,7 @@ class Sweep:
         elif reason:
             state = RunState.FAILED
         parent.error = None if error is None else {**error, "message": reason + error["message"]}
-        parent.reached(state, self._clock())
+        parent.reached(state, utc_now())
         if self._paths.folder.exists():
             with suppress(StoreGone):  # the next reader records it, when the store is back
                 self._store.info(record_key(parent.run))

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.config.environment_file import python_specifiers
-from amlctl.config.uv_program import find_uv
 from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
-from amlctl.localfs.tool_variables import tool_variables, uv_variables
+from amlctl.localfs.tool_variables import find_uv, tool_variables, uv_variables
 
 _KEPT_LINES = 40
 _POLL_S = 0.2

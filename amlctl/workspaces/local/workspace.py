@@ -35,10 +35,9 @@ from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
 from amlctl.workspaces.local.disk import keep_within
-from amlctl.workspaces.local.elsewhere import QUIET_DAYS, is_elsewhere, is_quiet, refuse_cancel
 from amlctl.workspaces.local.environments import Environments
-from amlctl.workspaces.local.recovery import is_abandoned, recover
-from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
+from amlctl.workspaces.local.recovery import QUIET_DAYS, is_abandoned, is_elsewhere, is_quiet, recover, refuse_cancel
+from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
 from amlctl.workspaces.local.sweeps import Sweep
 
@@ -60,7 +59,6 @@ class LocalWorkspace:
         project: Project,
         settings: WorkspaceSettings,
         store: Store,
-        clock: Clock = utc_now,
         *,
         environments_dir: Path | None = None,
         variables: Mapping[str, str] | None = None,
@@ -74,14 +72,13 @@ class LocalWorkspace:
         self._project = project
         self._name = settings.name
         self._store = store
-        self._clock = clock
         inherited = os.environ if variables is None else variables
         self._variables = {**with_absolute_paths(inherited, os.getcwd()), **credential_in(settings.store)}
         self._timing = timing
         self._sink = sink
         self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
         self._cache_limit = cache_limit
-        self._starter = Starter(project, store, self._environments.folder, self._variables, timing, clock)
+        self._starter = Starter(project, store, self._environments.folder, self._variables, timing)
         self._seen: dict[str, int] = {}
         self._families: dict[str, list[str]] = {}
         self._meters: dict[str, UsageMeter] = {}
@@ -173,14 +170,14 @@ class LocalWorkspace:
 
     def _not_started(self, paths: RunPaths, record: RunRecord, error: AmlctlError) -> None:
         release_reserve(paths)
-        record.failed(error.kind, error.message, self._clock())
+        record.failed(error.kind, error.message, utc_now())
         with contextlib.suppress(OSError):  # the next reader finds the lock free
             save_local_record(paths.state_dir, record)
 
     def read(self, run: str) -> RunRecord:
         paths = self._paths(run)
         self._seen[run] = _mtime_ns(paths.record)
-        record = recover(paths, self._store, self._clock, self._sink, workspace=self._name)
+        record = recover(paths, self._store, self._sink, workspace=self._name)
         if record is not None and record.spec.workspace != self._name:
             hint = Command("runs", "show", run, workspace=record.spec.workspace)
             raise NotFound(f"run {run} belongs to the workspace {record.spec.workspace}", hint=hint)
@@ -288,7 +285,7 @@ class LocalWorkspace:
             touch_private(paths.cancel_request)
             return
         # It was recorded but never handed over; now that its folder exists, it cannot be.
-        record.reached(RunState.CANCELED, self._clock())
+        record.reached(RunState.CANCELED, utc_now())
         record.error = {"kind": "canceled", "message": "canceled before it was started"}
         if (failure := save_both(paths.state_dir, self._store, record)) is not None:
             raise failure
@@ -318,7 +315,7 @@ class LocalWorkspace:
 
     def _is_left(self, paths: RunPaths) -> bool:
         """Whether the project that has started it is lost, as far as can be told."""
-        return is_elsewhere(paths) and is_quiet(self._store, paths.run, self._clock())
+        return is_elsewhere(paths) and is_quiet(self._store, paths.run, utc_now())
 
     def _paths(self, run: str) -> RunPaths:
         if not is_record_run_id(run):
@@ -326,7 +323,7 @@ class LocalWorkspace:
         return RunPaths(self._project.state_dir, run)
 
     def _sweep(self, run: str) -> Sweep:
-        return Sweep(self._paths(run), self._store, self._clock, self.read, self.cancel)
+        return Sweep(self._paths(run), self._store, self.read, self.cancel)
 
     def _changed_ns(self, run: str) -> int:
         """When its record last changed, or one of its active runs of a sweep."""

@@ -35,7 +35,7 @@ def _tree(root: Path, seed: int) -> None:
 
 
 def _reported(found: Scan) -> object:
-    return found.folders, sorted(found.warnings), sorted(found.unreadable), found.ignored
+    return found.folders, sorted(found.warnings), sorted(found.unreadable)
 
 
 @pytest.fixture(params=[1, 2, 3])
