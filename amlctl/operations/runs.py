@@ -30,9 +30,6 @@ from amlctl.workspaces.contract import Workspace
 if TYPE_CHECKING:
     from amlctl.operations.sweep import SweepView
 
-_MAX_VALUES = 100_000
-"""Of a config that is shown."""
-
 
 _SHOWN = 10
 """Names of metrics in a hint."""

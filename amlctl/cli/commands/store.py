@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,17 +74,16 @@ def gc(
     """
     from amlctl.core.run import parse_duration_s
     from amlctl.operations.store.gc import gc as gc_operation
+    from amlctl.operations.store.needed import KeepRules
 
     call = invocation(ctx)
-    older_than_s = None if older_than is None else parse_duration_s(older_than)
-    result = gc_operation(
-        open_store(call, store_url),
-        delete=yes,
-        now=datetime.now(UTC),
-        sink=call.reporter,
-        keep=keep,
-        older_than_s=older_than_s,
-    )
+    rules = KeepRules(datetime.now(UTC))
+    if keep is not None:
+        rules = replace(rules, snapshots=keep)
+    if older_than is not None:
+        age_s = parse_duration_s(older_than)
+        rules = replace(rules, young_s=age_s, removed_s=age_s)
+    result = gc_operation(open_store(call, store_url), rules, delete=yes, sink=call.reporter)
     again = [*(("--keep", str(keep)) if keep else ()), *(("--older-than", older_than) if older_than else ())]
     call.result(result.to_json(), _gc(result, again, is_verbose=call.options.is_verbose))
 

@@ -20,7 +20,7 @@ from amlctl.core.store_keys import (
     snapshot_of,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.operations.store.gc import REMOVED_S
+from amlctl.operations.store.needed import REMOVED_S
 from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
