@@ -12,9 +12,9 @@ from amlctl.core import store_keys
 from amlctl.core.events import null_sink
 from amlctl.core.store_keys import dataset_folder, old_folder
 from amlctl.errors import UsageError
+from amlctl.operations.dataset.listing import stats
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.needed import KeepRules
-from amlctl.operations.store.stats import stats
 from amlctl.operations.store.verify import verify
 from amlctl.snapshots.heads import list_datasets
 from amlctl.stores.azure_blob.store import open_blob_store

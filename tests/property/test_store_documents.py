@@ -30,9 +30,9 @@ from amlctl.core.manifest import (
 from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import FORMAT_KEY, GC_KEY, head_key
 from amlctl.errors import AmlctlError
+from amlctl.operations.dataset.listing import stats
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.needed import KeepRules
-from amlctl.operations.store.stats import stats
 from amlctl.operations.store.verify import verify
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.contents import read_content

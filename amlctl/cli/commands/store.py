@@ -18,9 +18,8 @@ from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, co
 from amlctl.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from amlctl.operations.dataset.listing import StoredDataset
+    from amlctl.operations.dataset.listing import StoredDataset, StoreStats
     from amlctl.operations.store.gc import GcResult
-    from amlctl.operations.store.stats import StoreStats
     from amlctl.operations.store.verify import VerifyResult
 
 app = TyperApp(
@@ -41,7 +40,7 @@ MAX_KEYS = 20
 @app.command(epilog=examples("amlctl store stats --json # all snapshots, for a script"))
 def stats(ctx: typer.Context, store_url: Url = None) -> None:
     """Show datasets, snapshots and sizes"""
-    from amlctl.operations.store.stats import stats as stats_operation
+    from amlctl.operations.dataset.listing import stats as stats_operation
 
     call = invocation(ctx)
     found = stats_operation(open_store(call, store_url))

@@ -175,4 +175,4 @@ class _Impatient(MirrorLease):
     """A writer of plain files may wait for this gc to end, so this one does not wait for it."""
 
     def _refuse(self, holder: str) -> None:
-        raise _Busy(f"{self._dataset}: {holder} writes its plain files; keeping them")
+        raise _Busy(f"{self.dataset}: {holder} writes its plain files; keeping them")
