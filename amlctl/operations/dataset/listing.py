@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from amlctl.core.head import HeadValue
 from amlctl.core.manifest import ManifestHeader, StoredLayout
-from amlctl.core.message import Command, Message, did_you_mean
+from amlctl.core.message import Command, Message, below_data_blobs, did_you_mean
 from amlctl.core.run_state import is_final
 from amlctl.core.store_keys import (
     DATASETS,
@@ -230,6 +230,11 @@ def not_stored(store: Store, dataset: str) -> AmlctlError:
     names = stored_names(store)
     if dataset in names.without_head:
         return no_head(store, dataset)
+    if store.folder is not None and not store.folder.exists():
+        return NotFound(
+            f"the store {store.url} does not exist",
+            hint=Message("check its path, or create it: ", Command("sync", below_data_blobs(dataset))),
+        )
     hint = did_you_mean(dataset, [*names.datasets, *names.without_head])
     return NotFound(
         f"the store {store.url} has no dataset {dataset}",
