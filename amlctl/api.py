@@ -254,4 +254,4 @@ def _holding(run: str, project: _Folder | None, workspace: str | None, sink: Eve
     """With the workspace in use that has RUN, and its whole id."""
     with _opened(project, workspace, sink) as app:
         holder, reference = (app, run) if workspace is not None else holding(app, run)
-        yield holder, run_operations.resolve_run(holder.workspace, reference)
+        yield holder, run_operations.run_of(holder, reference)

@@ -1,7 +1,8 @@
 """HTTP/1.1 responses, and network errors in words.
 
 `http.client` reads headers with the e-mail parser, which takes much of the processor time of a small request: a Put
-Blob of 20 kB costs 0.53 ms with it and 0.43 ms with `WireResponse`, a Get Blob 0.96 and 0.52 ms.
+Blob of 20 kB costs 0.53 ms with it and 0.43 ms with `WireResponse`, a Get Blob 0.96 and 0.52 ms. It also writes one
+header at a time: a head in one piece (`Connections.request_head`) saves a tenth of the instructions of either.
 """
 
 from __future__ import annotations

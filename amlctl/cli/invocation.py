@@ -56,13 +56,13 @@ class Invocation:
     def find_run(self, run: str) -> tuple[str, App]:
         """The id of RUN, and the app whose workspace has it. `--workspace` takes precedence."""
         from amlctl.operations.context import holding, listed_id
-        from amlctl.operations.runs import resolve_run
+        from amlctl.operations.runs import run_of
 
         if self.options.workspace is not None:
             app, reference = self.app, listed_id(self.app, run)
         else:
             app, reference = holding(self.app, run)
-        return resolve_run(app.workspace, reference), app
+        return run_of(app, reference), app
 
     @property
     def log_folder(self) -> Path | None:

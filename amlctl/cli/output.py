@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
+import typer
+
 from amlctl.cli.arguments import GlobalOptions
 from amlctl.cli.render.errors import Commands, error_lines
 from amlctl.cli.render.tables import Line, Table, painted
@@ -105,6 +107,13 @@ class Output:
             sys.stderr.buffer.flush()
         except (OSError, ValueError):
             pass
+
+
+def open_in_desktop(address: str) -> None:
+    """A page or a folder; nothing without a desktop, where a browser of text would take the terminal."""
+    desktops = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")
+    if sys.platform != "linux" or any(os.environ.get(name) for name in desktops):
+        typer.launch(address)
 
 
 def _document_bytes(document: Any) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from amlctl.core.message import Command, count
+from amlctl.core.message import Command, Message, count
 from amlctl.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
         position = 1 if reference == "@last" else int(digits) if is_number else 0
         if position < 1:
             raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
+        if not ids_newest_first:
+            raise NotFound(
+                "no run was submitted from this project folder", hint=Message("name one of: ", Command("runs"))
+            )
         if position > len(ids_newest_first):
             made = count(len(ids_newest_first), "run")
             raise NotFound(f"{reference} is out of range: this project has made {made}", hint=Command("runs"))

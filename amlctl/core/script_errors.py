@@ -9,15 +9,17 @@ from typing import NamedTuple
 from amlctl.core.import_names import package_of
 
 _MISSING = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'\s*$")
+_NO_FILE = re.compile(r"^FileNotFoundError: .*: (['\"])(.+)\1\s*$")
 _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)): ?(.*)$")
 _LONGEST_REASON = 200
 
 
 class Explained(NamedTuple):
-    """Why a script failed, in its own words, and the package that it lacks; both may be empty."""
+    """Why a script failed, in its own words, and the package or the file that it lacks; all may be empty."""
 
     reason: str = ""
     package: str = ""
+    file: str = ""
 
 
 def explained(lines: Sequence[str]) -> Explained:
@@ -28,7 +30,8 @@ def explained(lines: Sequence[str]) -> Explained:
             module = missing[1]  # `a.b`: there is an `a`, so it is not about a package
             return Explained(line.strip(), "" if "." in module else package_of(module))
         if _EXCEPTION.match(line):
-            return Explained(line.strip()[:_LONGEST_REASON])
+            no_file = _NO_FILE.match(line)
+            return Explained(line.strip()[:_LONGEST_REASON], file=no_file[2] if no_file else "")
     return Explained()
 
 

@@ -11,8 +11,9 @@ from amlctl.core.events import Warned
 from amlctl.core.message import Command, count, did_you_mean
 from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
-from amlctl.core.run_id import find_run, newest_first, parent_of
+from amlctl.core.run_id import find_run, is_record_run_id, newest_first, parent_of
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import RUNS
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -28,10 +29,7 @@ from amlctl.runs.records import local_records, seen_records, shared_records
 from amlctl.workspaces.contract import Workspace
 
 if TYPE_CHECKING:
-    from amlctl.operations.sweep import SweepView
-
-_MAX_VALUES = 100_000
-"""Of a config that is shown."""
+    from amlctl.operations.watch import SweepView
 
 
 _SHOWN = 10
@@ -43,6 +41,17 @@ class RunAt(NamedTuple):
 
     run: str
     context: Context
+
+
+def run_of(context: Context, reference: str) -> str:
+    """As `resolve_run`; also an active run of others, of whose record this machine has no copy. Raises NotFound,
+    UsageError, what the store raises."""
+    try:
+        return resolve_run(context.workspace, reference)
+    except NotFound:
+        if reference.startswith("@"):
+            raise
+        return find_run(reference, [run for run in context.store.folders(RUNS) if is_record_run_id(run)])
 
 
 def resolve_run(workspace: Workspace, reference: str) -> str:
@@ -165,7 +174,7 @@ def show(context: Context, run: str) -> RunView:
     metrics = metrics_of(context, record) if is_read else Metrics()
     results = None
     if record.spec.sweep:
-        from amlctl.operations.sweep import SweepReader  # it imports this module
+        from amlctl.operations.watch import SweepReader  # it imports this module
 
         results = SweepReader(context).view(record, is_live=True)
     return RunView(record, flattened("", config_values_of(record)), metrics, results)

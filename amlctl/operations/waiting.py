@@ -13,7 +13,7 @@ from amlctl.core.run_state import RunState
 from amlctl.errors import RunFailed
 from amlctl.operations.context import Context, holding
 from amlctl.operations.logs import WAIT_S
-from amlctl.operations.runs import RunAt, children_left, resolve_run, warn_of_deleted
+from amlctl.operations.runs import RunAt, children_left, run_of, warn_of_deleted
 
 _WHATEVER_THE_LOG = 1 << 62
 """A position in a log that it never reaches: only changes of state end a wait."""
@@ -59,7 +59,7 @@ def wait_until_completed(context: Context, references: Sequence[str]) -> None:
     found = []
     for one in references:
         holder, reference = holding(context, one)
-        found.append(RunAt(resolve_run(holder.workspace, reference), holder))
+        found.append(RunAt(run_of(holder, reference), holder))
     failure = wait_for(found).failure
     if failure is not None:
         raise RunFailed(f"{failure.message}, so nothing was submitted", hint=failure.hint)

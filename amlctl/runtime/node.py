@@ -42,12 +42,14 @@ from amlctl.runtime.log_pump import files_behind_pump
 from amlctl.runtime.process_tree import become_subreaper
 from amlctl.runtime.ranks import NodeRank, OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.script import (
+    OUTPUTS_VARIABLE,
     STOP_SIGNALS,
     NodeFolders,
     ScriptEnd,
     Wakeups,
     end_leftovers,
     find_script,
+    lost_files,
     never_due,
     place_variables,
     prepare_job,
@@ -64,6 +66,8 @@ from amlctl.stores.contract import Store
 
 RUNTIME_FAILED = 1
 """Exit code when the script could not be started or its results not kept; `failure.json` says why."""
+_NAMED = 5
+"""Folders and files that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,11 @@ class Node:
         for dataset, files in unsaved_files(record, self.folders, since_ns).items():
             where = f"{count(files, 'file')} written to data_blobs/{dataset}"
             log(f"{where} will not be saved; to save such files, submit --produces {dataset}")
+        lost = lost_files(self.folders, since_ns)
+        if lost:
+            more = ", …" if len(lost) > _NAMED else ""
+            what = f"{count(sum(lost.values()), 'file')} will not be saved: {', '.join([*lost][:_NAMED])}{more}"
+            log(f"{what}; outputs are what is in the folder that {OUTPUTS_VARIABLE} names: file_paths.outputs_dir()")
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         if saver.finish():

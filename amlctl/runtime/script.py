@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -288,15 +288,37 @@ def _marker(folders: NodeFolders) -> Path:
 def unsaved_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapping[str, int]:
     """How many files were written since then, by the dataset that would have to be produced to keep them."""
     root = folders.data_blobs_dir
+    found = Counter(_dataset_of(path.relative_to(root), record) for path in _written(root, since_ns))
+    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.spec.produces}
+
+
+def lost_files(folders: NodeFolders, since_ns: int) -> Mapping[str, int]:
+    """How many files were written since then in the working folder, where none is saved, by what of it they are in."""
+    saved = {folders.outputs_dir, folders.data_blobs_dir, folders.config_dir}
+    if folders.outputs_dir.parent != folders.container:
+        saved |= {folders.container / name for name in _KEPT_BY_AZURE_ML}
     found: Counter[str] = Counter()
-    for folder, _, names in walk(root):
+    for path in _written(folders.container, since_ns, saved):
+        parts = path.relative_to(folders.container).parts
+        if any(part[0] in "._" for part in parts):  # caches
+            continue
+        found["/".join(parts[: 2 if parts[0] == folders.pipeline_dir.name else 1])] += 1
+    return dict(sorted(found.items()))
+
+
+_KEPT_BY_AZURE_ML = ("outputs", "logs", "user_logs", "system_logs", "azureml-logs", "azureml-setup")
+
+
+def _written(root: Path, since_ns: int, but: Collection[Path] = ()) -> Iterator[Path]:
+    """Files below `root`, without those in the folders `but`."""
+    for folder, folders, names in walk(root):
+        folders[:] = [name for name in folders if Path(folder, name) not in but]
         for name in names:
             path = Path(folder, name)
             with contextlib.suppress(OSError):
                 seen = path.lstat()
                 if stat.S_ISREG(seen.st_mode) and seen.st_mtime_ns > since_ns:
-                    found[_dataset_of(path.relative_to(root), record)] += 1
-    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.spec.produces}
+                    yield path
 
 
 def _dataset_of(path: Path, record: RunRecord) -> str:

@@ -16,7 +16,7 @@ from amlctl.runtime.process_tree import all_processes, family
 
 _GPU_EVERY_S = 5.0
 _GPU_LIMIT_S = 3.0
-_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
+_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 _LOOKS = 8
 """Of the time that has passed, the next look is this part away."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"

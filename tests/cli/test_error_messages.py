@@ -139,7 +139,10 @@ def test_unknown_run(project: Cli, command: tuple[str, ...]) -> None:
 
 def test_no_run_yet(project: Cli) -> None:
     assert_error(
-        project("logs", "@last"), 4, "error: @last is out of range: this project has made 0 runs", "hint: amlctl runs"
+        project("logs", "@last"),
+        4,
+        "error: no run was submitted from this project folder",
+        "hint: name one of: amlctl runs",
     )
 
 

@@ -26,6 +26,26 @@ def test_a_missing_module_says_which_package_to_add(project: Cli) -> None:
     assert 'File "pipeline/deep/train.py", line 2, in work' in again.out
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        (
+            "data/1.txt",
+            "data is not sent with a run; move it to data_blobs/working/data and read it there, then "
+            "amlctl submit train.py --dataset data_blobs/working/data",
+        ),
+        ("data_blobs/raw/x/y/1.txt", "amlctl submit train.py --dataset data_blobs/raw/x"),
+        ("nowhere/1.txt", "amlctl logs "),
+    ],
+)
+def test_a_file_of_the_project_that_was_not_sent_says_how_to_send_it(project: Cli, path: str, hint: str) -> None:
+    if "nowhere" not in path:
+        project.write(path, "1")
+    project.write("pipeline/train.py", f"open({path!r})\n")
+    answer = project("submit", "train.py", *CURRENT)
+    assert answer.err.splitlines()[-1].startswith(f"hint: {hint}"), answer.err
+
+
 def test_paths_lead_to_the_code_from_another_folder(project: Cli) -> None:
     project.write("pipeline/train.py", "raise ValueError('bad')\n")
     answer = project("submit", "train.py", *CURRENT, cwd=project.cwd / "pipeline")

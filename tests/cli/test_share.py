@@ -16,6 +16,7 @@ from amlctl.errors import SettingsError, UsageError
 from amlctl.stores.azure_blob.store import open_blob_store
 from tests.cli.conftest import Cli
 from tests.support.azurite import Azurite
+from tests.support.fault_proxy import Reply, fault_proxy
 from tests.support.runs import wait_until
 
 SCRIPT = """
@@ -85,6 +86,17 @@ def test_links_need_no_account_and_can_be_ended(project: Cli, remote: dict[str, 
     assert ended.document == {"run": run, "revoked": 3}
     assert all(map(_is_refused, links.values()))
     assert project("fetch", run, variables=remote).code == 0, "the outputs themselves stay"
+
+
+def test_a_failed_copy_is_not_a_missing_right(project: Cli, azurite: Azurite) -> None:
+    with fault_proxy(azurite.url) as proxy:
+        url = f"{proxy.url}/{azurite.new_container()}"
+        project.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{url}"\n')
+        variables = {"AZURE_STORAGE_KEY": azurite.key}
+        run = _submit(project, variables)
+        proxy.act = lambda seen: Reply(409) if seen.verb == "PUT" and "/shared/" in seen.path else None
+        answer = project("runs", "share", run, variables=variables)
+    assert (answer.code, "is not one of Blob Storage (409" in answer.err) == (6, True), answer
 
 
 def test_only_what_is_named_and_only_for_so_long(project: Cli, remote: dict[str, str]) -> None:

@@ -168,6 +168,7 @@ def test_what_another_project_runs_is_left_alone(team: tuple[Cli, Cli], tmp_path
     single = anna.json("submit", *options)["run"]
     parent = anna.json("submit", *options, "--set", "lr=1,2", "--sweep", "--parallel", "1")["run"]
     runs = [single, f"{parent}_0", f"{parent}_1", parent]
+    assert ben.json("runs", "show", single[:-1])["run"] == single  # not finished, so ben has no copy of its record
     for run in runs:
         answer = ben("cancel", run)
         assert (answer.code, "in another project folder" in answer.err) == (5, True), answer

@@ -152,7 +152,7 @@ def test_a_command_line_of_the_first_tool_opens_the_page_in_studio(project: Path
     browser.parent.mkdir()
     browser.write_text(f"#!/bin/sh\nprintf %s \"$1\" > '{opened}.new'; mv '{opened}.new' '{opened}'\n")
     browser.chmod(0o755)
-    variables = {**_variables(service), "PATH": f"{browser.parent}:{os.environ['PATH']}"}
+    variables = {**_variables(service), "PATH": f"{browser.parent}:{os.environ['PATH']}", "DISPLAY": ":0"}
     go = project / "go"
     wait = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.02)\n"
     (project / "pipeline/wait.py").write_text(wait)

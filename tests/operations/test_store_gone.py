@@ -151,7 +151,7 @@ def test_an_empty_place_that_was_never_used_is_an_empty_store(clones: Clones) ->
     one = _remembering(clones["one"])
     assert not all_datasets(one)
     assert not list_stored(_remembering(one).store).datasets
-    with pytest.raises(NotFound, match="has no dataset"):
+    with pytest.raises(NotFound, match="does not exist"):
         one.pull()
     one.make(BEFORE)
     assert one.sync().added == len(BEFORE)

@@ -30,8 +30,9 @@ from amlctl.core.manifest import (
 from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import FORMAT_KEY, GC_KEY, head_key
 from amlctl.errors import AmlctlError
+from amlctl.operations.dataset.listing import stats
 from amlctl.operations.store.gc import gc
-from amlctl.operations.store.stats import stats
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.contents import read_content
@@ -230,7 +231,7 @@ def test_commands_on_a_store_with_one_broken_document(clones: Clones, key: str, 
     commands: list[Callable[[], object]] = [
         lambda: verify(clones.store, null_sink),
         lambda: stats(clones.store),
-        lambda: gc(clones.store, delete=False, now=YEAR_LATER, sink=null_sink),
+        lambda: gc(clones.store, KeepRules(YEAR_LATER), delete=False, sink=null_sink),
         lambda: read_head(clones.store, DATASET),
     ]
     try:

@@ -16,6 +16,7 @@ from amlctl.cli.commands.runs_list import took
 from amlctl.cli.commands.runs_plot import each_at, runs_at
 from amlctl.cli.completion import LAST, LastRun, complete_run
 from amlctl.cli.invocation import invocation
+from amlctl.cli.output import open_in_desktop
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import (
     Line,
@@ -150,7 +151,7 @@ def open_(ctx: typer.Context, run: LastRun = LAST) -> None:
     run_id, app_ = call.find_run(run)
     address = operations.open_run(app_, run_id)
     if call.output.out_is_terminal and not call.is_json:
-        typer.launch(address)
+        open_in_desktop(address)
     target = address if address.startswith(("https://", "http://")) else Path(address)
     call.result({"run": run_id, "place": address}, [[linked(address, target)]])
 

@@ -15,6 +15,7 @@ from amlctl.cli.commands.env import FROM
 from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.output import open_in_desktop
 from amlctl.cli.questions import is_confirmed, on_interrupt
 from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.errors import NeedsConfirmation, UsageError
@@ -309,7 +310,7 @@ def submit(
         call.result(plan.to_json(), plan_lines(plan))
         return 0
     if _said_yes("--should-open-url", old_opening, False) and call.output.can_ask:
-        call.reporter.open_page = typer.launch
+        call.reporter.open_page = open_in_desktop
     choose = on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause)
     result = submit_operation(
         app_,

@@ -31,7 +31,7 @@ from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
 from amlctl.operations.context import Context, holding
-from amlctl.operations.runs import children_left, resolve_run
+from amlctl.operations.runs import children_left, run_of
 from amlctl.operations.submit.job_file import JobFile, JobSource, read_job
 from amlctl.stores.contract import Store
 
@@ -101,7 +101,8 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     earlier, origin = None, context.store
     if request.from_run is not None:
         holder, reference = holding(context, request.from_run)
-        earlier, origin = holder.workspace.read(resolve_run(holder.workspace, reference)), holder.store
+        run = run_of(holder, reference)
+        earlier, origin = holder.workspace.read(run), holder.store
     if earlier is not None and earlier.spec.sweep and request.sweep is None:
         first = next(children_left(holder.workspace, earlier.children), "RUN")
         hint = Message("repeat one of its runs: ", Command("submit", "--from", first), "; or add --set and --sweep")

@@ -275,7 +275,7 @@ def _sas(token: str, variable: str) -> SasToken:
     if "sig" not in parse_qs(token):
         raise SettingsError(f"{variable} is not a SAS token (it has no sig=)", hint="it looks like sv=…&se=…&sig=…")
     if not all("!" <= character <= "~" for character in token):
-        # http.client would refuse it, and show all of it.
+        # It could not be sent, and an error about the whole request would show it.
         raise SettingsError(
             f"{variable} has a SAS token with an invalid character (a blank, perhaps)", hint="copy it again"
         )

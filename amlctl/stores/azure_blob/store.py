@@ -197,7 +197,10 @@ class AzureBlobStore:
     def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         _checked(key)
         if isinstance(body, FileBody):
-            if body.same_as is not None and self._uploader.copy(body.same_as, key, {}, replace=replace) is not None:
+            if (
+                body.same_as is not None
+                and self._uploader.copy_instead(body.same_as, key, {}, replace=replace) is not None
+            ):
                 return True
             if body.size_bytes > self._limits.single_bytes:
                 with_md5 = area_of(key).is_plain

@@ -143,7 +143,7 @@ class Uploader:
         committed, waiting, etag = self._service.block_lists(key)
         copied = None
         if etag is None and body.predecessor is not None and not body.is_sent_whole:
-            copied = self.copy(body.predecessor, key, {COPIED_FROM: body.predecessor.rsplit("/", 1)[-1]})
+            copied = self.copy_instead(body.predecessor, key, {COPIED_FROM: body.predecessor.rsplit("/", 1)[-1]})
             # Also after a failure: another machine may have made the same copy just now.
             committed, waiting, etag = self._service.block_lists(key)
         if etag not in (None, copied) and not replace:
@@ -214,8 +214,12 @@ class Uploader:
             return "", None
         return answer.headers.get(f"x-ms-meta-{CONTENT_ID}", ""), answer.headers.get("etag")
 
-    def copy(self, source: str, key: str, metadata: Mapping[str, str], *, replace: bool = False) -> str | None:
-        """Copy a value within the service; its ETag, or None if that is not possible.
+    def copy(self, source: str, key: str) -> None:
+        """Copy a value within the service, over what is there. Raises what the service says."""
+        self._copied(self._service.copy(source, key, ANY, {}), source, key)
+
+    def copy_instead(self, source: str, key: str, metadata: Mapping[str, str], *, replace: bool = False) -> str | None:
+        """Copy a value within the service instead of sending it; its ETag, or None if that is not possible.
 
         Without `metadata` it keeps that of the source.
         """
@@ -223,8 +227,10 @@ class Uploader:
             answer = self._service.copy(source, key, ANY if replace else NEW, metadata, accept=(404, 409, 412))
         except AmlctlError:
             return None  # a copy only saves bytes: without the right to read the source, all of them are sent
-        if answer.status >= 400:
-            return None
+        return None if answer.status >= 400 else self._copied(answer, source, key)
+
+    def _copied(self, answer: BlobAnswer, source: str, key: str) -> str | None:
+        """The ETag, once the copy has ended."""
         until = time.monotonic() + _COPY_LONGEST_S
         while (status := answer.headers.get("x-ms-copy-status", "")) == "pending" and time.monotonic() < until:
             time.sleep(_COPY_POLL_S)
