@@ -13,14 +13,13 @@ from amlctl.config.settings_reference import Setting
 from amlctl.core.compute import FieldDifference
 from amlctl.core.run_state import RunState
 from amlctl.localfs.disk_use import DiskItem
-from amlctl.operations.dataset.listing import DatasetDetails, DatasetList, StoredDataset
+from amlctl.operations.dataset.listing import DatasetDetails, DatasetList, StoredDataset, StoreStats
 from amlctl.operations.dataset.removal import RemovalResult
 from amlctl.operations.init import Outdated
 from amlctl.operations.probe import ProbeStep
 from amlctl.operations.runs import CancelResult
 from amlctl.operations.share import ShareResult, ZipResult
 from amlctl.operations.status import DatasetStatus
-from amlctl.operations.store.stats import StoreStats
 from amlctl.operations.store.verify import VerifyResult
 from amlctl.operations.sync.result import SyncResult
 from amlctl.operations.why import Why

@@ -14,7 +14,7 @@ from typing import Optional
 
 import xxhash
 
-from amlctl.core.events import EventSink, Note, Warned
+from amlctl.core.events import Note, Warned
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, needs_no_bytes
 from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import head_key, mirror_key
@@ -25,7 +25,6 @@ from amlctl.mirror.plain_files import MirrorLease, files_in_the_way, mirrors_sha
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.snapshots.heads import Head, HeadMoved, datasets_inside, fence_writer
 from amlctl.snapshots.lease import delete_all
-from amlctl.stores.contract import Store
 
 _CAREFUL_ABOVE = 0.1
 """Share of a mirror's files above which deleting has to be confirmed."""
@@ -70,26 +69,24 @@ class PlainFiles:
 
     def __init__(
         self,
-        store: Store,
-        dataset: str,
         lease: MirrorLease,
         under_way: PlainFilesUnderWay,
         *,
         is_mirror: bool,
         may_delete: bool,
         is_repair: bool,
-        sink: EventSink,
     ) -> None:
-        """`is_mirror`: the dataset is to be one. `may_delete`: files that no snapshot names may go."""
-        self._store = store
-        self._dataset = dataset
+        """Of the dataset of the lease. `is_mirror`: it is to be one. `may_delete`: files that no snapshot names may
+        go."""
+        self._store = lease.store
+        self._dataset = lease.dataset
+        self._sink = lease.sink
         self._lease = lease
         self._under_way = under_way
         self._in_doubt = under_way.paths()
         self._displaced: dict[str, str] = {}
         self._may_delete = may_delete
         self._is_repair = is_repair
-        self._sink = sink
         self.is_mirror = is_mirror
 
     @property

@@ -86,7 +86,7 @@ class MirrorLease(Lease):
     """Once it is held: whether the one who wrote before may still be alive."""
 
     @property
-    def _dataset(self) -> str:
+    def dataset(self) -> str:
         return dataset_of_key(self._key)
 
     def _found(self, found: Optional[Versioned]) -> None:
@@ -97,11 +97,11 @@ class MirrorLease(Lease):
         return _FINISHED if is_finished else _UNFINISHED
 
     def _waits_for(self, holder: str) -> str:
-        return f"{self._dataset}: waiting until {holder} has written its mirror"
+        return f"{self.dataset}: waiting until {holder} has written its mirror"
 
     def _lost(self) -> Conflict:
         return Conflict(
-            f"another machine writes the mirror of {self._dataset} now: this one gave no sign of life for long",
+            f"another machine writes the mirror of {self.dataset} now: this one gave no sign of life for long",
             hint="run the same command again",
         )
 

@@ -47,8 +47,6 @@ from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 _WORKERS = 8
 _NAMED = 3
 """Kept files that the warning names; the result has all."""
-_DETAILS = 20
-"""Unlisted files that the error names."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from amlctl.errors import NotFound, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
 from amlctl.operations.runs import children_left
-from amlctl.operations.sweep import SweepWatch
-from amlctl.operations.watch import Watch
+from amlctl.operations.watch import SweepWatch, Watch
 from amlctl.workspaces.contract import LogChunk, Workspace
 
 

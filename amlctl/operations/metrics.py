@@ -1,14 +1,19 @@
-"""Metrics of runs, for the commands that show them: last values, and series where they are asked for."""
+"""Metrics of runs, for the commands that show them: last values, series where they are asked for, and the curves of
+`runs plot`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from amlctl.core.events import Warned
-from amlctl.core.metrics import Metrics, Point
+from amlctl.core.message import did_you_mean
+from amlctl.core.metrics import Metrics, Point, as_json
 from amlctl.core.run import RunRecord
-from amlctl.errors import AmlctlError
+from amlctl.errors import AmlctlError, NotFound
 from amlctl.operations.context import Context
+from amlctl.operations.runs import RunAt
 from amlctl.runs.metrics import read_metrics
 from amlctl.workspaces.contract import TracksMetrics
 
@@ -41,3 +46,68 @@ def series_of(context: Context, record: RunRecord, metrics: Metrics, names: Sequ
         tracked = context.workspace.tracked.series(record.run, missing)
         found.update({name: list(points) for name, points in tracked.items() if points})
     return found
+
+
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Plotted:
+    """A metric with the points of each run; `missing` are runs that have at most a last value of it."""
+
+    metric: str
+    curves: dict[str, list[Point]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "runs": [
+                {"run": run, "points": [[point.step, as_json(point.value)] for point in points]}
+                for run, points in self.curves.items()
+            ],
+            "missing": list(self.missing),
+        }
+
+
+def plot(runs: Sequence[RunAt], metrics: Sequence[str], default: str | None) -> list[Plotted]:
+    """One result for each metric; without any, `default`, or the first one of the first run that has a series.
+
+    Works for active runs, too. Raises NotFound if no run has a series of a metric.
+    """
+    unique = {one.run: one for one in runs}
+    records = {run: one.context.workspace.read(run) for run, one in unique.items()}
+    found = {run: metrics_of(one.context, records[run], is_needed=True) for run, one in unique.items()}
+    names = list(dict.fromkeys(metrics)) or [_default(list(found.values()), default)]
+    plotted = [Plotted(name) for name in names]
+    for run, one in unique.items():
+        series = series_of(one.context, records[run], found[run], names)
+        for result in plotted:
+            if result.metric in series:
+                result.curves[run] = series[result.metric]
+            else:
+                result.missing.append(run)
+    for result in plotted:
+        if not result.curves:
+            raise _unknown(result.metric, list(found.values()))
+    return plotted
+
+
+def _default(found: Sequence[Metrics], default: str | None) -> str:
+    known = {name for one in found for name in one.last}
+    if default in known:
+        return str(default)
+    name = next((name for one in found for name in (*one.series, *one.last)), None)
+    if name is None:
+        raise NotFound("the runs have no metrics", hint="docs/metrics.md says how a script writes them")
+    return name
+
+
+def _unknown(name: str, found: Sequence[Metrics]) -> NotFound:
+    series = dict.fromkeys(name for one in found for name in one.series)
+    has_last = any(name in one.last for one in found)
+    what = f"the runs have only a last value of {name!r}" if has_last else f"the runs have no metric {name!r}"
+    if not series:
+        return NotFound(what, hint="docs/metrics.md says how a script writes a series")
+    near = "" if has_last else did_you_mean(name, series)
+    return NotFound(what, hint=near or f"series: {', '.join(list(series)[:_NAMED])}")

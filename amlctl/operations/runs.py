@@ -29,10 +29,7 @@ from amlctl.runs.records import local_records, seen_records, shared_records
 from amlctl.workspaces.contract import Workspace
 
 if TYPE_CHECKING:
-    from amlctl.operations.sweep import SweepView
-
-_MAX_VALUES = 100_000
-"""Of a config that is shown."""
+    from amlctl.operations.watch import SweepView
 
 
 _SHOWN = 10
@@ -177,7 +174,7 @@ def show(context: Context, run: str) -> RunView:
     metrics = metrics_of(context, record) if is_read else Metrics()
     results = None
     if record.spec.sweep:
-        from amlctl.operations.sweep import SweepReader  # it imports this module
+        from amlctl.operations.watch import SweepReader  # it imports this module
 
         results = SweepReader(context).view(record, is_live=True)
     return RunView(record, flattened("", config_values_of(record)), metrics, results)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from amlctl.core.document import MOST_BYTES
 from amlctl.core.events import null_sink
-from amlctl.core.manifest import OBJECT, Kind, Manifest, needs_no_bytes
+from amlctl.core.manifest import OBJECT, Kind
 from amlctl.core.message import Command
 from amlctl.core.store_keys import (
     area_of,
     code_index_key,
     code_prefix,
-    mirror_key,
     object_key,
-    pack_key,
     published_key,
 )
 from amlctl.errors import Conflict, IntegrityError, NotFound
@@ -26,7 +24,7 @@ from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import for_each
 from amlctl.runs.tree import read_index
-from amlctl.snapshots.contents import downloaded
+from amlctl.snapshots.contents import Value, downloaded, values_of
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
@@ -37,30 +35,6 @@ _TRIES = 4
 """Attempts, where a gc deletes some of the copy meanwhile."""
 _AT_A_TIME = 4
 """Values of a snapshot, which are large, and shards of a manifest."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a key must have."""
-
-    content_id: str
-    size_bytes: int
-
-
-def values_of(manifest: Manifest) -> dict[str, Value]:
-    """All values that hold bytes of the snapshot, by key."""
-    found: dict[str, Value] = {}
-    for entry in manifest.entries:
-        if needs_no_bytes(entry):
-            continue
-        place = manifest.places[entry.content_id]
-        if place.kind is Kind.PACK:
-            found[pack_key(place.pack)] = Value(place.pack, manifest.pack_sizes[place.pack])
-        elif place.kind is Kind.MIRROR:
-            found[mirror_key(manifest.dataset, entry.path)] = Value(entry.content_id, entry.size_bytes)
-        else:
-            found[object_key(entry.content_id)] = Value(entry.content_id, entry.size_bytes)
-    return found
 
 
 def copy_manifest(source: Store, target: Store, key: str) -> None:
@@ -176,7 +150,7 @@ def copy_value(source: Store, target: Store, key: str, value: Value, folder: Pat
     if path is not None:
         _put(source, target, key, to, value, path)
         return
-    with downloaded(source, key, value.content_id, value.size_bytes, folder, mode=0o600) as arrived:
+    with downloaded(source, key, value, folder, mode=0o600) as arrived:
         _put(source, target, key, to, value, arrived)
 
 

@@ -71,45 +71,38 @@ def are_kept(store: Store, watch: GcWatch, published: Sequence[Published]) -> bo
     return not missing_values(store, {key: size for one in published for key, size in one.values.items()})
 
 
-def publish(
-    store: Store,
-    root: Path,
-    dataset: str,
-    *,
-    base_key: Optional[str] = None,
-    layout: Layout = _AUTO,
-    rules: Optional[IgnoreRules] = None,
-    made_by: str = "",
-) -> Published:
-    """`base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). HEAD itself is not read: a
+@dataclass(frozen=True)
+class Publisher:
+    """Of the folder `root` as a snapshot of a dataset.
+
+    `base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). HEAD itself is not read: a
     mount may show an old one. `layout` has the sizes, and the layout of a new dataset; `rules` say what is left out,
     `made_by` which run it is.
-    The plain files of a mirror are left to `make_newest`, which moves HEAD.
-
-    Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
     """
-    publisher = _Publisher(store, root, dataset, base_key, layout, rules, made_by)
-    lost: set[str] = set()
-    for _ in range(_TRIES):
-        try:
-            return publisher.publish(lost)
-        except ValuesLost as error:
-            failure = error.conflict
-            lost |= error.keys
-    raise failure
 
-
-@dataclass(frozen=True)
-class _Publisher:
     store: Store
     root: Path
     dataset: str
-    base_key: Optional[str]
-    layout: Layout
-    rules: Optional[IgnoreRules]
-    made_by: str
+    base_key: Optional[str] = None
+    layout: Layout = _AUTO
+    rules: Optional[IgnoreRules] = None
+    made_by: str = ""
 
-    def publish(self, lost: Set[str]) -> Published:
+    def publish(self) -> Published:
+        """The plain files of a mirror are left to `make_newest`, which moves HEAD.
+
+        Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
+        """
+        lost: set[str] = set()
+        for _ in range(_TRIES):
+            try:
+                return self._publish(lost)
+            except ValuesLost as error:
+                failure = error.conflict
+                lost |= error.keys
+        raise failure
+
+    def _publish(self, lost: Set[str]) -> Published:
         """`lost` are keys that are written again even if the store seems to have them. Raises ValuesLost."""
         store, dataset, layout = self.store, self.dataset, self.layout
         watch = GcWatch(store, null_sink, may_take_over=False)
@@ -189,7 +182,7 @@ def _publish_one(store: Store, record: RunRecord, data_blobs: Path, dataset: str
             f"the script has not produced the dataset {dataset}: data_blobs/{dataset} does not exist",
             hint="write below data_blobs_dir() of file_paths, or remove --produces",
         )
-    result = publish(
+    publisher = Publisher(
         store,
         source,
         dataset,
@@ -198,6 +191,7 @@ def _publish_one(store: Store, record: RunRecord, data_blobs: Path, dataset: str
         rules=_rules(record, data_blobs, source),
         made_by=f"run {record.run}",
     )
+    result = publisher.publish()
     log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
     return result
 

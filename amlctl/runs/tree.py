@@ -27,7 +27,7 @@ from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
 from amlctl.parallel import in_parallel
-from amlctl.snapshots.contents import downloaded
+from amlctl.snapshots.contents import Value, downloaded
 from amlctl.snapshots.transfers import Transfers, taking_turns
 from amlctl.stores.contract import OnBytes, Store
 
@@ -319,8 +319,8 @@ class _Restore:
             mode = 0o777 if file.is_executable else 0o666
             key = stored_key(self.prefix, file)
             try:
-                expected = file.content_id, file.size_bytes
-                arriving = downloaded(self.store, key, *expected, self.target, mode=mode, on_bytes=on_bytes)
+                expected = Value(file.content_id, file.size_bytes)
+                arriving = downloaded(self.store, key, expected, self.target, mode=mode, on_bytes=on_bytes)
                 with arriving as temporary:
                     content = file_content_id(temporary)
                     if content in versions:

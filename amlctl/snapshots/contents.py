@@ -13,13 +13,13 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher, content_id
-from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, repair_command
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
 from amlctl.core.message import Message
 from amlctl.core.pack import inflate
 from amlctl.core.store_keys import area_of, mirror_key, object_key, pack_key
@@ -62,6 +62,27 @@ def place_key(manifest: Manifest, entry: FileEntry, place: StoredAt) -> str:
     if place.kind is Kind.PACK:
         return pack_key(place.pack)
     return object_key(entry.content_id) if place.kind is Kind.OBJECT else mirror_key(manifest.dataset, entry.path)
+
+
+class Value(NamedTuple):
+    """What a key must have."""
+
+    content_id: str
+    size_bytes: int
+
+
+def values_of(manifest: Manifest, contents: Collection[str] | None = None) -> dict[str, Value]:
+    """All values that hold bytes of the snapshot, or of these contents, by key."""
+    found: dict[str, Value] = {}
+    for entry in manifest.entries if contents is None or contents else ():
+        if needs_no_bytes(entry) or (contents is not None and entry.content_id not in contents):
+            continue
+        place = manifest.places[entry.content_id]
+        value = Value(entry.content_id, entry.size_bytes)
+        if place.kind is Kind.PACK:
+            value = Value(place.pack, manifest.pack_sizes[place.pack])
+        found[place_key(manifest, entry, place)] = value
+    return found
 
 
 def read_content(store: Store, manifest: Manifest, entry: FileEntry) -> bytes:
@@ -189,23 +210,16 @@ class PartialFile:
 
 @contextmanager
 def downloaded(
-    store: Store,
-    key: str,
-    content: str,
-    size_bytes: int,
-    folder: Path,
-    *,
-    mode: int,
-    on_bytes: OnBytes = unobserved,
+    store: Store, key: str, expected: Value, folder: Path, *, mode: int, on_bytes: OnBytes = unobserved
 ) -> Iterator[Path]:
     """A temporary file in `folder` that has the value of `key`, unchecked; renamed or removed by the block.
 
-    `content` names what is expected. After an error of the store what has arrived is kept; after one in the block
+    After an error of the store what has arrived is kept; after one in the block
     it is not, since it may be wrong. Raises NotFound, ServiceUnavailable, OSError.
     """
-    stable = folder / f"{TEMPORARY_PREFIX}{content}"
+    stable = folder / f"{TEMPORARY_PREFIX}{expected.content_id}"
     journal_path = stable.with_name(f"{stable.name}.parts")
-    journal = _locked(journal_path) if size_bytes >= _WORTH_BYTES else None
+    journal = _locked(journal_path) if expected.size_bytes >= _WORTH_BYTES else None
     if journal is None:
         temporary = folder / temporary_name()
         try:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes
-from amlctl.core.store_keys import object_key, pack_key
+from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt
+from amlctl.core.store_keys import area_of, object_key, pack_key
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.sync_state import KnownPacks, SyncState
 from amlctl.parallel import in_parallel
+from amlctl.snapshots.contents import values_of
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import list_datasets, read_head_value
 from amlctl.snapshots.manifests import Written, read_manifest
@@ -143,18 +144,8 @@ def key_of(content: str, place: StoredAt) -> str:
 def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int]:
     """Packs and objects that hold `contents`, with the size in bytes of each. The plain files of a mirror are not
     looked at: gc does not delete them."""
-    named: dict[str, int] = {}
-    wanted = set(contents)
-    for entry in manifest.entries if wanted else ():
-        content = entry.content_id
-        if content not in wanted or needs_no_bytes(entry):
-            continue
-        place = manifest.places[content]
-        if place.kind is Kind.PACK:
-            named[pack_key(place.pack)] = manifest.pack_sizes[place.pack]
-        elif place.kind is Kind.OBJECT:
-            named[object_key(content)] = entry.size_bytes
-    return named
+    values = values_of(manifest, set(contents))
+    return {key: value.size_bytes for key, value in values.items() if not area_of(key).is_plain}
 
 
 def ensure_kept(

@@ -51,9 +51,9 @@ class Lease(ABC):
         ask_every_s: float = ASK_EVERY_S,
         clock: Callable[[], float] = passed_s,
     ) -> None:
-        self._store = store
+        self.store = store
         self._key = key
-        self._sink = sink
+        self.sink = sink
         self._stale_s = stale_s
         self._ask_every_s = ask_every_s
         self._clock = clock
@@ -82,7 +82,7 @@ class Lease(ABC):
         watched = Watched(self._stale_s, self._clock)
         is_noted = False
         while not self.is_held:
-            found = self._store.get_versioned(self._key)
+            found = self.store.get_versioned(self._key)
             holder = watched.holder(found)
             if not holder:
                 self._found(found)
@@ -96,7 +96,7 @@ class Lease(ABC):
             if watched.was_renewed:
                 self._refuse(holder)
             if not is_noted:
-                self._sink(Note(self._waits_for(holder)))
+                self.sink(Note(self._waits_for(holder)))
                 is_noted = True
             time.sleep(self._ask_every_s)
 
@@ -174,7 +174,7 @@ class Lease(ABC):
             "renewed": self._count,
             **self._more(),
         }
-        self._version = self._store.swap(self._key, (json.dumps(value) + "\n").encode(), expected=expected)
+        self._version = self.store.swap(self._key, (json.dumps(value) + "\n").encode(), expected=expected)
         self._renewed_at_s = asked_at_s
 
     def _renew(self) -> None:
@@ -184,7 +184,7 @@ class Lease(ABC):
         if not self._is_lost:
             with suppress(AmlctlError):  # then it runs out by itself
                 freed = self._freed(is_finished=self._is_finished)
-                self._store.swap(self._key, freed, expected=self._version)
+                self.store.swap(self._key, freed, expected=self._version)
 
     def _is_sure(self) -> bool:
         return self._clock() - self._renewed_at_s < self._stale_s / 2

@@ -26,6 +26,7 @@ from amlctl.localfs.target import NotAFolder, TargetFolders
 from amlctl.parallel import Turns, for_each, in_background
 from amlctl.snapshots.contents import (
     PackRange,
+    Value,
     checked,
     damaged,
     downloaded,
@@ -215,8 +216,7 @@ class _Receiver:
         arriving = downloaded(
             self.store,
             key,
-            entry.content_id,
-            entry.size_bytes,
+            Value(entry.content_id, entry.size_bytes),
             self.root,
             mode=_mode(entry.is_executable),
             on_bytes=moved,

@@ -88,7 +88,7 @@ def test_links_need_no_account_and_can_be_ended(project: Cli, remote: dict[str, 
     assert project("fetch", run, variables=remote).code == 0, "the outputs themselves stay"
 
 
-def test_a_copy_that_fails_is_told_as_what_it_is(project: Cli, azurite: Azurite) -> None:
+def test_a_failed_copy_is_not_a_missing_right(project: Cli, azurite: Azurite) -> None:
     with fault_proxy(azurite.url) as proxy:
         url = f"{proxy.url}/{azurite.new_container()}"
         project.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{url}"\n')

@@ -16,7 +16,7 @@ from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sync_plan import Layout
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.folders import remove_tree
-from amlctl.runs.produced import publish
+from amlctl.runs.produced import Publisher
 from amlctl.runs.records import read_published
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.manifests import read_manifest
@@ -75,7 +75,7 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
         data.mkdir(parents=True)
         (data / "small").write_bytes(b"small" * 1000)
         (data / "large").write_bytes(b"large" * 500_000)
-        published = publish(bench.store, data, "working/x", layout=Layout("pack"))
+        published = Publisher(bench.store, data, "working/x", layout=Layout("pack")).publish()
         remove_tree(data)  # else nothing needs to be downloaded
         fields = {"datasets": {"working/x": published.snapshot}, "manifests": {"working/x": published.manifest_key}}
         script = "import os; print(sorted(os.listdir(os.environ['AMLCTL_DATA_BLOBS_DIR'] + '/working/x')))"

@@ -22,7 +22,7 @@ from amlctl.core.store_keys import outputs_tree
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.project import Project
-from amlctl.runs.produced import make_newest, publish
+from amlctl.runs.produced import Publisher, make_newest
 from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.snapshots.contents import read_content
@@ -137,7 +137,7 @@ def run_while_a_mirror_moves(bench: Bench, folder: Path, written: str) -> RunRec
     def synced(text: str, base: str | None) -> str:
         (folder / "source").mkdir(exist_ok=True)
         (folder / "source/theirs").write_text(text)
-        found = publish(bench.store, folder / "source", "working", base_key=base, layout=Layout("mirror"))
+        found = Publisher(bench.store, folder / "source", "working", base_key=base, layout=Layout("mirror")).publish()
         make_newest(bench.store, "working", found.manifest_key, base)
         return found.manifest_key
 
@@ -197,7 +197,7 @@ class WorkspaceSuite(ABC):
         raw = bench.project.data_blobs_dir / "raw"
         raw.mkdir(parents=True, exist_ok=True)
         (raw / "a.txt").write_text("of the dataset")
-        published = publish(bench.store, raw, "raw/64x64")
+        published = Publisher(bench.store, raw, "raw/64x64").publish()
         record = bench.run(
             """
             import os
@@ -272,7 +272,7 @@ class WorkspaceSuite(ABC):
         source = tmp_path / "source"
         source.mkdir()
         (source / "in.txt").write_text("raw")
-        published = publish(bench.store, source, "raw/a")
+        published = Publisher(bench.store, source, "raw/a").publish()
         record = bench.run(
             """
             import os

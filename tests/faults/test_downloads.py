@@ -10,7 +10,7 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import IntegrityError, ServiceUnavailable
-from amlctl.snapshots.contents import downloaded
+from amlctl.snapshots.contents import Value, downloaded
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from tests.support.azurite import Azurite
 from tests.support.clones import Clone
@@ -39,7 +39,7 @@ def store(azurite: Azurite, proxy: FaultProxy) -> Iterator[AzureBlobStore]:
 
 def _download(store: AzureBlobStore, folder: Path, reported: list[int] | None = None) -> bytes:
     on_bytes = (lambda size: None) if reported is None else reported.append
-    arriving = downloaded(store, KEY, content_id(DATA), len(DATA), folder, mode=0o666, on_bytes=on_bytes)
+    arriving = downloaded(store, KEY, Value(content_id(DATA), len(DATA)), folder, mode=0o666, on_bytes=on_bytes)
     with arriving as temporary:
         return temporary.read_bytes()
 
@@ -96,7 +96,7 @@ def test_a_list_that_says_too_much_does_no_harm(store: AzureBlobStore, tmp_path:
 
 
 def test_two_downloads_at_once_do_not_share_a_file(store: AzureBlobStore, tmp_path: Path) -> None:
-    arriving = [downloaded(store, KEY, content_id(DATA), len(DATA), tmp_path, mode=0o666) for _ in range(2)]
+    arriving = [downloaded(store, KEY, Value(content_id(DATA), len(DATA)), tmp_path, mode=0o666) for _ in range(2)]
     with arriving[0] as one, arriving[1] as two:
         assert one != two
         assert one.read_bytes() == two.read_bytes() == DATA

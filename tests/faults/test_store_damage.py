@@ -23,7 +23,7 @@ from amlctl.core.store_keys import (
     published_key,
 )
 from amlctl.operations.store.verify import VerifyResult, verify
-from amlctl.runs.produced import publish
+from amlctl.runs.produced import Publisher
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, encode_index
 from amlctl.runs.tree_saver import TreeSaver
@@ -89,7 +89,7 @@ def _published(clones: Clones, folder: Path) -> None:
     """A run whose dataset has no HEAD yet."""
     produced = folder / "produced"
     write_tree(produced, random_tree(9, 12))
-    found = publish(clones.store, produced, "working/produced")
+    found = Publisher(clones.store, produced, "working/produced").publish()
     save_record(clones.store, run_record("run-2", "a.py", status="Completed", produces=["working/produced"]))
     named = {"working/produced": {"snapshot": found.snapshot, "manifest_key": found.manifest_key}}
     clones.store.put(published_key("run-2"), json.dumps(named).encode())

@@ -13,6 +13,7 @@ from amlctl.core.events import null_sink
 from amlctl.errors import Conflict, NotFound
 from amlctl.operations.dataset.removal import remove
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.operations.sync.adopt import adopt, adopted_name
 from amlctl.operations.sync.result import SyncResult
@@ -97,7 +98,7 @@ def test_it_is_a_dataset_like_every_other(place: Place, tmp_path: Path) -> None:
 def test_the_plain_files_do_not_matter_afterwards(place: Place, tmp_path: Path) -> None:
     place.adopt()
     place.write(dict.fromkeys(TREE, b"changed"))
-    gc(place.one.store, delete=True, now=NOW + timedelta(days=400), sink=null_sink)
+    gc(place.one.store, KeepRules(NOW + timedelta(days=400)), delete=True, sink=null_sink)
     assert verify(place.one.store, null_sink).damaged == []
     two = Clone(tmp_path / "two", place.one.store)
     two.pull()

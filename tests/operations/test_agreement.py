@@ -19,6 +19,7 @@ from amlctl.errors import Conflict, IntegrityError, ServiceUnavailable
 from amlctl.localfs.database import check_of
 from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.directory import DirectoryStore
@@ -199,7 +200,7 @@ def test_an_untouched_clone_follows_after_a_gc_has_taken_its_base(clones: Clones
     for number in range(12):
         write_tree(one.root, {"a": b"%d" % number})
         one.sync()
-    gc(clones.store, delete=True, now=YEAR_LATER, sink=lambda event: None)
+    gc(clones.store, KeepRules(YEAR_LATER), delete=True, sink=lambda event: None)
     assert not two.status().modified
     two.sync()
     assert clones.stored() == one.tree
@@ -285,7 +286,7 @@ def test_what_is_kept_of_a_store_stays_when_the_store_gets_its_id(clones: Clones
     for number in range(12):
         write_tree(one.root, {"a": b"%d" % number})
         one.sync()
-    gc(clones.store, delete=True, now=YEAR_LATER, sink=lambda event: None)
+    gc(clones.store, KeepRules(YEAR_LATER), delete=True, sink=lambda event: None)
     for behind in (two, three):
         assert not behind.status().modified
         behind.pull()
@@ -436,7 +437,7 @@ def test_a_head_that_was_lost_is_not_replaced_by_what_a_stale_clone_has(tmp_path
     one.sync()
     clones.store.delete(head_key(DATASET))
     if is_fenced:
-        gc(clones.store, delete=True, now=YEAR_LATER, sink=null_sink)
+        gc(clones.store, KeepRules(YEAR_LATER), delete=True, sink=null_sink)
     for command in (two.sync, two.pull, two.status):
         with pytest.raises(IntegrityError, match="but no HEAD"):
             command()

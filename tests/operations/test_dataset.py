@@ -13,8 +13,9 @@ from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.operations.dataset.listing import list_stored, show_stored
 from amlctl.operations.dataset.removal import remove, restore
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
-from amlctl.runs.produced import make_newest, publish
+from amlctl.runs.produced import Publisher, make_newest
 from amlctl.runs.records import save_record
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.azure_blob.store import open_blob_store
@@ -52,7 +53,7 @@ def test_a_list_says_who_has_written_what(clones: Clones) -> None:
 
 
 def test_what_a_run_has_made_is_written_by_the_run(clones: Clones) -> None:
-    made = publish(clones.store, clones["one"].root, "working/made", made_by="run r")
+    made = Publisher(clones.store, clones["one"].root, "working/made", made_by="run r").publish()
     make_newest(clones.store, "working/made", made.manifest_key, None)
     assert [one.written_by for one in list_stored(clones.store).datasets if one.dataset == "working/made"] == ["run r"]
 
@@ -82,7 +83,7 @@ def test_a_removed_dataset_is_gone_for_everybody_and_comes_back_whole(clones: Cl
         clones["three"].pull()
     with pytest.raises(NotFound):
         _remove(clones)
-    assert not gc(clones.store, delete=True, now=LATER, sink=null_sink).keys
+    assert not gc(clones.store, KeepRules(LATER), delete=True, sink=null_sink).keys
     assert restore(clones.store, DATASET, null_sink).files == 12
     clones["three"].pull()
     assert clones["three"].tree == TREE
@@ -121,7 +122,7 @@ def test_gc_deletes_a_removed_dataset_in_the_end(clones: Clones, layout: str) ->
     one.make(TREE)
     one.sync(layout=layout)
     _remove(clones)
-    assert gc(clones.store, delete=True, now=MUCH_LATER, sink=null_sink).is_deleted
+    assert gc(clones.store, KeepRules(MUCH_LATER), delete=True, sink=null_sink).is_deleted
     with pytest.raises(NotFound):
         restore(clones.store, DATASET, null_sink)
     assert verify(clones.store, null_sink).damaged == []
@@ -141,7 +142,7 @@ def test_what_a_run_reads_survives_its_dataset(clones: Clones, layout: str) -> N
     more = {"datasets": {DATASET: head.snapshot}, "manifests": {DATASET: head.manifest_key}}
     save_record(clones.store, run_record("r", "a.py", status="Failed", **more))
     _remove(clones)
-    gc(clones.store, delete=True, now=MUCH_LATER, sink=null_sink)
+    gc(clones.store, KeepRules(MUCH_LATER), delete=True, sink=null_sink)
     assert verify(clones.store, null_sink).damaged == []
     restore(clones.store, DATASET, null_sink)
     clones["three"].pull()
@@ -151,23 +152,28 @@ def test_what_a_run_reads_survives_its_dataset(clones: Clones, layout: str) -> N
 def test_a_run_does_not_bring_a_removed_dataset_back(clones: Clones) -> None:
     head = read_head(clones.store, DATASET)
     assert head is not None
-    made = publish(clones.store, clones["one"].root, DATASET, base_key=head.manifest_key)
+    made = Publisher(clones.store, clones["one"].root, DATASET, base_key=head.manifest_key).publish()
     _remove(clones)
     with pytest.raises(Conflict, match="removed"):
         make_newest(clones.store, DATASET, made.manifest_key, head.manifest_key)
     assert read_head(clones.store, DATASET) is None
 
 
-@pytest.mark.parametrize(("keep", "days", "kept"), [(1, 2, 1), (3, 2, 3), (1, 40, 4), (None, 2, 4)])
+@pytest.mark.parametrize(("keep", "days", "kept"), [(1, 2, 1), (3, 2, 3), (1, 40, 4), (10, 2, 4)])
 def test_gc_keeps_as_many_snapshots_as_wanted_and_what_is_young(
-    tmp_path: Path, keep: int | None, days: int, kept: int
+    tmp_path: Path, keep: int, days: int, kept: int
 ) -> None:
     clones = Clones(tmp_path)
     for number in range(4):
         clones["one"].make(random_tree(number, 12))
         clones["one"].sync(yes=True)
     older_than_s = days * 86400.0
-    gc(clones.store, delete=True, now=MUCH_LATER, sink=null_sink, keep=keep, older_than_s=older_than_s)
+    gc(
+        clones.store,
+        KeepRules(MUCH_LATER, keep, young_s=older_than_s, removed_s=older_than_s),
+        delete=True,
+        sink=null_sink,
+    )
     assert len(list_stored(clones.store).datasets[0].snapshots) == kept
 
 
@@ -185,7 +191,7 @@ def test_the_same_in_a_container(tmp_path: Path, azurite: Azurite, layout: str) 
         two.pull()
         assert two.tree == TREE
         remove(store, DATASET, now=NOW, is_sure=True)
-        gc(store, delete=True, now=MUCH_LATER, sink=null_sink)
+        gc(store, KeepRules(MUCH_LATER), delete=True, sink=null_sink)
         left = {entry.key.partition("/")[0] for entry in store.list("")}
         assert left <= {"datasets", "gc", "format.json"}
         assert one.sync().added == len(TREE)

@@ -12,8 +12,9 @@ from amlctl.core import store_keys
 from amlctl.core.events import null_sink
 from amlctl.core.store_keys import dataset_folder, old_folder
 from amlctl.errors import UsageError
+from amlctl.operations.dataset.listing import stats
 from amlctl.operations.store.gc import gc
-from amlctl.operations.store.stats import stats
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.snapshots.heads import list_datasets
 from amlctl.stores.azure_blob.store import open_blob_store
@@ -91,7 +92,7 @@ def test_what_was_written_in_the_old_spelling_is_read_and_goes_on_in_the_new_one
     two.pull(dataset)
     assert clones.stored(dataset) == random_tree(1, 24)
     assert verify(clones.store, null_sink).damaged == []
-    gc(clones.store, delete=True, now=datetime.now(UTC), sink=null_sink)  # the fence makes the new HEAD
+    gc(clones.store, KeepRules(datetime.now(UTC)), delete=True, sink=null_sink)  # the fence makes the new HEAD
     assert list_datasets(clones.store) == [dataset_folder(dataset)]
     one.make(random_tree(1, 24) | {"new": b"1"}, dataset)
     one.sync(dataset)
@@ -99,7 +100,7 @@ def test_what_was_written_in_the_old_spelling_is_read_and_goes_on_in_the_new_one
     assert clones.stored(dataset) == random_tree(1, 24) | {"new": b"1"}
     assert verify(clones.store, null_sink).damaged == []
     clones["three"].pull(dataset, snapshot=first.snapshot)
-    gc(clones.store, delete=True, now=YEAR_LATER, sink=null_sink)
+    gc(clones.store, KeepRules(YEAR_LATER), delete=True, sink=null_sink)
     assert f"{old_folder(dataset)}/HEAD" not in clones.stored_keys()
     assert verify(clones.store, null_sink).damaged == []
     clones["four"].pull(dataset, snapshot=first.snapshot)  # one of the last ten

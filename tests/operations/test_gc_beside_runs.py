@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.operations.submit.start import ensure_run_kept
 from amlctl.runs.code import CodeFiles, send_code
@@ -35,7 +34,7 @@ def _collecting(store: Store, at: int) -> tuple[FaultyStore, Callable[[], bool]]
         nonlocal happened
         if call.number >= at and not call.is_done and not happened:
             happened = True
-            gc(store, delete=True, now=YEAR_LATER, sink=null_sink)
+            gc(store, KeepRules(YEAR_LATER, snapshots=0), delete=True, sink=null_sink)
 
     return FaultyStore(store, act), lambda: happened
 
@@ -62,13 +61,12 @@ def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:
         if not has_happened():
             assert at > 10
             return
-        gc(clones.store, delete=True, now=YEAR_LATER, sink=null_sink)
+        gc(clones.store, KeepRules(YEAR_LATER), delete=True, sink=null_sink)
         assert verify(clones.store, null_sink).damaged == []
         assert {f"code/{code.id}/{entry.path}" for entry in code.entries} <= clones.stored_keys()
 
 
-def test_what_a_run_publishes_is_whole_when_head_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amlctl.operations.store.gc.KEPT_SNAPSHOTS", 0)
+def test_what_a_run_publishes_is_whole_when_head_names_it(tmp_path: Path) -> None:
     before, produced = random_tree(1, 20), random_tree(2, 20) | {"big": b"b" * 9000}
     for at in range(1, 300):
         clones = Clones(tmp_path / f"{at}")
@@ -101,6 +99,6 @@ def test_what_a_run_publishes_is_whole_when_head_names_it(tmp_path: Path, monkey
         record.status = "Completed"
         clones.store.put("runs/r/outputs.json", b'{"files": []}')
         save_record(clones.store, record)
-        gc(clones.store, delete=True, now=YEAR_LATER, sink=null_sink)
+        gc(clones.store, KeepRules(YEAR_LATER, snapshots=0), delete=True, sink=null_sink)
         assert verify(clones.store, null_sink).damaged == []
         assert clones.stored() == produced

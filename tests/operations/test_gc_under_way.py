@@ -14,6 +14,7 @@ from amlctl.core.events import Event, Note, null_sink
 from amlctl.core.store_keys import GC_KEY, dataset_folder, head_key
 from amlctl.errors import Conflict
 from amlctl.operations.store.gc import GcResult, gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.snapshots.gc_mark import GcLease, GcWatch
 from amlctl.snapshots.heads import fence, list_datasets, read_head
@@ -25,9 +26,9 @@ from tests.support.trees import Tree
 from tests.support.warm_command import WarmCommand
 
 
-def _collect(store: Store) -> GcResult:
+def _collect(store: Store, snapshots: int = 10) -> GcResult:
     """As on a machine whose clock is a year ahead: to it nothing is young."""
-    return gc(store, delete=True, now=YEAR_LATER, sink=null_sink)
+    return gc(store, KeepRules(YEAR_LATER, snapshots), delete=True, sink=null_sink)
 
 
 @pytest.fixture
@@ -103,7 +104,6 @@ def test_a_sync_never_commits_what_a_gc_deletes(
     tmp_path: Path, kind: str, who: str, shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one runs, as far as it can, at every single call of the other."""
-    monkeypatch.setattr("amlctl.operations.store.gc.KEPT_SNAPSHOTS", 0)
     if shape == "shards":
         monkeypatch.setattr("amlctl.snapshots.manifests.SHARD_FROM", 8)
         monkeypatch.setattr("amlctl.snapshots.manifests.SHARD_MEAN", 4)
@@ -123,7 +123,7 @@ def test_a_sync_never_commits_what_a_gc_deletes(
             if call.number == at and not call.is_done and not happened:
                 happened = True
                 if who == "gc inside sync":
-                    _collect(clones.store)
+                    _collect(clones.store, snapshots=0)
                 else:
                     beside.append(_SyncInThread(one))
                     beside[0].start()
@@ -133,7 +133,7 @@ def test_a_sync_never_commits_what_a_gc_deletes(
             one.store = faulty
             one.sync(yes=True)
         else:
-            _collect(faulty)
+            _collect(faulty, snapshots=0)
             for sync in beside:
                 sync.join()
                 assert sync.error is None, (at, sync.error)
@@ -252,7 +252,7 @@ def test_a_gc_that_was_gone_without_deletes_nothing_more(clones: Clones, one: Cl
             GcWatch(FaultyStore(clones.store, tick), null_sink, ask_every_s=0.01, clock=other).wait()
 
     with pytest.raises(Conflict, match="lost its lease"):
-        gc(FaultyStore(clones.store, act), delete=True, now=YEAR_LATER, sink=null_sink, clock=clock)
+        gc(FaultyStore(clones.store, act), KeepRules(YEAR_LATER), delete=True, sink=null_sink, clock=clock)
     assert before <= clones.stored_keys()
 
 
@@ -274,7 +274,7 @@ def test_a_gc_that_was_suspended_right_before_a_deletion_deletes_nothing(clones:
 
     frozen = _Clock()
     with pytest.raises(Conflict, match="lost its lease"):
-        gc(FaultyStore(clones.store, act), delete=True, now=YEAR_LATER, sink=null_sink, clock=frozen)
+        gc(FaultyStore(clones.store, act), KeepRules(YEAR_LATER), delete=True, sink=null_sink, clock=frozen)
     assert before <= clones.stored_keys()
 
 

@@ -12,7 +12,7 @@ from amlctl.core.diff import displaced
 from amlctl.core.events import null_sink
 from amlctl.errors import Conflict
 from amlctl.operations.store.verify import verify
-from amlctl.runs.produced import make_newest, publish
+from amlctl.runs.produced import Publisher, make_newest
 from amlctl.snapshots.heads import read_head
 from tests.support.clones import DATASET, Clone, Clones
 from tests.support.faulty_store import Call, FaultyStore
@@ -157,7 +157,7 @@ def test_what_a_run_has_produced_takes_the_place_as_well(clones: Clones, one: Cl
     head = read_head(clones.store, DATASET)
     assert head is not None
     write_tree(tmp_path / "produced", FOLDER)
-    found = publish(clones.store, tmp_path / "produced", DATASET, base_key=head.manifest_key)
+    found = Publisher(clones.store, tmp_path / "produced", DATASET, base_key=head.manifest_key).publish()
     make_newest(clones.store, DATASET, found.manifest_key, head.manifest_key, source=clones.store)
     assert _plain(clones) == FOLDER
     assert verify(clones.store, null_sink).damaged == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import Conflict
-from amlctl.runs.produced import make_newest, publish
+from amlctl.runs.produced import Publisher, make_newest
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clone, Clones
@@ -120,7 +120,7 @@ class TestThatExistAlready:
         produced = tmp_path / "produced"
         produced.mkdir()
         (produced / "y").write_bytes(b"produced")
-        published = publish(store, produced, INNER, base_key=head.manifest_key)
+        published = Publisher(store, produced, INNER, base_key=head.manifest_key).publish()
         assert read_tree(Path(store.url) / "mirror" / OUTER) == TREE
         make_newest(store, INNER, published.manifest_key, head.manifest_key)
         assert clones.stored(INNER) == {"y": b"produced"}

@@ -14,9 +14,10 @@ from amlctl.core.events import Warned, null_sink
 from amlctl.core.manifest import Kind
 from amlctl.errors import Conflict
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, sync
-from amlctl.runs.produced import make_newest, publish
+from amlctl.runs.produced import Publisher, make_newest
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench, wait_for_state
@@ -39,7 +40,7 @@ def _publish(clones: Clones, tree: Tree, base: str | None = None) -> str:
     """As a run does it that was submitted when HEAD was `base`; the key of the manifest."""
     folder = clones.folder / "container"
     write_tree(folder, tree)
-    return publish(clones.store, folder, DATASET, base_key=base).manifest_key
+    return Publisher(clones.store, folder, DATASET, base_key=base).publish().manifest_key
 
 
 def _synced(clone: Clone, tree: Tree) -> None:
@@ -149,7 +150,7 @@ def test_what_is_not_on_this_machine_becomes_plain_files_with_the_next_sync(clon
     base = _head_key(clones)
     after = {**before, "ours": b"ours", sorted(before)[0]: b"changed"}
     write_tree(clones.folder / "container", after)
-    key = publish(clones.store, clones.folder / "container", DATASET, base_key=base).manifest_key
+    key = Publisher(clones.store, clones.folder / "container", DATASET, base_key=base).publish().manifest_key
     assert read_tree(Path(clones.store.url) / "mirror" / DATASET) == before
     make_newest(clones.store, DATASET, key, base)
     assert (clones.stored(), clones.manifest().layout) == (after, "mirror")
@@ -205,7 +206,7 @@ def test_a_run_while_somebody_syncs_what_it_produces(bench: Bench, tmp_path: Pat
     # It stays, however old it is and however many snapshots come after it.
     for number in range(12):
         synced(str(number), "other")
-    gc(bench.store, delete=True, now=datetime.now(UTC) + timedelta(days=9), sink=null_sink)
+    gc(bench.store, KeepRules(datetime.now(UTC) + timedelta(days=9)), delete=True, sink=null_sink)
     clone.pull("working/made", snapshot=record.error["hint"].split()[4])
     assert read_tree(made) == {"file": b"by the run"}
 

@@ -16,7 +16,7 @@ from amlctl.core.manifest import MIRROR
 from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.operations.sync.sync import sync
-from amlctl.runs.produced import make_newest, publish
+from amlctl.runs.produced import Publisher, make_newest
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench
@@ -54,7 +54,7 @@ def _produced(clones: Clones, tree: Tree, base: str | None) -> str:
     """The manifest of what a run leaves whose workspace moves HEAD."""
     folder = clones.folder / "container"
     write_tree(folder, tree)
-    return publish(clones.store, folder, DATASET, base_key=base).manifest_key
+    return Publisher(clones.store, folder, DATASET, base_key=base).publish().manifest_key
 
 
 def _make_newest(clones: Clones, key: str, base: str | None, sink: Callable[[Event], None] = null_sink) -> None:

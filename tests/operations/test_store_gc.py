@@ -14,6 +14,7 @@ from amlctl.core.store_keys import GC_KEY, head_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.operations.store.gc import GcResult, gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.runs.records import save_record
 from amlctl.stores.contract import Store
 from tests.support.clock import NOW, YEAR_LATER
@@ -34,7 +35,7 @@ def one(clones: Clones) -> Clone:
 
 
 def _collect(store: Store) -> GcResult:
-    return gc(store, delete=True, now=YEAR_LATER, sink=null_sink)
+    return gc(store, KeepRules(YEAR_LATER), delete=True, sink=null_sink)
 
 
 def _snapshots(one: Clone, count: int) -> list[str]:
@@ -48,7 +49,7 @@ def _snapshots(one: Clone, count: int) -> list[str]:
 
 def test_the_last_ten_snapshots_are_kept(clones: Clones, one: Clone) -> None:
     snapshots = _snapshots(one, 12)
-    listed = gc(clones.store, delete=False, now=YEAR_LATER, sink=null_sink)
+    listed = gc(clones.store, KeepRules(YEAR_LATER), delete=False, sink=null_sink)
     before = clones.sizes()
     assert not listed.is_deleted
     assert listed.bytes == sum(before[key] for key in listed.keys) > 0
@@ -75,7 +76,7 @@ def test_what_is_younger_than_a_day_is_kept(clones: Clones, one: Clone) -> None:
     _snapshots(one, 12)
     clones.store.put("packs/ab/" + "ab" * 16 + ".zip", b"on its way")
     for hours, is_dead in ((0, False), (23, False), (25, True)):
-        found = gc(clones.store, delete=False, now=NOW + timedelta(hours=hours), sink=null_sink)
+        found = gc(clones.store, KeepRules(NOW + timedelta(hours=hours)), delete=False, sink=null_sink)
         assert bool(found.keys) is is_dead
 
 
@@ -87,9 +88,9 @@ def test_what_a_killed_writer_has_left_goes_after_a_day(clones: Clones, one: Clo
     old.write_bytes(b"half a pack")
     age(folder, 25 * 3600)
     young.write_bytes(b"half a pack")
-    gc(clones.store, delete=False, now=NOW, sink=null_sink)
+    gc(clones.store, KeepRules(NOW), delete=False, sink=null_sink)
     assert old.exists()
-    gc(clones.store, delete=True, now=NOW, sink=null_sink)
+    gc(clones.store, KeepRules(NOW), delete=True, sink=null_sink)
     assert not old.exists()
     assert young.exists()
 
@@ -117,7 +118,7 @@ def test_an_index_of_code_that_is_there_has_its_files(clones: Clones) -> None:
     clones.store.put("code/again.json", b"x", replace=True)
     kept = {key for key in clones.stored_keys() if "/again" in key}
     faulty = FaultyStore(clones.store, lambda call: None)
-    gc(faulty, delete=True, now=NOW, sink=null_sink)
+    gc(faulty, KeepRules(NOW), delete=True, sink=null_sink)
     assert {key for key in clones.stored_keys() if key.startswith("code/")} == kept
     deleted = [call.key for call in faulty.calls if call.method == "delete" and not call.is_done]
     assert deleted[0] == "code/dead.json"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amlctl.core.content_id import content_id
@@ -30,8 +30,9 @@ from amlctl.core.manifest import (
 from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import FORMAT_KEY, GC_KEY, head_key
 from amlctl.errors import AmlctlError
+from amlctl.operations.dataset.listing import stats
 from amlctl.operations.store.gc import gc
-from amlctl.operations.store.stats import stats
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.contents import read_content
@@ -45,7 +46,7 @@ from tests.support.clones import DATASET, Clones, random_tree
 
 EXECUTIONS = int(os.environ.get("FUZZ_EXECUTIONS", "300"))
 """Per document; a night's run takes 100,000."""
-FUZZ = settings(max_examples=EXECUTIONS, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=EXECUTIONS)
 
 ODD: st.SearchStrategy[object] = st.one_of(
     st.none(),
@@ -230,7 +231,7 @@ def test_commands_on_a_store_with_one_broken_document(clones: Clones, key: str, 
     commands: list[Callable[[], object]] = [
         lambda: verify(clones.store, null_sink),
         lambda: stats(clones.store),
-        lambda: gc(clones.store, delete=False, now=YEAR_LATER, sink=null_sink),
+        lambda: gc(clones.store, KeepRules(YEAR_LATER), delete=False, sink=null_sink),
         lambda: read_head(clones.store, DATASET),
     ]
     try:

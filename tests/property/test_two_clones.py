@@ -18,6 +18,7 @@ from amlctl.core.events import null_sink
 from amlctl.errors import Conflict
 from amlctl.localfs.project import Project
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, sync
 from amlctl.stores.directory import DirectoryStore
@@ -126,7 +127,7 @@ class TwoClones(RuleBasedStateMachine):
 
     @rule()
     def collect_garbage(self) -> None:
-        gc(self.store, delete=True, now=YEAR_LATER, sink=null_sink)
+        gc(self.store, KeepRules(YEAR_LATER), delete=True, sink=null_sink)
 
     @invariant()
     def disks_are_as_the_model_says(self) -> None:
@@ -144,5 +145,5 @@ class TwoClones(RuleBasedStateMachine):
         assert read_tree(third.dataset_path(DATASET)) == self.stored
 
 
-TwoClones.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TwoClones.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestTwoClones = TwoClones.TestCase

@@ -11,6 +11,7 @@ from amlctl.errors import NotFound
 from amlctl.operations.dataset.removal import remove
 from amlctl.operations.dataset.removal import restore as restore_removed
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.snapshots.heads import find_head, read_head
 from amlctl.stores.contract import Store
 from tests.simulator import checks, virtual
@@ -42,13 +43,13 @@ def cut_packs(scenario: Scenario, world: World) -> None:
 
 def collect_but_one(world: World, store: Store) -> object:
     """A gc that keeps one snapshot, not ten: what is about to be committed is not among them by chance."""
-    return gc(store, delete=True, now=now(), sink=null_sink, keep=1)
+    return gc(store, KeepRules(now(), snapshots=1), delete=True, sink=null_sink)
 
 
 def collect_at_once(world: World, store: Store) -> object:
     """A gc for which nothing is too young, so that what was removed goes."""
     clock = virtual.host().now
-    return gc(store, delete=True, now=now(), sink=null_sink, keep=1, older_than_s=1, clock=clock)
+    return gc(store, KeepRules(now(), snapshots=1, young_s=1, removed_s=1), delete=True, sink=null_sink, clock=clock)
 
 
 def remove_dataset(world: World, store: Store) -> object:

@@ -9,6 +9,7 @@ from typing import Any
 
 from amlctl.core.events import null_sink
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.stores.contract import Store
 from tests.simulator import virtual
 from tests.simulator.world import DATASET, World
@@ -115,7 +116,7 @@ def now() -> datetime:
 
 
 def collect(store: Store) -> object:
-    return gc(store, delete=True, now=now(), sink=null_sink)
+    return gc(store, KeepRules(now()), delete=True, sink=null_sink)
 
 
 def _sync(scenario: Scenario, role: Role) -> Command:

@@ -13,6 +13,7 @@ from typing import Any
 from amlctl.core.events import null_sink
 from amlctl.localfs.project import Project
 from amlctl.operations.store.gc import gc
+from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.sync.sync import SyncOptions, sync
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clock import YEAR_LATER
@@ -56,4 +57,4 @@ def main() -> None:
         root, dataset = synced
         sync(Context(Project(Path(root)), store), dataset, OPTIONS)
     else:
-        gc(store, delete=True, now=YEAR_LATER, sink=null_sink)
+        gc(store, KeepRules(YEAR_LATER), delete=True, sink=null_sink)

@@ -15,8 +15,10 @@ from amlctl.core.message import Command, Message
 from amlctl.errors import Interrupted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from amlctl.core.run import RunRecord
     from amlctl.core.script_errors import CodePaths
-    from amlctl.workspaces.contract import Workspace
 
 app = TyperApp()
 
@@ -44,8 +46,9 @@ def logs(
     ] = False,
 ) -> int:
     """Show a run's log, live or afterwards"""
+    from amlctl.cli.render.json import document_parts
     from amlctl.operations.failure import run_failure
-    from amlctl.operations.logs import FollowOptions, code_paths, follow, require_log, tail_cursor
+    from amlctl.operations.logs import FollowOptions, code_paths, follow, log_pieces, require_log, tail_cursor
 
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
@@ -54,7 +57,11 @@ def logs(
         call.reporter.show_raw_log()
     if not is_following:
         require_log(workspace, run_id)
-        _show(call, workspace, run_id, tail, name, code_paths(app_.project, run_id), is_raw=is_raw)
+        pieces = log_pieces(workspace, run_id, tail=tail, name=name)
+        if call.is_json:
+            call.result_parts(document_parts({"run": run_id}, "log", pieces))
+        elif _show(call, run_id, pieces, None if is_raw else code_paths(app_.project, run_id)) and tail != 0:
+            _note_empty(call, workspace.read(run_id))
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     is_watched = call.output.shows_runs and not is_raw
@@ -78,33 +85,23 @@ def logs(
     return failure.exit_code
 
 
-def _show(
-    call: Invocation,
-    workspace: Workspace,
-    run_id: str,
-    tail: int | None,
-    name: str | None,
-    paths: CodePaths,
-    *,
-    is_raw: bool,
-) -> None:
-    from amlctl.cli.render.json import document_parts
-    from amlctl.core.events import LogText, Note
-    from amlctl.operations.logs import log_pieces
+def _show(call: Invocation, run: str, pieces: Iterable[str], paths: CodePaths | None) -> bool:
+    """Whether the log is empty."""
+    from amlctl.core.events import LogText
 
-    pieces = log_pieces(workspace, run_id, tail=tail, name=name)
-    if call.is_json:
-        call.result_parts(document_parts({"run": run_id}, "log", pieces))
-        return
+    if paths is not None:
+        pieces = chain(map(paths.feed, pieces), [paths.feed("", is_final=True)])
     is_empty = True
-    for piece in chain((piece if is_raw else paths.feed(piece) for piece in pieces), [paths.feed("", is_final=True)]):
-        if piece:
-            is_empty = False
-            call.reporter(LogText(run_id, piece))
+    for piece in filter(None, pieces):
+        is_empty = False
+        call.reporter(LogText(run, piece))
     call.close()
-    record = workspace.read(run_id)
-    if is_empty and tail != 0:
-        reason = f" ({record.waits_for})" if record.waits_for else ""
-        empty = f"run {run_id} is {record.status}{reason}, without a log"
-        later = () if record.is_final else (" yet: ", Command("logs", run_id, "-f"))
-        call.reporter(Note(Message(empty, *later)))
+    return is_empty
+
+
+def _note_empty(call: Invocation, record: RunRecord) -> None:
+    from amlctl.core.events import Note
+
+    reason = f" ({record.waits_for})" if record.waits_for else ""
+    later = () if record.is_final else (" yet: ", Command("logs", record.run, "-f"))
+    call.reporter(Note(Message(f"run {record.run} is {record.status}{reason}, without a log", *later)))

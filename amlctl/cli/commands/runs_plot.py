@@ -18,7 +18,7 @@ from amlctl.errors import NotFound
 
 if TYPE_CHECKING:
     from amlctl.core.metrics import Point
-    from amlctl.operations.plot import Plotted
+    from amlctl.operations.metrics import Plotted
     from amlctl.operations.runs import RunAt
 
 EXAMPLES = examples(
@@ -42,7 +42,7 @@ def plot(
     ] = None,
 ) -> None:
     """Plot a metric of runs over their steps, in the terminal"""
-    from amlctl.operations.plot import plot as plotted_runs
+    from amlctl.operations.metrics import plot as plotted_runs
 
     call = invocation(ctx)
     try:

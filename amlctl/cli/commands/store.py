@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +18,8 @@ from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, co
 from amlctl.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from amlctl.operations.dataset.listing import StoredDataset
+    from amlctl.operations.dataset.listing import StoredDataset, StoreStats
     from amlctl.operations.store.gc import GcResult
-    from amlctl.operations.store.stats import StoreStats
     from amlctl.operations.store.verify import VerifyResult
 
 app = TyperApp(
@@ -40,7 +40,7 @@ MAX_KEYS = 20
 @app.command(epilog=examples("amlctl store stats --json # all snapshots, for a script"))
 def stats(ctx: typer.Context, store_url: Url = None) -> None:
     """Show datasets, snapshots and sizes"""
-    from amlctl.operations.store.stats import stats as stats_operation
+    from amlctl.operations.dataset.listing import stats as stats_operation
 
     call = invocation(ctx)
     found = stats_operation(open_store(call, store_url))
@@ -73,17 +73,16 @@ def gc(
     """
     from amlctl.core.run import parse_duration_s
     from amlctl.operations.store.gc import gc as gc_operation
+    from amlctl.operations.store.needed import KeepRules
 
     call = invocation(ctx)
-    older_than_s = None if older_than is None else parse_duration_s(older_than)
-    result = gc_operation(
-        open_store(call, store_url),
-        delete=yes,
-        now=datetime.now(UTC),
-        sink=call.reporter,
-        keep=keep,
-        older_than_s=older_than_s,
-    )
+    rules = KeepRules(datetime.now(UTC))
+    if keep is not None:
+        rules = replace(rules, snapshots=keep)
+    if older_than is not None:
+        age_s = parse_duration_s(older_than)
+        rules = replace(rules, young_s=age_s, removed_s=age_s)
+    result = gc_operation(open_store(call, store_url), rules, delete=yes, sink=call.reporter)
     again = [*(("--keep", str(keep)) if keep else ()), *(("--older-than", older_than) if older_than else ())]
     call.result(result.to_json(), _gc(result, again, is_verbose=call.options.is_verbose))
 

@@ -24,7 +24,7 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.core.sweep import SweepRow, best_of, label
 
 if TYPE_CHECKING:
-    from amlctl.operations.sweep import SweepView
+    from amlctl.operations.watch import SweepView
 
 _METRICS = 4
 """Columns of metrics; `runs compare` has all."""

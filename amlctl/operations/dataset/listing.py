@@ -1,7 +1,9 @@
-"""The datasets of a store, with their snapshots: what they hold, who wrote them, which runs use them."""
+"""What a store has: its datasets with their snapshots, what they hold, who wrote them, which runs use them; and how
+much of each kind."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,7 @@ from amlctl.core.store_keys import (
     snapshot_of,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.operations.store.gc import REMOVED_S
+from amlctl.operations.store.needed import REMOVED_S
 from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
@@ -238,3 +240,37 @@ def not_stored(store: Store, dataset: str) -> AmlctlError:
         f"the store {store.url} has no dataset {dataset}",
         hint=hint or Message(Command("dataset", "list"), " lists them"),
     )
+
+
+@dataclass(frozen=True)
+class StoredKind:
+    """Values below one top-level folder of the store."""
+
+    kind: str
+    values: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    store: str
+    kinds: Sequence[StoredKind]
+    datasets: Sequence[StoredDataset]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def stats(store: Store) -> StoreStats:
+    """Lists the whole store. Raises IntegrityError where a HEAD or manifest cannot be read."""
+    values: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    of_datasets: list[Entry] = []
+    for entry in store.list(""):
+        kind, _, _ = entry.key.partition("/")
+        values[kind] += 1
+        sizes[kind] += entry.size_bytes
+        if entry.key.startswith(DATASETS):
+            of_datasets.append(entry)
+    kinds = [StoredKind(kind, values[kind], sizes[kind]) for kind in sorted(values) if "/" not in kind]
+    return StoreStats(store.url, kinds, list_stored(store, of_datasets).datasets)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 
+from amlctl.core.content_id import content_id
+from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.message import Message
+from amlctl.core.pack import GZIP_HEAD
 from amlctl.core.store_keys import FORMAT_KEY, area_of, is_lease_key
-from amlctl.errors import AmlctlError, IntegrityError, RightsError, ServiceUnavailable, SettingsError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.snapshots.contents import stored_content_id
 from amlctl.stores.contract import Store
 
 
@@ -30,6 +35,28 @@ def is_of_one_value(store: Store, error: AmlctlError) -> bool:
     network concerns all values."""
     is_of_disk = store.folder is not None and isinstance(error.__cause__, OSError)
     return is_of_disk and isinstance(error, (IntegrityError, RightsError, SettingsError, ServiceUnavailable))
+
+
+def damaged_bytes(
+    store: Store, key: str, wanted: Container[str], *, missing: str, wrong: str, repair: str
+) -> list[Damage]:
+    """Whether the value has the content of one of these ids; `missing` and `wrong` say what it is else."""
+    try:
+        is_right = stored_content_id(store, key) in wanted
+    except NotFound:
+        return [Damage(key, missing, repair)]
+    except IntegrityError as error:
+        return [Damage(key, error.message, repair)]
+    return [] if is_right else [Damage(key, wrong, repair)]
+
+
+def is_whole_shard(store: Store, key: str) -> bool:
+    """Raises NotFound."""
+    try:
+        data = store.get(key, length=MOST_BYTES)
+        return data.startswith(GZIP_HEAD) and key.endswith(f"/{content_id(gunzip(data))}.gz")
+    except (ValueError, IntegrityError):
+        return False
 
 
 class StoreListing:

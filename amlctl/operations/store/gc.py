@@ -1,16 +1,14 @@
 """Delete from a store what nothing needs any more.
 
 Kept: everything that HEAD or one of the last ten snapshots of a dataset names, what existing runs name, and
-everything younger than a day; of a dataset that was removed, its snapshots for 30 days. The day is a courtesy to
-uploads that were cut off and will be resumed; what keeps those under way safe is the protocol of
-`snapshots/gc_mark.py`: lease, fence, list, delete.
+everything younger than a day; of a dataset that was removed, its snapshots for 30 days (`KeepRules`). What keeps
+uploads under way safe is not their age but the protocol of `snapshots/gc_mark.py`: lease, fence, list, delete.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note
@@ -41,13 +39,6 @@ from amlctl.snapshots.lease import delete_all
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
 
-KEPT_SNAPSHOTS = 10
-"""Snapshots of a dataset, HEAD included, that stay restorable."""
-YOUNG_S = 24 * 3600
-"""Seconds for which nothing is deleted, so that an upload that was cut off need not be sent again."""
-REMOVED_S = 30 * 24 * 3600
-"""Seconds for which a dataset that was removed can be restored."""
-
 
 @dataclass(frozen=True)
 class GcResult:
@@ -62,23 +53,13 @@ class GcResult:
 
 
 def gc(
-    store: Store,
-    *,
-    delete: bool,
-    now: datetime,
-    sink: EventSink,
-    keep: int | None = None,
-    older_than_s: float | None = None,
-    clock: Callable[[], float] = passed_s,
+    store: Store, rules: KeepRules, *, delete: bool, sink: EventSink, clock: Callable[[], float] = passed_s
 ) -> GcResult:
-    """`keep` snapshots of each dataset stay (default: ten), and what is younger than `older_than_s` (default: a day; 30
-    days for a dataset that was removed). `clock`, in seconds, tells how long the lease of this gc still holds.
+    """`clock`, in seconds, tells how long the lease of this gc still holds.
 
     Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted; Conflict where
     another gc is running, or another command has continued without this one.
     """
-    young_s, removed_s = (YOUNG_S, REMOVED_S) if older_than_s is None else (older_than_s, older_than_s)
-    rules = KeepRules(KEPT_SNAPSHOTS if keep is None else keep, now.timestamp() - young_s, now.timestamp() - removed_s)
     if not delete:
         with ended_by_interrupt(store):
             return _result(_dead(store, rules, sink)[0], is_deleted=False)
@@ -92,7 +73,7 @@ def gc(
         kept: set[str] = set()
         for dataset, plain in forgotten.items():
             kept.update(() if forget(store, dataset, plain, sink, lease, clock=clock) else plain)
-        store.sweep(young_s)
+        store.sweep(rules.young_s)
     return _result([entry for entry in dead if entry.key not in kept], is_deleted=True)
 
 
@@ -194,4 +175,4 @@ class _Impatient(MirrorLease):
     """A writer of plain files may wait for this gc to end, so this one does not wait for it."""
 
     def _refuse(self, holder: str) -> None:
-        raise _Busy(f"{self._dataset}: {holder} writes its plain files; keeping them")
+        raise _Busy(f"{self.dataset}: {holder} writes its plain files; keeping them")

@@ -34,15 +34,29 @@ from amlctl.snapshots.heads import is_superseded, read_any_head
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.stores.contract import Entry, Store
 
+REMOVED_S = 30 * 24 * 3600
+"""Seconds for which a dataset that was removed can be restored."""
+
 
 @dataclass(frozen=True)
 class KeepRules:
-    """Kept are the `snapshots` newest ones of each dataset, what was written after `young_after`, and what was removed
-    after `removed_after`; times in seconds since 1970."""
+    """Kept are the `snapshots` newest ones of each dataset, HEAD included, what is younger than `young_s`, so that an
+    upload that was cut off need not be sent again, and datasets that were removed less than `removed_s` ago."""
 
-    snapshots: int
-    young_after: float
-    removed_after: float
+    now: datetime
+    snapshots: int = 10
+    young_s: float = 24 * 3600
+    removed_s: float = REMOVED_S
+
+    @property
+    def young_after(self) -> float:
+        """In seconds since 1970."""
+        return self.now.timestamp() - self.young_s
+
+    @property
+    def removed_after(self) -> float:
+        """In seconds since 1970."""
+        return self.now.timestamp() - self.removed_s
 
 
 @dataclass(frozen=True)

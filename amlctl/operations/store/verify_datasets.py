@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from amlctl.core.content_id import content_id, is_content_id
-from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.head import parse_head
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command, snapshot_id
 from amlctl.core.message import Command, Message, count
-from amlctl.core.pack import GZIP_HEAD
 from amlctl.core.store_keys import (
     DATASETS,
     OBJECTS,
@@ -27,7 +26,7 @@ from amlctl.core.store_keys import (
     pack_key,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.operations.store.damage import Damage, StoreListing, is_of_one_value
+from amlctl.operations.store.damage import Damage, StoreListing, is_of_one_value, is_whole_shard
 from amlctl.operations.store.verify_runs import manifests_of_runs
 from amlctl.snapshots.contents import checked, stored_content_id
 from amlctl.snapshots.heads import read_head_bytes
@@ -144,16 +143,10 @@ def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest |
 
 
 def _check_shard(store: Store, key: str) -> Iterator[Damage]:
-    name, dataset = key.rpartition("/")[2], dataset_of_key(key)
-    try:
-        data = store.get(key, length=MOST_BYTES)
-        is_whole = data.startswith(GZIP_HEAD) and name == f"{content_id(gunzip(data))}.gz"
-    except NotFound:
-        return
-    except (ValueError, IntegrityError):
-        is_whole = False
-    if not is_whole:
-        yield Damage(key, "its bytes are not those of its name", repair_command(dataset), dataset)
+    dataset = dataset_of_key(key)
+    with suppress(NotFound):
+        if not is_whole_shard(store, key):
+            yield Damage(key, "its bytes are not those of its name", repair_command(dataset), dataset)
 
 
 def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, is_head: bool) -> None:

@@ -28,10 +28,9 @@ from amlctl.core.store_keys import (
     record_key,
 )
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.operations.store.damage import Damage, StoreListing
+from amlctl.operations.store.damage import Damage, StoreListing, damaged_bytes
 from amlctl.runs.records import manifests_of_record, read_fields, read_published
-from amlctl.runs.tree import TreeFile, TreeIndex, read_index, read_tree_index, stored_key
-from amlctl.snapshots.contents import stored_content_id
+from amlctl.runs.tree import TreeIndex, read_index, read_tree_index, stored_key
 from amlctl.stores.contract import Store
 
 _RANK = re.compile(r"outputs\.rank-([0-9]+)\.json")
@@ -145,23 +144,14 @@ def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, sta
 
 def _check_listed_outputs(store: Store, index: TreeIndex, run: str, rank: int, again: str) -> list[Damage]:
     prefix = outputs_tree(run, rank).prefix_in(index.format)
-    found = []
+    found: list[Damage] = []
     for file in index.files:
         if file.is_folder:
             continue
-        name = stored_key(prefix, file)
-        wanted = {file.content_id}
-        wanted.update(newer.content_id for newer in index.pending if stored_key(prefix, newer) == name)
-        try:
-            is_right = stored_content_id(store, name) in wanted
-        except NotFound:
-            found.append(Damage(name, f"is missing; run {run} has put it out", again))
-            continue
-        except IntegrityError as error:
-            found.append(Damage(name, error.message, again))
-            continue
-        if not is_right:
-            found.append(Damage(name, "its bytes are not those of the run's list", again))
+        key = stored_key(prefix, file)
+        newer = {one.content_id for one in index.pending if stored_key(prefix, one) == key}
+        missing, wrong = f"is missing; run {run} has put it out", "its bytes are not those of the run's list"
+        found += damaged_bytes(store, key, {file.content_id, *newer}, missing=missing, wrong=wrong, repair=again)
     return found
 
 
@@ -180,15 +170,9 @@ def _check_code(store: Store, listing: StoreListing, code: str) -> list[Damage]:
         return [Damage(key, "its first bytes are damaged", again)]
     if not is_content_id(code) or snapshot_id([FileEntry(*file[:4]) for file in files]) != code:
         return [Damage(key, "lists other files than those of its name", again)]
-    return [damage for file in files for damage in _check_code_file(store, code, file, again)]
-
-
-def _check_code_file(store: Store, code: str, file: TreeFile, again: str) -> list[Damage]:
-    name = code_prefix(code) + file.path
-    try:
-        is_right = stored_content_id(store, name) == file.content_id
-    except NotFound:
-        return [Damage(name, "is missing", again)]
-    except IntegrityError as error:
-        return [Damage(name, error.message, again)]
-    return [] if is_right else [Damage(name, "its bytes are not those of its index", again)]
+    found: list[Damage] = []
+    for file in files:
+        wanted, wrong = [file.content_id], "its bytes are not those of its index"
+        name = code_prefix(code) + file.path
+        found += damaged_bytes(store, name, wanted, missing="is missing", wrong=wrong, repair=again)
+    return found

@@ -11,7 +11,7 @@ from amlctl.core.run import RunRecord, RunSpec
 from amlctl.errors import AmlctlError
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.submit.registered import registered_as
-from amlctl.operations.sweep import SweepView
+from amlctl.operations.watch import SweepView
 from amlctl.workspaces.contract import EnvironmentInfo
 
 

@@ -181,14 +181,11 @@ class SyncAttempt:
 
     def _look_at_plain_files(self) -> PlainFiles:
         return PlainFiles(
-            self._store,
-            self._dataset,
             self._lease,
             PlainFilesUnderWay(self._state_dir, self._looked.store_key, self._dataset),
             is_mirror=self._layout.is_mirror,
             may_delete=self._options.delete,
             is_repair=self._options.repair,
-            sink=self._sink,
         )
 
     def _stored_contents(self) -> StoredContents:

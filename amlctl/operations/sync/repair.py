@@ -9,14 +9,12 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from amlctl.core.content_id import content_id
-from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.events import EventSink, Note, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
 from amlctl.core.message import Message, count
 from amlctl.core.store_keys import FORMAT_KEY, folders_of, pack_key, shards_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.operations.store.damage import is_of_one_value
+from amlctl.operations.store.damage import is_of_one_value, is_whole_shard
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import PackRange, checked, pack_ranges, place_key, read_range, stored_content_id
 from amlctl.snapshots.heads import list_datasets, list_manifests, read_head_value
@@ -169,15 +167,8 @@ def drop_lost_lists(store: Store, dataset: str, sink: EventSink) -> None:
             store.delete(entry.key)
     for folder in folders_of(dataset):
         for entry in [*store.list(shards_prefix(folder))]:
-            if not _is_whole_shard(store, entry.key):
+            if not is_whole_shard(store, entry.key):
                 store.delete(entry.key)
-
-
-def _is_whole_shard(store: Store, key: str) -> bool:
-    try:
-        return key.endswith(f"/{content_id(gunzip(store.get(key, length=MOST_BYTES)))}.gz")
-    except (ValueError, IntegrityError):
-        return False
 
 
 def read_back(

@@ -29,9 +29,10 @@ from amlctl.localfs.folders import make_folders
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import in_background, in_parallel
-from amlctl.runs.copies import Value, copy_manifest, copy_value, values_of
+from amlctl.runs.copies import copy_manifest, copy_value
 from amlctl.runs.records import save_record
 from amlctl.runtime.data import PlacingLog, mark_placed, unreadable
+from amlctl.snapshots.contents import Value, values_of
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.snapshots.receive import Received, ReceiveOptions, receive
 from amlctl.stores.contract import Store

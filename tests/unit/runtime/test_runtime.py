@@ -23,7 +23,7 @@ from amlctl.core.store_keys import (
     record_key,
     trial_key,
 )
-from amlctl.runs.produced import publish
+from amlctl.runs.produced import Publisher
 from amlctl.runs.records import load_record
 from amlctl.runtime.ranks import NodeRank, node_rank
 from tests.support.runtime_node import Node
@@ -79,7 +79,7 @@ def test_datasets_stand_where_the_script_looks(node: Node, tmp_path: Path) -> No
     (source / "sub").mkdir(parents=True)
     (source / "sub" / "small.txt").write_text("small")
     (source / "large.bin").write_bytes(b"x" * (2 << 20))
-    published = publish(node.store, source, "working/a")
+    published = Publisher(node.store, source, "working/a").publish()
     record = node.record(
         """
         import os
@@ -97,7 +97,7 @@ def test_processes_of_one_node_share_its_datasets(node: Node, tmp_path: Path) ->
     source.mkdir()
     for number in range(50):
         (source / f"{number}.txt").write_text(str(number))
-    published = publish(node.store, source, "d")
+    published = Publisher(node.store, source, "d").publish()
     record = node.record(
         "import os; print(len(os.listdir(os.environ['AMLCTL_DATA_BLOBS_DIR'] + '/d')))",
         manifests={"d": published.manifest_key},
@@ -121,7 +121,7 @@ def test_damaged_dataset_is_one_line(node: Node, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "large.bin").write_bytes(b"x" * (2 << 20))
-    published = publish(node.store, source, "d")
+    published = Publisher(node.store, source, "d").publish()
     stored = next(path for path in (tmp_path / "store" / "objects").rglob("*") if path.is_file())
     stored.chmod(0o644)
     stored.write_bytes(b"y" * (2 << 20))
@@ -180,7 +180,7 @@ def test_data_that_will_not_be_kept_is_reported(node: Node, tmp_path: Path) -> N
     source = tmp_path / "source"
     source.mkdir()
     (source / "small.txt").write_text("small")
-    published = publish(node.store, source, "working/a/in")
+    published = Publisher(node.store, source, "working/a/in").publish()
     script = """
         import os, pathlib
         root = pathlib.Path(os.environ["AMLCTL_DATA_BLOBS_DIR"])
@@ -307,7 +307,7 @@ def test_runs_under_python_3_9(node: Node, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "a.txt").write_text("data")
-    published = publish(node.store, source, "d")
+    published = Publisher(node.store, source, "d").publish()
     record = node.record(
         """
         import os, sys

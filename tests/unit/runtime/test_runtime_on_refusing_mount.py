@@ -9,7 +9,7 @@ import pytest
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import published_key
 from amlctl.core.sync_plan import Layout
-from amlctl.runs.produced import publish
+from amlctl.runs.produced import Publisher
 from tests.support import refusing_os
 from tests.support.runs import wait_until
 from tests.support.runtime_node import Node
@@ -83,7 +83,7 @@ def make(node: Node, **fields: object) -> RunRecord:
     raw.mkdir(parents=True, exist_ok=True)
     (raw / "small.txt").write_text("small")
     (raw / "large.bin").write_bytes(bytes(17 << 20))
-    published = publish(node.store, raw, "raw", base_key=None, layout=Layout())
+    published = Publisher(node.store, raw, "raw", base_key=None, layout=Layout()).publish()
     return node.record(
         _SCRIPT,
         datasets={"raw": published.snapshot},

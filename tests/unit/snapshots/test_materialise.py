@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.runs.produced import publish
+from amlctl.runs.produced import Publisher
 from amlctl.snapshots.receive import materialise
 from amlctl.stores.directory import DirectoryStore
 
@@ -43,7 +43,7 @@ def _place(folder: Path, mode: str) -> Path:
     source, store = folder / "source", DirectoryStore(folder / "store")
     source.mkdir()
     (source / "large.bin").write_bytes(LARGE)
-    published = publish(store, source, "raw")
+    published = Publisher(store, source, "raw").publish()
     materialise(store, published.manifest_key, folder / "target", mode=mode)
     return folder / "target/large.bin"
 
