@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.azurite import Azurite, running_azurite
 from tests.support.warm_command import SDKS, WarmCommand, warm_command
@@ -24,6 +25,12 @@ _PYTHON_VARIABLES = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
 """Users have no such thing: with the one a full disk under stdout is met earlier, with the other each run compiles its
 runtime."""
 _home = pytest.StashKey[Path]()
+
+
+settings.register_profile(
+    "amlctl", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("amlctl")  # a machine with other work fails no test
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -109,3 +116,4 @@ def sdk_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
+        gc.freeze()  # modules of the SDK that came along since: to look through them takes longer than most tests

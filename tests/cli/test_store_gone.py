@@ -54,8 +54,8 @@ def _run_while_it_goes(here: Cli, away: Path, *options: str, leaves: Sequence[st
 
 @pytest.mark.parametrize("leaves", [(), ("",)], ids=["removed", "unmounted"])
 def test_a_run_outlives_its_store(here: Cli, tmp_path: Path, leaves: Sequence[str]) -> None:
-    known = (here.cwd / ".amlctl/stores.json").read_bytes()
     run = _run_while_it_goes(here, tmp_path / "away", leaves=leaves)
+    known = (here.cwd / ".amlctl/stores.json").read_bytes()
     wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
     shown = here.json("runs", "show", run)
     assert (shown["status"], shown["error"]["kind"], shown["exit_code"]) == ("Failed", "store_gone", 0)

@@ -73,21 +73,30 @@ def connection(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.Monk
     opened.close()
 
 
-@pytest.fixture
-def script(azureml: AzureMLService, connection: Connection) -> Iterator[Any]:
-    """The client of a script that uses the SDK as it is documented."""
-    with azure_ai_ml():
+@pytest.fixture(scope="module")
+def client(azureml: AzureMLService) -> Any:
+    with azure_ai_ml(), pytest.MonkeyPatch.context() as variables:
         from azure.ai.ml import MLClient
         from azure.identity import DefaultAzureCredential
 
-        os.environ.pop("AZUREML_CURRENT_CLOUD", None)
-        yield MLClient(
+        for name, value in azureml.variables.items():
+            variables.setenv(name, value)
+        variables.delenv("AZUREML_CURRENT_CLOUD", raising=False)
+        return MLClient(
             DefaultAzureCredential(),
             azureml.subscription_id,
             azureml.resource_group,
             azureml.workspace_name,
             polling_interval=0.05,
         )
+
+
+@pytest.fixture
+def script(client: Any, connection: Connection) -> Iterator[Any]:
+    """The client of a script that uses the SDK as it is documented."""
+    with azure_ai_ml():
+        os.environ.pop("AZUREML_CURRENT_CLOUD", None)
+        yield client
 
 
 @pytest.fixture

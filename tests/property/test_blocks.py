@@ -43,7 +43,7 @@ edits = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(edits, st.sampled_from(["random", "zeros", "text"]), st.integers(0, 60_000))
 def test_blocks_are_the_file(edits: list[tuple[str, int, int]], kind: str, size: int) -> None:
     data = {"random": photo_like(size), "zeros": bytes(size), "text": b"a line of text\n" * (size // 15)}[kind]
@@ -232,7 +232,7 @@ def test_block_sizes_stay_far_from_the_limit() -> None:
     assert len(block_id(b"")) == len(block_id(photo_like(1000))) == 60
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 280), st.integers(0, 400), st.integers(0, 3 * DISTANCE), st.booleans())
 def test_any_stretch_may_go_and_any_come(first: int, removed: int, inserted: int, is_edited: bool) -> None:
     """Also where the end of the file has changed, too, so that nothing can be counted from there."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from amlctl.cli.app import run as run_command
@@ -154,8 +154,6 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @settings(
     max_examples=int(os.environ.get("AMLCTL_TEST_EXAMPLES", "25")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=damaged(), place=st.sampled_from(["local", "store", "both"]))
 @example(data=b"", place="both")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from amlctl.azure_access.azure_ai_ml import check_job
@@ -134,9 +134,7 @@ def mutated(draw: st.DrawFn, seed: str) -> str:
     return text
 
 
-EXAMPLES = settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+EXAMPLES = settings(max_examples=250)
 
 
 def ours(action: Callable[[], Any]) -> Any:
@@ -263,7 +261,7 @@ def _check_only(before: Any, after: Any, key: str) -> None:
         assert repr(rest[0]) == repr(rest[1])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     document=st.recursive(
         st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amlctl.core.content_id import content_id
@@ -46,7 +46,7 @@ from tests.support.clones import DATASET, Clones, random_tree
 
 EXECUTIONS = int(os.environ.get("FUZZ_EXECUTIONS", "300"))
 """Per document; a night's run takes 100,000."""
-FUZZ = settings(max_examples=EXECUTIONS, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=EXECUTIONS)
 
 ODD: st.SearchStrategy[object] = st.one_of(
     st.none(),

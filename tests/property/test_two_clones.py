@@ -145,5 +145,5 @@ class TwoClones(RuleBasedStateMachine):
         assert read_tree(third.dataset_path(DATASET)) == self.stored
 
 
-TwoClones.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TwoClones.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestTwoClones = TwoClones.TestCase

@@ -70,14 +70,14 @@ TEXTS = st.text(alphabet="aab/", max_size=12)
 
 
 @pytest.mark.parametrize("version", [(3, 11), (3, 9)])
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(pattern=PATTERNS, text=TEXTS)
 def test_any_path_matches_as_in_git(version: tuple[int, int], pattern: str, text: str) -> None:
     assert _with(version, path_regex, pattern, text) == plainly(pattern, text, is_path=True)
 
 
 @pytest.mark.parametrize("version", [(3, 11), (3, 9)])
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(pattern=PATTERNS, text=TEXTS)
 def test_any_name_matches_as_in_git(version: tuple[int, int], pattern: str, text: str) -> None:
     pattern, text = pattern.replace("/", "b"), text.replace("/", "b")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from amlctl.localfs.code_rules import CodeRules, code_rules, job_code_rules
@@ -72,7 +72,7 @@ NAME = st.text(alphabet="ab.-", min_size=1, max_size=2).filter(lambda name: name
 PATHS = st.lists(st.lists(NAME, min_size=1, max_size=3).map("/".join), min_size=1, max_size=15, unique=True)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120)
 @given(
     files=st.fixed_dictionaries(
         {
