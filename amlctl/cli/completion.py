@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +64,11 @@ LAST = "@last"
 
 
 def complete_script(incomplete: str) -> list[str]:
-    """Scripts by name, by path below `pipeline/` once a folder is typed."""
+    return files_of_code(incomplete, (".py",))
+
+
+def files_of_code(incomplete: str, suffixes: Collection[str]) -> list[str]:
+    """Scripts, or configs, by name, by path below `pipeline/` once a folder is typed."""
     project = current_project()
     if project is None:
         return []
@@ -74,7 +78,7 @@ def complete_script(incomplete: str) -> list[str]:
     paths = [
         path
         for path in walk_files(project.pipeline_dir, code_rules(project))
-        if path.suffix == ".py" and str(path).isprintable()
+        if path.suffix in suffixes and str(path).isprintable()
     ]
     base = project.root if incomplete.startswith(f"{project.pipeline_dir.name}/") else project.pipeline_dir
     shown = {path.relative_to(base).as_posix() if "/" in incomplete else path.name for path in paths}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from amlctl.cli.completion import LAST, complete_dataset, current_project, starting_with
+from amlctl.cli.completion import LAST, complete_dataset, current_project, files_of_code, starting_with
 from amlctl.errors import AmlctlError
 
 _MOST_RUNS = 100
@@ -52,17 +52,9 @@ def _one_of(words: list[str], ctx: Any, incomplete: str) -> list[str]:
 
 
 def _configs(ctx: Any, incomplete: str) -> list[str]:
-    """Configs below `pipeline/` by name, by path once a folder is typed."""
-    project = current_project()
-    if project is None:
-        return []
-    from amlctl.localfs.code_rules import code_rules
-    from amlctl.localfs.script_lookup import CONFIG_SUFFIXES, walk_files
+    from amlctl.localfs.script_lookup import CONFIG_SUFFIXES
 
-    paths = [one for one in walk_files(project.pipeline_dir, code_rules(project)) if one.suffix in CONFIG_SUFFIXES]
-    base = project.root if incomplete.startswith("pipeline/") else project.pipeline_dir
-    shown = {path.relative_to(base).as_posix() if "/" in incomplete else path.name for path in paths}
-    return starting_with(incomplete, sorted(shown))
+    return files_of_code(incomplete, CONFIG_SUFFIXES)
 
 
 def _compute(ctx: Any, incomplete: str) -> list[str]:

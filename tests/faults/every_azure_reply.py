@@ -10,10 +10,8 @@ started twice, and the same command goes through once Azure answers again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -27,6 +25,7 @@ from pathlib import Path
 from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
+from tests.faults.points import parser, tried
 from tests.support.azureml_service import AzureMLService
 from tests.support.azureml_service.settings import settings_text
 from tests.support.azurite import Azurite, running_azurite
@@ -346,18 +345,15 @@ def opened(stack: ExitStack, folder: Path, azurite: Azurite, warm: WarmCommand) 
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sample", type=int, default=0, help="so many points of each command; default: all")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=COMMANDS)
-    parser.add_argument("--call", default="", help="calls that begin with it")
-    parser.add_argument("--fault", choices=FAULTS)
-    parser.add_argument("--times", choices=("once", "always"))
-    parser.add_argument("--list", action="store_true", help="the calls of each command")
-    options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
+    made = parser(COMMANDS)
+    made.add_argument("--call", default="", help="calls that begin with it")
+    made.add_argument("--fault", choices=FAULTS)
+    made.add_argument("--times", choices=("once", "always"))
+    made.add_argument("--list", action="store_true", help="the calls of each command")
+    options = made.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         warm = stack.enter_context(warm_command(*SDKS, "tests.support.short_waits"))
-        sweep = opened(stack, Path(made), stack.enter_context(running_azurite()), warm)
+        sweep = opened(stack, Path(folder), stack.enter_context(running_azurite()), warm)
         chosen = [
             point
             for point in sweep.points(options.only)
@@ -368,18 +364,7 @@ def main(arguments: list[str]) -> int:
         if options.list:
             sys.stdout.writelines(f"{one}\n" for one in dict.fromkeys(f"{p.command}: {p.call}" for p in chosen))
             return 0
-        if options.sample:
-            choice = random.Random(options.seed)
-            by_command = [[p for p in chosen if p.command == command] for command in COMMANDS]
-            chosen = [p for of in by_command for p in choice.sample(of, min(options.sample, len(of)))]
-        failed = 0
-        for point in chosen:
-            if what := sweep.failure(point):
-                failed += 1
-                sys.stdout.write(f"{point}\n    " + "\n    ".join(what.splitlines()[:16]) + "\n")
-                sys.stdout.flush()
-    sys.stdout.write(f"{len(chosen)} points, {failed} failed (seed {options.seed}); exit codes {dict(sweep.codes)}\n")
-    return 1 if failed else 0
+        return tried(chosen, options, sweep.failure, sweep.codes)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ A command then ends with an exit code that fits, without a traceback, and the sa
 
 from __future__ import annotations
 
-import argparse
 import errno
 import fcntl
 import os
-import random
 import shutil
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from pkgutil import walk_packages
 
 import amlctl
 from amlctl.cli import app
+from tests.faults.points import parser, tried
 from tests.support.faulty_os import ERRORS, FaultyOs
 
 FITTING = {0, 3, 6}
@@ -161,13 +160,10 @@ def failure(point: Point, states: dict[str, Path], work: Path, codes: Counter[in
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sample", type=int, default=0, help="so many points of each command; default: all")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=COMMANDS)
-    parser.add_argument("--at", type=int)
-    parser.add_argument("--errno")
-    options = parser.parse_args(arguments)
+    made = parser(COMMANDS)
+    made.add_argument("--at", type=int)
+    made.add_argument("--errno")
+    options = made.parse_args(arguments)
     for module in walk_packages(amlctl.__path__, "amlctl."):
         if not module.name.endswith(("__main__", "templates.file_paths")):
             import_module(module.name)
@@ -178,18 +174,8 @@ def main(arguments: list[str]) -> int:
         chosen = list(points(states, work, options.only))
         if options.at is not None:
             chosen = [p for p in chosen if p.at == options.at and errno.errorcode[p.number] == options.errno]
-        if options.sample:
-            choice = random.Random(options.seed)
-            by_command = [[p for p in chosen if p.command == command] for command in COMMANDS]
-            chosen = [p for of in by_command for p in choice.sample(of, min(options.sample, len(of)))]
-        failed, codes = 0, Counter[int]()
-        for point in chosen:
-            if what := failure(point, states, work, codes):
-                failed += 1
-                sys.stdout.write(f"{point}\n    " + "\n    ".join(what.splitlines()[:12]) + "\n")
-                sys.stdout.flush()
-    sys.stdout.write(f"{len(chosen)} points, {failed} failed (seed {options.seed}); exit codes {dict(codes)}\n")
-    return 1 if failed else 0
+        codes = Counter[int]()
+        return tried(chosen, options, lambda point: failure(point, states, work, codes), codes)
 
 
 if __name__ == "__main__":

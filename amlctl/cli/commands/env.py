@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,11 +37,7 @@ def show(ctx: typer.Context, env_from: From = None) -> None:
     """Show the environment of pptdaml.yaml and whether it is ready"""
     from amlctl.operations import environment as operations
 
-    call = invocation(ctx)
-    _print(
-        call,
-        operations.show(call.app, chosen=operations.chosen_environment(env_from, call.cwd)),
-    )
+    _print(invocation(ctx), operations.show, env_from)
 
 
 @app.command(epilog=examples("amlctl env prepare # no-op if it is ready"))
@@ -49,11 +45,7 @@ def prepare(ctx: typer.Context, env_from: From = None) -> None:
     """Build the environment ahead of the first submit"""
     from amlctl.operations import environment as operations
 
-    call = invocation(ctx)
-    _print(
-        call,
-        operations.prepare(call.app, chosen=operations.chosen_environment(env_from, call.cwd)),
-    )
+    _print(invocation(ctx), operations.prepare, env_from)
 
 
 @app.command("list", epilog=examples("amlctl env list --json # for a script"))
@@ -120,7 +112,10 @@ def _list(found: operations.EnvironmentList) -> Iterator[Line | Table]:
     yield f"{count(len(rows), 'environment')}, {size(sum(one.size_bytes for one in found.environments))}"
 
 
-def _print(call: Invocation, view: operations.EnvironmentView) -> None:
+def _print(call: Invocation, operation: Callable[..., operations.EnvironmentView], env_from: str | None) -> None:
+    from amlctl.operations.environment import chosen_environment
+
+    view = operation(call.app, chosen=chosen_environment(env_from, call.cwd))
     call.result(view.to_json(), _lines(view))
 
 

@@ -26,7 +26,15 @@ from amlctl.operations.store.needed import REMOVED_S
 from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
-from amlctl.snapshots.heads import find_head, folders_with_head, list_manifests, no_head, read_any_head, without_head
+from amlctl.snapshots.heads import (
+    Head,
+    find_head,
+    folders_with_head,
+    list_manifests,
+    no_head,
+    read_any_head,
+    without_head,
+)
 from amlctl.snapshots.manifests import read_header
 from amlctl.stores.contract import Entry, Store
 
@@ -149,11 +157,7 @@ def _iso(time: float) -> str:
 
 def show_stored(store: Store, dataset: str) -> DatasetDetails:
     """Reads the records of all runs. Raises NotFound, IntegrityError."""
-    head = find_head(store, dataset)
-    if head is not None and head.value.removed_at:
-        raise was_removed(dataset, head.value, NotFound)
-    if head is None or head.value.is_fence:
-        raise not_stored(store, dataset)
+    head = stored_head(store, dataset)
     runs = [*runs_in(store)]
     newest: dict[str, tuple[Entry, set[str]]] = {}
     for entry in sorted(list_manifests(store, dataset), key=lambda entry: entry.modified_at, reverse=True):
@@ -224,6 +228,16 @@ def stored_names(store: Store) -> StoredNames:
     keys = [entry.key for entry in store.list(DATASETS)]
     names = in_parallel(name, folders_with_head(keys), store.concurrency)
     return StoredNames(sorted(filter(None, names)), without_head(keys))
+
+
+def stored_head(store: Store, dataset: str) -> Head:
+    """Raises NotFound, also where the dataset was removed, IntegrityError."""
+    head = find_head(store, dataset)
+    if head is not None and head.value.removed_at:
+        raise was_removed(dataset, head.value, NotFound)
+    if head is None or head.value.is_fence:
+        raise not_stored(store, dataset)
+    return head
 
 
 def not_stored(store: Store, dataset: str) -> AmlctlError:

@@ -18,8 +18,7 @@ from amlctl.core.message import Command, Message, count, size
 from amlctl.core.store_keys import folder_of, mirror_key, shard_key
 from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
-from amlctl.operations.dataset.listing import not_stored, runs_in
-from amlctl.operations.sync.merge import was_removed
+from amlctl.operations.dataset.listing import not_stored, runs_in, stored_head
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, find_head, list_manifests, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept, missing_values
@@ -45,11 +44,7 @@ class RemovalResult:
 def remove(store: Store, dataset: str, *, now: datetime, is_sure: bool) -> RemovalResult:
     """Raises NotFound, NeedsConfirmation (with the runs that use it), IntegrityError."""
     for _ in range(_TRIES):
-        head = find_head(store, dataset)
-        if head is not None and head.value.removed_at:
-            raise was_removed(dataset, head.value, NotFound)
-        if head is None or head.value.is_fence:
-            raise not_stored(store, dataset)
+        head = stored_head(store, dataset)
         header = read_header(store, head.manifest_key)
         if not is_sure:
             raise NeedsConfirmation(

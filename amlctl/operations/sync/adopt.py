@@ -7,8 +7,6 @@ plain files later does not matter to it.
 
 from __future__ import annotations
 
-import time
-
 from amlctl.core.content_id import EMPTY
 from amlctl.core.events import Note, SnapshotCommitted, Stage, StageProgress
 from amlctl.core.head import HeadValue
@@ -19,7 +17,7 @@ from amlctl.errors import Conflict, IntegrityError, NotFound, UsageError
 from amlctl.localfs.machine import user_at_host
 from amlctl.operations.context import Context
 from amlctl.operations.sync.merge import was_removed
-from amlctl.operations.sync.result import SyncOptions, SyncResult
+from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head, swap_head
@@ -42,7 +40,7 @@ def adopted_name(prefix: str) -> str:
 def adopt(context: Context, plain: PlainFiles, dataset: str, options: SyncOptions, *, is_dry_run: bool) -> SyncResult:
     """Raises NotFound (no files there), Conflict (the dataset exists, or a file has changed), UsageError (a name)."""
     check_dataset_name(dataset)
-    store, started, requests = context.store, time.monotonic(), context.store.traffic.requests
+    store, measure = context.store, Measure(context.store)
     with ended_by_interrupt(store):
         present = find_head(store, dataset)
         if present is not None and present.value.removed_at:
@@ -59,7 +57,7 @@ def adopt(context: Context, plain: PlainFiles, dataset: str, options: SyncOption
             size_bytes = sum(file.size_bytes for file in files)
             return SyncResult(dataset, "", None, "pack", len(files), size_bytes, added=len(files), dry_run=True)
         manifest, key = _adopted(context, plain, dataset, files, options)
-    return SyncResult(
+    result = SyncResult(
         dataset,
         manifest.snapshot,
         None,
@@ -68,11 +66,10 @@ def adopt(context: Context, plain: PlainFiles, dataset: str, options: SyncOption
         manifest.size_bytes,
         added=len(files),
         reused_bytes=manifest.size_bytes,
-        requests=store.traffic.requests - requests,
         hashed_bytes=manifest.size_bytes,
-        seconds=round(time.monotonic() - started, 3),
         manifest_key=key,
     )
+    return measure.taken(result)
 
 
 def _check_names(files: list[PlainFile]) -> None:

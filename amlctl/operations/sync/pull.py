@@ -25,7 +25,7 @@ from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, confirm_deletions, was_removed
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
-from amlctl.operations.sync.result import SyncOptions, SyncResult, unchanged_result
+from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult, unchanged_result
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import Head, list_manifests
 from amlctl.snapshots.manifests import read_header, read_manifest
@@ -46,9 +46,8 @@ def pull(
 
     Raises NotFound (no such dataset or snapshot), Conflict, IntegrityError, ServiceUnavailable.
     """
-    started = time.monotonic()
     store = context.store
-    requests = store.traffic.requests
+    measure = Measure(store)
     with (
         local_state(context, f"amlctl sync --pull {dataset}", is_reading=is_dry_run) as state,
         ended_by_interrupt(store),
@@ -65,12 +64,7 @@ def pull(
             result = _Pull(context, looked, options, state, snapshot).run(looked.head, is_dry_run=is_dry_run)
         if not is_dry_run:
             _agree(store, looked, looked.head, state)
-    return replace(
-        result,
-        requests=store.traffic.requests - requests,
-        seconds=round(time.monotonic() - started, 3),
-        dry_run=is_dry_run,
-    )
+    return measure.taken(result, is_dry_run=is_dry_run)
 
 
 def _settled(looked: DatasetState, head: Head, options: SyncOptions, snapshot: str | None) -> SyncResult | None:

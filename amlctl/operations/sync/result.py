@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from amlctl.core.diff import Changes, Side
@@ -94,6 +95,23 @@ class SyncResult:
         if not self.dry_run:
             del document["dry_run"]
         return document
+
+
+class Measure:
+    """What a command takes, from now on."""
+
+    def __init__(self, store: Store) -> None:
+        self._traffic = store.traffic
+        self._started_s = time.monotonic()
+        self._requests, self._sent_bytes = store.traffic.requests, store.traffic.sent_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._traffic.sent_bytes - self._sent_bytes
+
+    def taken(self, result: SyncResult, *, is_dry_run: bool = False) -> SyncResult:
+        requests, seconds = self._traffic.requests - self._requests, round(time.monotonic() - self._started_s, 3)
+        return replace(result, requests=requests, seconds=seconds, dry_run=is_dry_run)
 
 
 def unchanged_result(dataset: str, head: Head, files: int, size_bytes: int) -> SyncResult:

@@ -8,7 +8,6 @@ Conflict, unless `ours` or `theirs` decides.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -25,6 +24,7 @@ from amlctl.operations.sync.attempt import ContentsLost, SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import new_store_confirmed
 from amlctl.operations.sync.repair import repair_format
+from amlctl.operations.sync.result import Measure
 from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.parallel import ended_by_interrupt
@@ -46,8 +46,7 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
     """
     check_dataset_name(dataset)
     store, sink = context.store, context.sink
-    started = time.monotonic()
-    requests, sent = store.traffic.requests, store.traffic.sent_bytes
+    measure = Measure(store)
     with (
         new_store_confirmed(store, dataset, options),
         MirrorLease(store, lease_key(dataset), sink, clock=clock) as lease,
@@ -70,20 +69,14 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
                 if attempt == _TRIES - 1:
                     raise moved.conflict from moved
                 sink(Note(f"{dataset}: another machine has synced at the same time; planning again"))
-    return replace(
-        result,
-        uploaded_bytes=store.traffic.sent_bytes - sent,
-        requests=store.traffic.requests - requests,
-        seconds=round(time.monotonic() - started, 3),
-    )
+    return measure.taken(replace(result, uploaded_bytes=measure.sent_bytes))
 
 
 def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
     """What `sync` would do, from the same plan; `uploaded_bytes` is the content that would be sent."""
     check_dataset_name(dataset)
-    started = time.monotonic()
     store = context.store
-    requests = store.traffic.requests
+    measure = Measure(store)
     lease = MirrorLease(store, lease_key(dataset), context.sink)
     with (
         new_store_confirmed(store, dataset, options),
@@ -91,12 +84,7 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
         ended_by_interrupt(store),
     ):
         result = SyncAttempt(context, dataset, options, state, lease).foresee()
-    return replace(
-        result,
-        requests=store.traffic.requests - requests,
-        seconds=round(time.monotonic() - started, 3),
-        dry_run=True,
-    )
+    return measure.taken(result, is_dry_run=True)
 
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
