@@ -72,7 +72,7 @@ class LocalDisk:
             run = folder.name
             is_active = run in active or not self._is_final(run)
             if not is_active:
-                with suppress(OSError):  # a list is for whom may only read as well
+                with suppress(OSError):  # a list also works where locks do not
                     wait_for_supervisor(RunPaths(self._state_dir, run))
             containers = [path for path in folders_in(folder) if path.name.startswith("container")]
             for path in containers:
