@@ -157,12 +157,12 @@ class Node:
             since_ns = start_of_script(self.folders)
             begun[Phase.RUN] = utc_now()
             is_first = self.rank.is_first_process
-            watch = None
-            if is_first and self.rank.node == 0:  # several processes of a node have their launcher in common
-                watch = ResourceWatch(os.getpid() if record.spec.processes == 1 else os.getppid(), pumps)
             process = start_script(command, folder, variables)
             if is_first:
                 saver.start()
+            watch = None
+            if is_first and self.rank.node == 0:  # several processes of a node have their launcher in common
+                watch = ResourceWatch(os.getpid() if record.spec.processes == 1 else os.getppid(), pumps)
             end = wait_for_script(process, wakeups, self.timing.grace_s, watch.look_if_due if watch else never_due)
             begun[Phase.SAVE] = utc_now()
             if watch is not None:
