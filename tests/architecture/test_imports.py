@@ -82,3 +82,10 @@ def test_rich_is_for_terminals(project: Path, command: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("command", [("sync", "data_blobs/working/x"), ("runs",), ("status",)])
 def test_typer_brings_no_pydantic(project: Path, command: tuple[str, ...]) -> None:
     assert not {name for name in loaded_by(project, *command) if name.split(".")[0] == "pydantic"}
+
+
+@pytest.mark.parametrize("module", ["amlctl.workspaces.local.supervisor", "amlctl.runtime.__main__"])
+def test_a_run_without_data_loads_what_it_needs(tmp_path: Path, module: str) -> None:
+    loaded = loaded_by(tmp_path, program=f'import {module}, sys\nprint("LOADED", *sys.modules, sep="\\n")')
+    for_others = {"localfs.identify", "localfs.ignore", "snapshots.receive", "snapshots.manifests", "runs.copies"}
+    assert not loaded & {"sqlite3", "yaml", *(f"amlctl.{name}" for name in for_others)}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from amlctl.workspaces.local.run_paths import RunPaths
 from tests.cli.conftest import Cli
 from tests.support.azurite import Azurite
+from tests.support.runs import wait_until
 from tests.support.shared_runtime import own_runtime
 
 SCRIPT = """
@@ -81,6 +85,20 @@ def test_logs_are_read_from_the_store_afterwards(project: Cli, run: str) -> None
     assert not (project.cwd / f".amlctl/local/{run}").exists()
     assert "hello" in project("logs", run).out
     assert project.json("runs", "show", run)["status"] == "Completed"
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="shows who waits for a lock")
+def test_a_supervisor_that_still_tidies_up_is_waited_for(project: Cli, run: str) -> None:
+    paths, locks = RunPaths(project.cwd / ".amlctl", run), Path("/proc/locks")
+    with ThreadPoolExecutor(1) as other, open(paths.lock) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        paths.container_of(0).mkdir()
+        cleaned = other.submit(project.json, "clean", "--logs", "--yes")
+        waiting = f":{os.fstat(lock.fileno()).st_ino} "
+        wait_until(lambda: any("->" in line and waiting in line for line in locks.read_text().splitlines()))
+        paths.container_of(0).rmdir()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert [item["name"] for item in cleaned.result()["freed"]] == [run]
 
 
 def test_copies_of_data_are_made_again(project: Cli) -> None:

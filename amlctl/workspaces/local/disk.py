@@ -23,7 +23,7 @@ from amlctl.runs.records import load_local_record, local_records
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.contract import EnvironmentCache
-from amlctl.workspaces.local.recovery import is_abandoned
+from amlctl.workspaces.local.recovery import is_abandoned, wait_for_supervisor
 from amlctl.workspaces.local.run_paths import RunPaths
 
 _CACHES = ("data", "node-stores", "runtimes", "inputs", "cache")
@@ -70,8 +70,11 @@ class LocalDisk:
     def _runs(self, active: set[str]) -> Iterator[DiskItem]:
         for folder in folders_in(self._state_dir / "local"):
             run = folder.name
-            containers = [path for path in folders_in(folder) if path.name.startswith("container")]
             is_active = run in active or not self._is_final(run)
+            if not is_active:
+                with suppress(OSError):  # a list also works where locks do not
+                    wait_for_supervisor(RunPaths(self._state_dir, run))
+            containers = [path for path in folders_in(folder) if path.name.startswith("container")]
             for path in containers:
                 kept = "the run is active" if is_active else "its outputs are not in the store"
                 yield disk_item(CONTAINERS, path, name=run, kept=kept)

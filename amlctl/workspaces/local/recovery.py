@@ -33,7 +33,7 @@ from amlctl.core.store_keys import RUNS, record_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.machine import ProcessIdentity, utc_now
-from amlctl.localfs.regular_file import regular_descriptor
+from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.runs.known import read_order
 from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
 from amlctl.runtime.log_pump import wait_until_written_out
@@ -167,6 +167,12 @@ def is_abandoned(paths: RunPaths) -> bool:
     """Whether no process holds the run's lock."""
     with taken_over(paths) as is_ours:
         return is_ours
+
+
+def wait_for_supervisor(paths: RunPaths) -> None:
+    """After the final record it still removes the container."""
+    with suppress(FileNotFoundError), open_regular(paths.lock) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def read_leader(paths: RunPaths) -> ProcessIdentity | None:

@@ -36,7 +36,15 @@ from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
 from amlctl.workspaces.local.disk import keep_within
 from amlctl.workspaces.local.environments import Environments
-from amlctl.workspaces.local.recovery import QUIET_DAYS, is_abandoned, is_elsewhere, is_quiet, recover, refuse_cancel
+from amlctl.workspaces.local.recovery import (
+    QUIET_DAYS,
+    is_abandoned,
+    is_elsewhere,
+    is_quiet,
+    recover,
+    refuse_cancel,
+    wait_for_supervisor,
+)
 from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
 from amlctl.workspaces.local.sweeps import Sweep
@@ -301,7 +309,7 @@ class LocalWorkspace:
         else:
             if not record.is_final and record.status != RunState.NOT_RESPONDING:
                 raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
-        _wait_for_supervisor(paths)
+        wait_for_supervisor(paths)
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)
         remove_tree(paths.folder, ignore_errors=True)
@@ -343,12 +351,6 @@ def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
     if name not in names:
         raise NotFound(f"run {run} has no log {name!r}", hint=f"it has: {', '.join(names)}")
     return names.index(name)
-
-
-def _wait_for_supervisor(paths: RunPaths) -> None:
-    """After the final record it still removes the container."""
-    with contextlib.suppress(FileNotFoundError), open_regular(paths.lock) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _mtime_ns(path: Path) -> int:
