@@ -38,7 +38,7 @@ class Output:
         is_forced = bool(variables.get("FORCE_COLOR"))
         self.out_has_color = (self.out_is_terminal or is_forced) and wants_color
         self.err_has_color = (self.err_is_terminal or is_forced) and wants_color
-        self._has_links = self.out_is_terminal and wants_color and not variables.get("CI")
+        self.out_has_links = self.out_is_terminal and wants_color and not variables.get("CI")
         fallback = FALLBACK_WIDTH if self.out_is_terminal else UNLIMITED_WIDTH
         self.width = shutil.get_terminal_size((fallback, 24)).columns or FALLBACK_WIDTH
 
@@ -53,7 +53,7 @@ class Output:
     def _drawn(self, block: Line | Table) -> str:
         if not isinstance(block, Table):
             in_words, has_color = self.commands.in_words, self.out_has_color
-            return painted(block, in_words, has_color=has_color, has_links=self._has_links) + "\n"
+            return painted(block, in_words, has_color=has_color, has_links=self.out_has_links) + "\n"
         table = block.in_words(self.commands.in_words)
         if self.width >= UNLIMITED_WIDTH:
             return "".join(f"{line}\n" for line in table.plain())

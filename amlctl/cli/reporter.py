@@ -6,14 +6,16 @@ its run has finished. All methods are thread-safe and never raise.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO
 
 from amlctl.cli.output import Output
 from amlctl.cli.render.progress import LiveProgress, Progress, Wait, WaitThrottle
-from amlctl.cli.render.tables import Line, Styled, bad, bold, dim, good, highlight, printable, warning
+from amlctl.cli.render.tables import Line, Styled, bad, bold, dim, good, highlight, linked, painted, printable, warning
 from amlctl.core.events import (
     Event,
     LogText,
@@ -63,8 +65,10 @@ class Reporter:
         """Called once, with the page of the run that is followed."""
 
     def _make_log(self, *, is_raw: bool) -> _LogWriter:
-        stream = sys.stderr.buffer if self._output.options.is_json else sys.stdout.buffer
-        return _LogWriter(stream, is_terminal=self._log_is_terminal, is_raw=is_raw)
+        is_json = self._output.options.is_json
+        stream = sys.stderr.buffer if is_json else sys.stdout.buffer
+        has_links = self._output.out_has_links and not is_json
+        return _LogWriter(stream, is_terminal=self._log_is_terminal, is_raw=is_raw, has_links=has_links)
 
     def _make_progress(self) -> Progress:
         write = self._output.write_text
@@ -221,17 +225,27 @@ def _state(state: str) -> Styled:
     return {"Completed": good, "Failed": bad, "Canceled": warning}.get(state, bold)(state)
 
 
+_TRACED = re.compile(r'(?<=File ")[^"\n]+(?=", line \d)')
+"""Paths in a traceback."""
+
+
+def _linked_path(found: re.Match[str]) -> str:
+    path = Path(found[0]).absolute()
+    return painted([linked(found[0], path)], str, has_color=False, has_links=True) if path.is_file() else found[0]
+
+
 class _LogWriter:
     """A run's log on its way to `stream`: as written on a terminal, with progress bars collapsed elsewhere. If the
-    reader goes away, the rest is dropped.
+    reader goes away, the rest is dropped. `has_links`: paths in tracebacks lead to the code.
 
     A pipe gets the filter of `core.log_text` as well, since `| less -R` and `| tee` end at a terminal;
     `logs --raw` turns it off.
     """
 
-    def __init__(self, stream: BinaryIO, *, is_terminal: bool, is_raw: bool) -> None:
+    def __init__(self, stream: BinaryIO, *, is_terminal: bool, is_raw: bool, has_links: bool) -> None:
         self._stream = stream
         self._is_terminal = is_terminal
+        self._has_links = has_links and not is_raw
         self._collapser = None if is_terminal or is_raw else CarriageReturnCollapser()
         self._filter = None if is_raw else TerminalFilter()
         self._is_open = True
@@ -239,7 +253,8 @@ class _LogWriter:
 
     def filtered(self, text: str) -> str:
         """What of a piece of the log may be shown."""
-        return self._filter.feed(text) if self._filter else text
+        shown = self._filter.feed(text) if self._filter else text
+        return _TRACED.sub(_linked_path, shown) if self._has_links and 'File "' in shown else shown
 
     def write(self, text: str) -> None:
         data = self.filtered(text).encode("utf-8", "backslashreplace")

@@ -90,7 +90,11 @@ def test_imports_that_the_environment_will_not_have_are_named_before_the_run(pro
 @pytest.mark.parametrize("columns", [80, 200])
 def test_on_a_terminal(project: Cli, terminal: StartTerminal, columns: int) -> None:
     project.write("pipeline/train.py", "raise ValueError('bad')\n")
-    screen = terminal(project.command("submit", "train.py", *CURRENT), project.cwd, columns=columns)
+    ci = "true" if columns == 200 else ""
+    command = project.command("submit", "train.py", *CURRENT)
+    screen = terminal(command, project.cwd, columns=columns, variables={"CI": ci})
     assert screen.finish() == 1
     assert screen.text.count("ended with exit code") == 1
-    assert 'File "pipeline/train.py", line 1' in screen.text
+    path = "pipeline/train.py"
+    link = f"\x1b]8;;{(project.cwd / path).as_uri()}\x1b\\{path}\x1b]8;;\x1b\\"
+    assert f'File "{path if ci else link}", line 1' in screen.text

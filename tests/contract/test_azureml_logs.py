@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Event, LogText, Warned
-from amlctl.errors import ServiceUnavailable
+from amlctl.errors import RightsError, ServiceUnavailable
 from amlctl.operations.logs import FollowOptions, Outage, follow
 from amlctl.runs.records import load_record
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
@@ -121,6 +121,8 @@ def test_an_address_of_a_log_that_is_old_is_asked_for_again(bench: Bench, azurem
     bench.wait_for_log(run, b"ready")
     azureml.faults.signed_for_s = -60.0
     bench.workspace.read(run)  # the addresses that it was given are old already
+    with pytest.raises(RightsError):
+        bench.log_so_far(run)
     azureml.faults.signed_for_s = 3600.0
     assert b"ready" in bench.log_so_far(run)
     bench.workspace.cancel(run)

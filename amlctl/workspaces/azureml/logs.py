@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from amlctl.core.job import log_names
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
-from amlctl.errors import NotFound, ServiceUnavailable
+from amlctl.errors import NotFound, RightsError, ServiceUnavailable
 from amlctl.parallel import in_parallel
 from amlctl.workspaces.azureml.clients import Answer, Exchange
 from amlctl.workspaces.azureml.looks import AzureMLTiming, Look, Looks
@@ -25,6 +25,8 @@ _SHOWN = re.compile(r"user_logs/.+|azureml-logs/.+\.txt")
 _MAIN = re.compile(r"user_logs/std_log.*\.txt")
 _OLD_MAIN = re.compile(r"azureml-logs/\d+_driver_log.*\.txt")
 _PART_BYTES = 1 << 20
+_REFUSED = (401, 403)
+"""Of a signed address that has expired, or is not valid here."""
 PARALLEL_LOGS = 16
 """Of one run, requested in parallel."""
 
@@ -180,7 +182,7 @@ class Logs:
         for is_again in (False, True):
             headers = {"range": f"bytes={start}-{start + count - 1}", "x-ms-version": "2021-12-02"}
             answer = self._exchange.send("GET", url, headers)
-            if answer.status == 403 and not is_again:  # the address has expired: it is valid for some hours
+            if answer.status in _REFUSED and not is_again:  # the address has expired: it is valid for some hours
                 look = self._looks.at(run)
                 url = look.log_files.get(key, url) if look is not None else url
                 continue
@@ -193,7 +195,8 @@ class Logs:
             return b"", _total(answer, start)
         if answer.status == 404:
             return b"", start
-        raise ServiceUnavailable(
+        kind = RightsError if answer.status in _REFUSED else ServiceUnavailable
+        raise kind(
             f"the log {key} of run {run} cannot be read: status {answer.status} {answer.correlation_id}".rstrip(),
             hint=Message("try again; Studio shows it too: ", Command("runs", "open", run)),
         )
