@@ -93,13 +93,19 @@ def plot(runs: Sequence[RunAt], metrics: Sequence[str], default: str | None) -> 
     return plotted
 
 
+_HOW = (
+    'a script appends a line such as {"step": 1, "loss": 0.5} for each step to metrics.jsonl in outputs_dir(), '
+    "or logs with MLflow"
+)
+
+
 def _default(found: Sequence[Metrics], default: str | None) -> str:
     known = {name for one in found for name in one.last}
     if default in known:
         return str(default)
     name = next((name for one in found for name in (*one.series, *one.last)), None)
     if name is None:
-        raise NotFound("the runs have no metrics", hint="docs/metrics.md says how a script writes them")
+        raise NotFound("the runs have no metrics", hint=_HOW)
     return name
 
 
@@ -108,6 +114,6 @@ def _unknown(name: str, found: Sequence[Metrics]) -> NotFound:
     has_last = any(name in one.last for one in found)
     what = f"the runs have only a last value of {name!r}" if has_last else f"the runs have no metric {name!r}"
     if not series:
-        return NotFound(what, hint="docs/metrics.md says how a script writes a series")
+        return NotFound(what, hint=_HOW)
     near = "" if has_last else did_you_mean(name, series)
     return NotFound(what, hint=near or f"series: {', '.join(list(series)[:_NAMED])}")

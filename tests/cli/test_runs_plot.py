@@ -107,7 +107,7 @@ def test_what_cannot_be_plotted(plotted: Cli) -> None:
     assert "hint: did you mean train.loss?" in answer.err
     answer = plotted("runs", "plot", "run-003")
     assert "only a last value of 'train.loss'" in answer.err
-    assert "hint: docs/metrics.md says how a script writes a series" in answer.err
+    assert 'hint: a script appends a line such as {"step": 1, "loss": 0.5}' in answer.err
     assert "hint: series: train.loss, accuracy" in plotted("runs", "plot", "run-001", "-m", "zzzzzzzz").err
     add(plotted, 4, {})
     assert "the runs have no metrics" in plotted("runs", "plot").err
