@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,12 +66,8 @@ def sync(
     if snapshot is not None and not pull:
         raise UsageError("snapshot requires pull=True")
     with _opened(project, workspace, sink) as app:
-        settings = app.settings.sync
-        options = SyncOptions(
-            settings.layout,
-            settings.pack_below,
-            settings.pack_size,
-            tuple(settings.ignore),
+        options = replace(
+            SyncOptions.of(app.settings.sync),
             checksum=checksum,
             ours=on_conflict == "ours",
             theirs=on_conflict == "theirs",
@@ -123,6 +120,7 @@ def submit(
     where the run fails or is canceled, and what a check raises before there is a run. Ctrl-C cancels the run, or leaves
     it running where `submit.on_interrupt` is `detach`, which raises Interrupted.
     """
+    chosen = chosen_environment(env_from, Path.cwd())
     spec = {
         "script": os.fspath(script) or None,
         "config": None if config is None else os.fspath(config),
@@ -133,13 +131,13 @@ def submit(
         "processes": processes,
         "instances": instances,
         "produces": list(produces) or None,
+        "environment": None if chosen is None else chosen.id,
         "variables": dict(variables or {}),
         "timeout_s": timeout_s,
         "tags": dict(tags or {}),
         "name": name,
     }
     with _opened(project, workspace, sink) as app:
-        chosen = chosen_environment(env_from, Path.cwd())
         fixed = {key: [json.dumps(value)] for key, value in (overrides or {}).items()}
         varied = {key: [json.dumps(value) for value in values] for key, values in (sweep or {}).items()}
         request = SubmitRequest(
@@ -151,8 +149,6 @@ def submit(
             after=tuple(after),
             register=register,
             is_needed_only=is_needed_only,
-            env_from_current=chosen is not None and not chosen.interpreter,
-            interpreter="" if chosen is None else chosen.interpreter,
         )
         detaches = app.settings.submit.on_interrupt == "detach"
         result = submit_operation(

@@ -280,6 +280,8 @@ def open_store(
     from amlctl.stores.directory import DirectoryStore
 
     store = DirectoryStore(project.root / folder)
+    if store.folder.is_file():
+        raise SettingsError(f"the store {store.url} is a file, not a folder", hint="choose a folder")
     if pace is None:
         return store
     from amlctl.stores.wrappers import PacedStore

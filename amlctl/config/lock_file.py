@@ -15,7 +15,7 @@ from typing import Any
 
 from amlctl.config.text_file import TomlDocument, parse_toml, read_text
 from amlctl.errors import SettingsError
-from amlctl.localfs.tool_variables import find_uv
+from amlctl.localfs.tool_variables import answer_of, find_uv
 
 _EXPORT = (
     *("export", "--frozen", "--no-hashes", "--no-header", "--no-annotate", "--no-emit-workspace", "--no-dev"),
@@ -75,16 +75,7 @@ def _of_uv(folder: Path) -> tuple[str, ...]:
     if not uv:
         raise SettingsError("uv.lock cannot be read: uv is not installed", hint="pip install uv")
     try:
-        done = subprocess.run(
-            [uv, *_EXPORT],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_LIMIT_S,
-            check=False,
-        )
+        done = answer_of([uv, *_EXPORT], _LIMIT_S, variables=os.environ, folder=folder)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SettingsError(f"uv.lock cannot be read: {error}", hint="uv lock") from error
     if done.returncode != 0:

@@ -51,7 +51,7 @@ class RunSpec:
     those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by path below
     `data_blobs/`).
 
-    `distribution` is None for a plain single process, else one of `core.distribution.DISTRIBUTIONS`; `processes` counts
+    `distribution` is None for a plain single process, else one of `core.job.DISTRIBUTIONS`; `processes` counts
     those on each of the `instances` (nodes). `node` is what a job file asks of Azure ML's nodes, in its own words.
     """
 

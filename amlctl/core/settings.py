@@ -1,4 +1,4 @@
-"""Settings as every other part sees them: resolved, checked, frozen. Reading them is `config.load`'s job."""
+"""Settings as every other part sees them: resolved, checked, frozen. `config.settings` reads them."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def trial_key(run: str, number: int) -> str:
 
 
 def log_key(run: str, name: str) -> str:
-    """The log of one process (`core.distribution.log_names`) with its progress bars collapsed."""
+    """The log of one process (`core.job.log_names`) with its progress bars collapsed."""
     return f"runs/{run}/logs/{name}"
 
 

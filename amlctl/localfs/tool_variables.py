@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 _OWN_PREFIXES = ("PYTHON", "PIP_", "UV_", "CONDA_", "MAMBA_", "_CE_", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Settings of Python, pip, uv and conda, and of the environment that the caller is in."""
@@ -131,6 +133,23 @@ def pip_setting(name: str) -> str:
 
 def pip_variable(setting: str) -> str:
     return "PIP_" + setting.upper().replace("-", "_")
+
+
+def answer_of(
+    command: Sequence[str], timeout_s: float, *, variables: Mapping[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Of a program that is asked for something, and reads nothing. Raises OSError, subprocess.TimeoutExpired."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=dict(variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def find_uv(variables: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@
    before each deletion it makes sure that it still holds the lease.
 2. A command that is about to commit notes the generation before it relies on anything that HEAD does not name. Once
    its manifest is written it looks again. Where no gc was running and none has come, what it reuses needs one look;
-   otherwise it waits until gc has ended, and then makes sure of all that the manifest names (`kept.py`). A gc that
+   otherwise it waits until gc has ended, and then makes sure of all that the manifest names (`known.py`). A gc that
    comes later fences, and the command loses its swap.
 3. What is not committed by a swap (run records, lists of what a run has published) is written first; then the
    generation is compared. A gc that starts later sees it.

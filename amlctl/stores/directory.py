@@ -61,10 +61,8 @@ class DirectoryStore:
     """Thread-safe; several processes may use the same folder. `traffic.requests` counts calls."""
 
     def __init__(self, root: Path, *, is_synced: bool = True) -> None:
-        """`is_synced`: what HEAD relies on survives a power cut. Raises SettingsError for a file."""
+        """`is_synced`: what HEAD relies on survives a power cut."""
         self._root = root.absolute()
-        if root.is_file():
-            raise SettingsError(f"the store {root} is a file, not a folder", hint="choose a folder")
         self._traffic = Traffic()
         self._is_synced = is_synced
         self._is_swept = False

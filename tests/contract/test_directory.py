@@ -53,11 +53,6 @@ class TestDirectoryStore(StoreSuite):
         with pytest.raises(SettingsError, match="a file stands where a folder is needed"):
             DirectoryStore(tmp_path / "store").put("objects/aa/x", b"1")
 
-    def test_a_file_as_the_store(self, tmp_path: Path) -> None:
-        (tmp_path / "store").write_text("a file")
-        with pytest.raises(SettingsError, match="is a file, not a folder"):
-            DirectoryStore(tmp_path / "store")
-
     def test_a_full_disk(self, tmp_path: Path) -> None:
         """The real error of a real device that is always full."""
         if not Path("/dev/full").exists():

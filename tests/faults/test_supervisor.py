@@ -21,7 +21,7 @@ from amlctl.runtime.process_tree import end_session, identity_of, is_alive
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.contract.test_local import QUICK, is_running, local_bench
-from tests.contract.workspace import WAITS_FOR_A_SIGNAL
+from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
 from tests.support.runs import wait_until
 from tests.support.supervised_runs import (
     CONDA_FILE,
@@ -83,7 +83,8 @@ def test_killed_in_the_queue(tmp_path: Path) -> None:
     assert b"never" not in bench.log(queued)
 
 
-def test_killed_while_preparing(tmp_path: Path) -> None:
+def _preparing(tmp_path: Path) -> tuple[Bench, str, int]:
+    """A run whose environment is being made, and the process id of the tool."""
     tools, pid_file = tmp_path / "tools", tmp_path / "pid"
     tools.mkdir()
     tool = tools / "micromamba"
@@ -92,23 +93,21 @@ def test_killed_while_preparing(tmp_path: Path) -> None:
     bench = local_bench(tmp_path, variables={"PATH": f"{tools}:{os.environ['PATH']}"})
     run = bench.start("print('never')", environment="0" * 32, environment_content=CONDA_FILE)
     wait_until(pid_file.exists, what="the making of the environment")
+    return bench, run, int(pid_file.read_text())
+
+
+def test_killed_while_preparing(tmp_path: Path) -> None:
+    bench, run, tool = _preparing(tmp_path)
     kill_supervisor(bench, run)
     assert_failed_for_want_of_a_supervisor(bench.workspace.read(run), "Preparing")
-    assert not is_running(int(pid_file.read_text()))
+    assert not is_running(tool)
 
 
 def test_cancel_while_preparing(tmp_path: Path) -> None:
-    tools, pid_file = tmp_path / "tools", tmp_path / "pid"
-    tools.mkdir()
-    tool = tools / "micromamba"
-    tool.write_text(f"#!/bin/sh\necho $$ > {pid_file}.new; mv {pid_file}.new {pid_file}\nexec sleep 600\n")
-    tool.chmod(0o755)
-    bench = local_bench(tmp_path, variables={"PATH": f"{tools}:{os.environ['PATH']}"})
-    run = bench.start("print('never')", environment="0" * 32, environment_content=CONDA_FILE)
-    wait_until(pid_file.exists, what="the making of the environment")
+    bench, run, tool = _preparing(tmp_path)
     bench.workspace.cancel(run)
     assert bench.finished(run).status == "Canceled"
-    assert not is_running(int(pid_file.read_text()))
+    assert not is_running(tool)
 
 
 def test_environment_that_cannot_be_made(tmp_path: Path) -> None:

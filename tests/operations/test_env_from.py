@@ -36,7 +36,7 @@ def test_a_script_runs_in_an_environment_by_its_path(bench: Bench, own: Path) ->
     spec = chosen_environment(str(own), Path("/"))
     assert spec is not None
     script = bench.script(SCRIPT)
-    record = bench.submit(script, env_from_current=False, interpreter=spec.interpreter).record
+    record = bench.submit(script, environment=spec.id).record
     assert record.status == "Completed"
     assert bench.workspace.read_log(record.run, 0).data.decode().split() == [str(own), "42", str(own)]
     assert environment_without_file(record.spec.environment) == spec
@@ -60,7 +60,7 @@ def test_the_active_one_is_that_of_the_shell(own: Path, monkeypatch: pytest.Monk
 def test_one_without_what_the_runtime_requires_is_refused(bench: Bench, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     with pytest.raises(SettingsError, match=r"cannot run scripts of amlctl: .*xxhash"):
-        bench.submit(bench.script(SCRIPT), env_from_current=False, interpreter=str(tmp_path / "bare/bin/python"))
+        bench.submit(bench.script(SCRIPT), environment=f"python:{tmp_path}/bare/bin/python")
 
 
 def test_azure_ml_gets_the_packages_of_an_index(own: Path) -> None:

@@ -104,7 +104,7 @@ def test_it_is_part_of_the_run(bench: Bench, site: Site, job: str) -> None:
     assert dataset.endswith("/table.csv")
     assert record.spec.inputs["table"] == {"dataset": dataset, "type": "uri_file", "from": f"{site.url}/data/table.csv"}
     site.status = 500
-    again = bench.submit(from_run=record.run, env_from_current=True).record
+    again = bench.submit(from_run=record.run, environment="current").record
     assert (again.status, again.spec.datasets) == ("Completed", record.spec.datasets)
 
 
@@ -161,7 +161,7 @@ def test_a_signature_is_in_no_record(bench: Bench, site: Site) -> None:
         if path.is_file():
             assert b"s3cretSignature" not in path.read_bytes(), path
     record = bench.workspace.list_runs()[0]
-    assert bench.submit(from_run=record.run, env_from_current=True).record.status == "Completed"
+    assert bench.submit(from_run=record.run, environment="current").record.status == "Completed"
 
 
 def test_room_is_made_for_new_downloads(bench: Bench, site: Site, job: str, monkeypatch: pytest.MonkeyPatch) -> None:

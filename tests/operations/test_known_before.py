@@ -81,7 +81,7 @@ def test_syntax_that_a_newer_python_may_know_is_a_warning(bench: Bench) -> None:
 def test_a_python_that_cannot_be(bench: Bench, python: str) -> None:
     bench.script("print(1)")
     bench.write("pptdaml.yaml", f"dependencies:\n- python={python}\n")
-    assert_refused(bench, SettingsError, r"pptdaml\.yaml:2: ", "train.py", env_from_current=False)
+    assert_refused(bench, SettingsError, r"pptdaml\.yaml:2: ", "train.py", environment=None)
     with pytest.raises(SettingsError, match=r"pptdaml\.yaml:2: "):
         environment.show(bench)
 
@@ -93,7 +93,7 @@ def test_packages_that_cannot_be(bench: Bench, tmp_path: Path) -> None:
     bench.script("print(1)")
     bench.write("pptdaml.yaml", "dependencies:\n- pip:\n  - nosuchpackage==9\n")
     match = r"pptdaml\.yaml:3: .*nosuchpackage==9"
-    assert_refused(bench, SettingsError, match, "train.py", env_from_current=False)
+    assert_refused(bench, SettingsError, match, "train.py", environment=None)
     with pytest.raises(SettingsError, match=match):
         environment.show(bench)
 
@@ -183,7 +183,7 @@ def test_a_run_whose_environment_fails_has_no_exit_code_and_was_never_running(be
     bench = replace(bench, workspace=workspace)
     bench.script("print(1)")
     bench.write("pptdaml.yaml", "dependencies:\n- nosuchpackage\n")
-    record = bench.submit("train.py", env_from_current=False).record
+    record = bench.submit("train.py", environment=None).record
     assert (record.status, record.exit_code) == ("Failed", None)
     assert record.error is not None
     assert record.error["kind"] == "environment"

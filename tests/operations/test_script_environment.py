@@ -38,7 +38,7 @@ def offline(bench: Bench, tmp_path: Path) -> Bench:
 
 def test_its_dependencies_are_enough(offline: Bench) -> None:
     script = offline.script(BLOCK)
-    record = offline.submit(script, env_from_current=False).record
+    record = offline.submit(script, environment=None).record
     assert record.status == "Completed"
     assert b"leaf is 42" in offline.workspace.read_log(record.run, 0).data
     assert not [note for note in offline.reported(Note) if "No pptdaml.yaml" in note.message]
@@ -51,7 +51,7 @@ def test_azure_ml_gets_them_as_the_list_for_pip(offline: Bench) -> None:
     from amlctl.config.environment_file import recorded_environment
 
     script = offline.script(BLOCK)
-    record = offline.submit(script, env_from_current=False).record
+    record = offline.submit(script, environment=None).record
     document = conda_document(recorded_environment(record, {})[0])
     assert document["dependencies"][0] == "python>=3.9"
     assert document["dependencies"][-1] == {"pip": ["leaf==1.0", "xxhash>=3.4"]}
@@ -59,9 +59,9 @@ def test_azure_ml_gets_them_as_the_list_for_pip(offline: Bench) -> None:
 
 def test_the_projects_file_decides_where_there_is_one(offline: Bench) -> None:
     script = offline.script(BLOCK)
-    own = plan(offline, offline.request(script, env_from_current=False)).environment.id
+    own = plan(offline, offline.request(script, environment=None)).environment.id
     offline.write("pptdaml.yaml", "dependencies: [python>=3.9]\n")
-    assert plan(offline, offline.request(script, env_from_current=False)).environment.id != own
+    assert plan(offline, offline.request(script, environment=None)).environment.id != own
     assert any("its dependencies are not used" in note.message for note in offline.reported(Note))
 
 
@@ -78,4 +78,4 @@ def test_the_projects_file_decides_where_there_is_one(offline: Bench) -> None:
 def test_what_is_wrong_has_its_line(offline: Bench, line: str, message: str) -> None:
     script = offline.script(f"# /// script\n# {line}\n# ///\n")
     with pytest.raises(SettingsError, match=message):
-        plan(offline, offline.request(script, env_from_current=False))
+        plan(offline, offline.request(script, environment=None))

@@ -382,7 +382,7 @@ def test_an_environment_file_that_cannot_be_read_stops_everything(bench: Bench) 
     bench.script(SHOW_ALL)
     bench.write("pptdaml.yaml", "dependencies: [\n")
     with pytest.raises(SettingsError, match=r"pptdaml\.yaml"):
-        bench.submit("train.py", env_from_current=False)
+        bench.submit("train.py", environment=None)
     assert list(bench.store.list("")) == []
 
 

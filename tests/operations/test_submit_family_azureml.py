@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,9 +94,10 @@ def test_a_pipeline(amlctl: Amlctl, project: Path, service: AzureMLService) -> N
     assert "read" in text
 
 
-def test_what_is_not_for_a_sweep(amlctl: Amlctl) -> None:
-    done = amlctl("submit", "jobs/sweep.yml", "--dataset", "raw")
-    assert (done.code, "--dataset is not for a job of type sweep" in done.err) == (2, True)
+@pytest.mark.parametrize(("option", "value"), [("--dataset", "raw"), ("--env-from", sys.executable)])
+def test_what_is_not_for_a_sweep(amlctl: Amlctl, option: str, value: str) -> None:
+    done = amlctl("submit", "jobs/sweep.yml", option, value)
+    assert (done.code, f"{option} is not for a job of type sweep" in done.err) == (2, True)
     assert not [call for call in done.calls if call.method == "PUT"]
 
 

@@ -123,7 +123,7 @@ def test_a_job_is_repeated_exactly(bench: Bench) -> None:
     bench.write("jobs/train.yml", "command: exit 1\n")
     bench.write("src/train.py", "raise SystemExit(1)")
     secret = {"API_TOKEN": "very-secret-value"}
-    again = bench.submit(from_run=first.run, env_from_current=True, variables=secret).record
+    again = bench.submit(from_run=first.run, environment="current", variables=secret).record
     assert again.status == "Completed", again.error
     assert (again.spec.command, again.spec.code, again.spec.inputs) == (
         first.spec.command,
@@ -204,7 +204,7 @@ def test_data_anywhere_on_this_machine(bench: Bench, tmp_path_factory: pytest.Te
         assert (bench.project.outputs_dir / record.run / "all").read_text() == expected
         (outside / "o.txt").write_text("changed")
     assert {"@project/jobs/data", "@project/table.csv"} < record.spec.datasets.keys()
-    assert bench.submit(from_run=record.run, env_from_current=True).record.spec.datasets == record.spec.datasets
+    assert bench.submit(from_run=record.run, environment="current").record.spec.datasets == record.spec.datasets
 
 
 def test_a_single_file_is_the_code(bench: Bench) -> None:
@@ -279,7 +279,7 @@ def test_an_environment_that_others_have_made(bench: Bench, environment: str, re
     bench.write("pptdaml.yaml", "dependencies: [python=3.11]")
 
     def planned() -> EnvironmentSpec:
-        request = bench.request("jobs/e.yml", env_from_current=False)
+        request = bench.request("jobs/e.yml", environment=None)
         bench.events.clear()
         return check(bench, request, find_job_file(request, bench.project)).environment
 
@@ -348,7 +348,7 @@ def test_what_would_be_run(bench: Bench) -> None:
     bench.write(
         "jobs/p.yml", "command: ls\ncode: ../src\nenvironment: {image: i, conda_file: {dependencies: [python=3.11]}}\n"
     )
-    shown = plan(bench, bench.request("jobs/p.yml", env_from_current=False)).to_json()
+    shown = plan(bench, bench.request("jobs/p.yml", environment=None)).to_json()
     assert shown["command"] == ["bash", "-c", "ls"]
     assert shown["script"] == "jobs/p.yml"
     assert any("the image i is not used" in event.message for event in bench.reported(Warned))

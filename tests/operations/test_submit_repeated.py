@@ -149,7 +149,7 @@ def test_from_has_the_commit_of_the_code_that_it_repeats(bench: Bench) -> None:
     again = bench.submit(from_run=first.run).record
     assert first.spec.git is not None
     assert again.spec.git == first.spec.git
-    present = bench.submit("train.py", from_run=first.run, env_from_current=True).record
+    present = bench.submit("train.py", from_run=first.run, environment="current").record
     assert present.spec.git is not None
     assert present.spec.git["commit"] != first.spec.git["commit"]
     assert present.spec.git["dirty"] is True

@@ -227,7 +227,7 @@ def test_the_password_of_a_package_index_reaches_pip_and_no_record(bench: Bench,
     text = f"name: x\ndependencies:\n  - python\n  - pip:\n    - --index-url {url}\n"
     bench.write("pptdaml.yaml", text)
     bench.script("print(1)")
-    record = bench.submit("train.py", env_from_current=False).record
+    record = bench.submit("train.py", environment=None).record
     assert record.status == "Completed"
     assert "Basic " + base64.b64encode(b"user:CANARYPIP").decode() in index.asked  # type: ignore[attr-defined]
     assert "user:<secret:AMLCTL_SECRET_ENVIRONMENT_1>@127.0.0.1" in str(record.spec.environment_content)

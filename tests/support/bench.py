@@ -55,7 +55,8 @@ class Bench(Context):
         return name
 
     def request(self, script: str = "", **more: Any) -> SubmitRequest:
-        given = {"env_from_current": "from_run" not in more, "cwd": self.project.root, "caller_variables": {}, **more}
+        given = {"cwd": self.project.root, "caller_variables": {}, **more}
+        given.setdefault("environment", None if "from_run" in more else "current")
         names = {one.name for one in fields(RunSpec)}
         spec = {name: given.pop(name) for name in list(given) if name in names - {"sync", "from_run", "sweep"}}
         return SubmitRequest({"script": script, **spec}, **given)

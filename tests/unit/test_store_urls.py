@@ -28,3 +28,9 @@ def test_a_file_url_without_a_folder_is_reported(tmp_path: Path, url: str) -> No
     with pytest.raises(SettingsError, match="does not name a folder"):
         open_store(url, Project(tmp_path), {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(SettingsError, match="is a file, not a folder"):
+        open_store("store", Project(tmp_path), {})

@@ -201,8 +201,7 @@ def variable_values(variables: Mapping[str, str | None]) -> str:
 
 
 def _details(view: operations.RunView, root: Path) -> Iterator[Line]:
-    from amlctl.cli.render.phases import phases_text
-    from amlctl.cli.render.resources import resources_text
+    from amlctl.cli.render.run_lines import phases_text, resources_text
     from amlctl.core.sweep import label
 
     record = view.record

@@ -37,12 +37,12 @@ def status(ctx: typer.Context, paths: Annotated[list[str] | None, Paths] = None)
 
     call = invocation(ctx)
     app_ = call.app
-    project, settings = app_.project, app_.settings.sync
+    project = app_.project
     if paths:
         datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
     else:
         datasets = all_datasets(app_)
-    options = SyncOptions(settings.layout, settings.pack_below, settings.pack_size, tuple(settings.ignore))
+    options = SyncOptions.of(app_.settings.sync)
 
     def act(dataset: str) -> DatasetStatus:
         return operation(app_, dataset, options)

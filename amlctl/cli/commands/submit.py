@@ -265,6 +265,7 @@ def submit(
             hint=Message("remove one of them; fetch later with ", Command("fetch", "@last")),
         )
     wanted_datasets = (datasets or []) + (old_datasets or [])
+    chosen = chosen_environment(env_from, call.cwd)
     spec = {
         "script": _first(script, old_script),
         "config": _first(config, old_config),
@@ -278,12 +279,12 @@ def submit(
         "processes": processes,
         "instances": instances,
         "produces": produces or None,
+        "environment": None if chosen is None else chosen.id,
         "variables": _variables(variables or ()),
         "timeout_s": parse_duration_s(timeout) if timeout is not None else None,
         "tags": _tags(tags or ()),
         "name": name,
     }
-    chosen = chosen_environment(env_from, call.cwd)
     request = SubmitRequest(
         spec,
         overrides=() if is_sweep else tuple(overrides or ()),
@@ -293,8 +294,6 @@ def submit(
         after=tuple(after or ()),
         register=register,
         is_needed_only=is_needed_only,
-        env_from_current=chosen is not None and not chosen.interpreter,
-        interpreter="" if chosen is None else chosen.interpreter,
         sync=is_syncing and _said_yes("--should-upload-datasets", old_syncing, True),
         command_line=("amlctl", *sys.argv[1:]),
         cwd=call.cwd,

@@ -9,7 +9,7 @@ from pathlib import Path
 from amlctl.cli.commands.fetch import fetched_text
 from amlctl.cli.commands.runs import named_values, variable_values
 from amlctl.cli.commands.runs_list import took
-from amlctl.cli.render.phases import phases_text
+from amlctl.cli.render.run_lines import phases_text
 from amlctl.cli.render.sweeps import sweep_lines
 from amlctl.cli.render.tables import Line, Table, dim, fields, highlight, linked, state_cell
 from amlctl.core.message import ID_CELLS, Command, Message, count, size

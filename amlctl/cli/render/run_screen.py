@@ -15,7 +15,7 @@ from rich.segment import Segment, Segments
 from rich.text import Text
 
 from amlctl.cli.render.live import live_region, terminal
-from amlctl.cli.render.phases import SEPARATOR, phase_text
+from amlctl.cli.render.run_lines import SEPARATOR, phase_text
 from amlctl.cli.render.sweeps import best_line, count_line, fitting, sweep_table
 from amlctl.cli.render.tables import cell_width, duration, painted, printable
 from amlctl.core.events import RunWatched, SweepWatched

@@ -53,7 +53,7 @@ _ONLY_FOR_COMMANDS = {
     "--env": "variables",
     "--secret": "secrets",
     "--from": "from_run",
-    "--env-from": "env_from_current",
+    "--env-from": "environment",
     "--compute": "compute",
     "--mode": "mode",
     "--distribution": "distribution",
@@ -156,8 +156,7 @@ class _Reader:
             note = f"{self._file.source} names no compute: using serverless, as Azure ML does; or use --compute NAME"
             self._sink(Note(note))
             compute = SERVERLESS
-        is_chosen = request.env_from_current or request.interpreter
-        environment, image_context = (None, ()) if is_chosen else self._environment()
+        environment, image_context = (None, ()) if request.spec.get("environment") else self._environment()
         datasets = {one["dataset"]: "" for one in inputs.values() if "dataset" in one}
         modes = {wanted[name].get("mode", "") for name, one in inputs.items() if "dataset" in one}
         spec = {

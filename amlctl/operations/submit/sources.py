@@ -17,7 +17,7 @@ from typing import Any
 from amlctl.config.environment_file import recorded_text
 from amlctl.config.script_config import read_script_block, read_script_environment
 from amlctl.config.text_file import file_error
-from amlctl.core.environment import PYTHON, EnvironmentSpec
+from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX, VARIABLE_PREFIX, Hider, hidden_in, option_name
 from amlctl.core.message import Command, Message
@@ -50,8 +50,8 @@ class SubmitRequest:
 
     `overrides` change the config; a `sweep` has its own instead. `secrets` names variables, options of the script,
     settings and tags whose values are secrets. `after` are runs that have to complete first; `is_needed_only`: an equal
-    run that Completed is used instead. `register` names the data asset of what the run produces. `interpreter` is the
-    path of the Python to run in. `command_line` is kept in the record, with secrets masked.
+    run that Completed is used instead. `register` names the data asset of what the run produces. `command_line` is
+    kept in the record, with secrets masked.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -62,8 +62,6 @@ class SubmitRequest:
     after: Sequence[str] = ()
     register: str = ""
     is_needed_only: bool = False
-    env_from_current: bool = False
-    interpreter: str = ""
     sync: bool = True
     command_line: Sequence[str] = ()
     cwd: Path = field(default_factory=Path.cwd)
@@ -147,9 +145,6 @@ def _typed(request: SubmitRequest, project: Project, sink: EventSink) -> Partial
         spec["produces"] = tuple(spec["produces"])
     spec["script"] = None  # its source says what it is
     spec["arguments"] = spec.get("arguments") or None
-    spec["environment"] = "current" if request.env_from_current else None
-    if request.interpreter:
-        spec["environment"] = PYTHON + request.interpreter
     return PartialSpec(TYPED, spec)
 
 

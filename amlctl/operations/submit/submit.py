@@ -112,7 +112,8 @@ def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
     with checked.merged.at("compute"):
         checked_target(context, spec.compute)
     datasets: dict[str, Mapping[str, Any]] = {
-        dataset: dry_run(context, dataset, _sync_options(context)).to_json() for dataset in checked.to_sync
+        dataset: dry_run(context, dataset, SyncOptions.of(context.settings.sync)).to_json()
+        for dataset in checked.to_sync
     }
     datasets.update({dataset: {"snapshot": snapshot} for dataset, snapshot in spec.datasets.items()})
     datasets.update({dataset: {"from": masked(address.url)} for dataset, address in checked.downloads.items()})
@@ -168,7 +169,7 @@ def _with_data(context: Context, checked: CheckedRun) -> RunSpec:
         bring(context, dataset, address)
     snapshots, manifests = dict(spec.datasets), dict(spec.manifests)
     for dataset in (*checked.to_sync, *checked.downloads):
-        done = sync(context, dataset, _sync_options(context))
+        done = sync(context, dataset, SyncOptions.of(context.settings.sync))
         snapshots[dataset], manifests[dataset] = done.snapshot, done.manifest_key
         if done.added or done.modified or done.deleted:
             changes = f"{done.added:,} added, {done.modified:,} modified, {done.deleted:,} deleted"
@@ -260,11 +261,6 @@ def _send_code(context: Context, code: CodeFiles) -> str:
     known = known_store(context.project.state_dir, context.store.url) or KnownStore()
     with ended_by_interrupt(context.store):
         return send_code(context.store, code, complete=known.code, earlier=earlier, sink=context.sink).id
-
-
-def _sync_options(context: Context) -> SyncOptions:
-    wanted = context.settings.sync
-    return SyncOptions(wanted.layout, wanted.pack_below, wanted.pack_size, tuple(wanted.ignore))
 
 
 def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from amlctl.core.diff import Changes, Side
 from amlctl.core.manifest import FileEntry, Manifest, StoredLayout, total_bytes
-from amlctl.core.settings import LayoutName
+from amlctl.core.settings import LayoutName, SyncSettings
 from amlctl.core.sync_plan import Layout, SyncPlan
 from amlctl.snapshots.heads import Head
 from amlctl.stores.contract import Store
@@ -33,6 +33,11 @@ class SyncOptions:
     delete: bool = False
     yes: bool = False
     jobs: int | None = None
+
+    @classmethod
+    def of(cls, settings: SyncSettings) -> SyncOptions:
+        """What the settings say of every sync."""
+        return cls(settings.layout, settings.pack_below, settings.pack_size, settings.ignore)
 
     @property
     def max_workers(self) -> int:

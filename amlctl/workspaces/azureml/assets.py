@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import platform
 import re
 import subprocess
@@ -18,6 +19,7 @@ from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
 from amlctl.core.job import AssetName, parse_asset
 from amlctl.core.store_keys import code_prefix
 from amlctl.errors import NotFound, SettingsError
+from amlctl.localfs.tool_variables import answer_of
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.workspaces.azureml.clients import answer_of_error
 from amlctl.workspaces.azureml.connection import Connection
@@ -250,14 +252,9 @@ def _installed_in(interpreter: str) -> tuple[str, tuple[str, ...]]:
     program = f"{source}print(json.dumps(['%d.%d' % sys.version_info[:2], installed_packages()]))"
     program = program.replace("_installed_packages", "installed_packages")
     try:
-        done = subprocess.run(
-            [interpreter, "-I", "-c", f"from __future__ import annotations\n{program}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT_S,
-            check=True,
-        )
+        command = [interpreter, "-I", "-c", f"from __future__ import annotations\n{program}"]
+        done = answer_of(command, _LIMIT_S, variables=os.environ)
+        done.check_returncode()
         version, packages = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise SettingsError(

@@ -25,7 +25,6 @@ from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import read_published, read_resources, save_both, save_resources
 from amlctl.runtime.ranks import read_end
 from amlctl.stores.contract import Store
-from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
 from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store
 from amlctl.workspaces.local.run_paths import RunPaths, release_reserve
@@ -135,7 +134,6 @@ def finish(
 
     Only the holder of the run's lock may call it. It can be repeated after a kill.
     """
-    node_folder = node_store(store, paths.state_dir)
     record.reached(RunState.FINALIZING, utc_now())
     is_kept, failure = True, None
     with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
@@ -146,7 +144,7 @@ def finish(
         for node in range(record.spec.instances):
             is_kept = _keep_outputs(paths, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
-            ending = _move_heads(paths, store, node_folder, record, ending)
+            ending = _move_heads(paths, store, record, ending)
     except StoreGone as error:
         is_kept, ending = False, _without_store(paths, record, ending, error)
     except (AmlctlError, OSError) as error:
@@ -156,7 +154,7 @@ def finish(
         ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {reason}".removeprefix("; "))
     release_reserve(paths)
     record.metrics = _metrics(paths, store)
-    record.resources = _resources(store, node_folder, record.run)
+    record.resources = _resources(paths, store)
     if ending.message and not ending.is_logged:
         hint = f" ({ending.hint})" if ending.hint else ""
         say(paths.log, f"{ending.state}: {ending.message}{hint}")
@@ -180,7 +178,7 @@ def finish(
         for node in range(record.spec.instances):
             remove_tree(paths.container_of(node), ignore_errors=True)
         if not is_folder(store):
-            forget_run(node_folder, record.run)
+            forget_run(node_store(store, paths.state_dir), record.run)
     return record
 
 
@@ -219,12 +217,12 @@ def _metrics(paths: RunPaths, store: Store) -> dict[str, Any]:
     return found.kept()
 
 
-def _resources(store: Store, node_folder: DirectoryStore, run: str) -> dict[str, float]:
+def _resources(paths: RunPaths, store: Store) -> dict[str, float]:
     """For the record; another store than the node's gets the samples from here."""
     with contextlib.suppress(AmlctlError, OSError):  # only a note is lost
-        found = read_resources(node_folder, run)
+        found = read_resources(node_store(store, paths.state_dir), paths.run)
         if found.samples and not is_folder(store):
-            save_resources(store, run, found)
+            save_resources(store, paths.run, found)
         return found.summary()
     return {}
 
@@ -260,13 +258,14 @@ def _keep_outputs(paths: RunPaths, store: Store, node: int) -> bool:
     return True
 
 
-def _move_heads(paths: RunPaths, store: Store, node: DirectoryStore, record: RunRecord, ending: Ending) -> Ending:
+def _move_heads(paths: RunPaths, store: Store, record: RunRecord, ending: Ending) -> Ending:
     """The ending, with the reason where a produced snapshot could not become the latest one."""
 
     def log(event: Event) -> None:
         if isinstance(event, Note):
             say(paths.log, event.message)
 
+    node = node_store(store, paths.state_dir)
     published = read_published(node, record.run)
     if not published:
         return ending

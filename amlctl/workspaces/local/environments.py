@@ -33,7 +33,7 @@ from amlctl.core.environment import OLDEST_PYTHON, PYTHON, EnvironmentSpec
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.regular_file import open_regular
-from amlctl.localfs.tool_variables import script_base_variables
+from amlctl.localfs.tool_variables import answer_of, script_base_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 
 CONDA_TOOLS = ("micromamba", "mamba", "conda")
@@ -201,16 +201,7 @@ def ask_environment(python: Path, packages: Mapping[str, str], variables: Mappin
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
     command = [str(python), "-I", "-c", _PROGRAM, json.dumps(dict(packages)), shipped]
     try:
-        done = subprocess.run(
-            [*command, json.dumps(OLDEST_PYTHON)],
-            env=dict(variables),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_LIMIT_S,
-            check=False,
-        )
+        done = answer_of([*command, json.dumps(OLDEST_PYTHON)], _LIMIT_S, variables=variables)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Found(f"its Python cannot be started: {error}")
     try:

@@ -23,6 +23,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.job import Rank
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.regular_file import read_regular, regular_descriptor
+from amlctl.localfs.tool_variables import answer_of
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import has_started
@@ -117,17 +118,11 @@ def list_gpus(variables: Mapping[str, str]) -> Sequence[str]:
     if tool is None:
         return []
     try:
-        result = subprocess.run(
-            [tool, *_QUERY],
-            capture_output=True,
-            text=True,
-            timeout=_DRIVER_S,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
+        done = answer_of([tool, *_QUERY], _DRIVER_S, variables=os.environ)
+        done.check_returncode()
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in result.stdout.splitlines() if line.strip()]
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
 def gpu_variables(gpus: Sequence[str], slot: int, slots: int, *, node: int = 0, processes: int = 1) -> dict[str, str]:

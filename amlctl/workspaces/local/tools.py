@@ -20,7 +20,7 @@ from pathlib import Path
 from amlctl.config.environment_file import python_specifiers
 from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
-from amlctl.localfs.tool_variables import find_uv, tool_variables, uv_variables
+from amlctl.localfs.tool_variables import answer_of, find_uv, tool_variables, uv_variables
 
 _KEPT_LINES = 40
 _POLL_S = 0.2
@@ -169,31 +169,18 @@ def _installed_by_uv(wanted: str, variables: Mapping[str, str]) -> Iterator[str]
         return
     command = [uv, "python", "find", "--managed-python", "--no-python-downloads", "--no-project", wanted]
     with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
-            [word for word in command if word],
-            env={**tool_variables(variables), **uv_variables(variables)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PYTHON_LIMIT_S,
-            check=True,
-        )
+        asked = {**tool_variables(variables), **uv_variables(variables)}
+        done = answer_of([word for word in command if word], _PYTHON_LIMIT_S, variables=asked)
+        done.check_returncode()
         yield done.stdout.strip()
 
 
 def _ask(path: str, variables: Mapping[str, str]) -> Python | None:
     """None for a program that does not work (a launcher without a target, say), or is too old."""
     try:
-        result = subprocess.run(
-            [path, "-I", "-c", _ASK],
-            env=tool_variables(variables),
-            capture_output=True,
-            text=True,
-            timeout=_PYTHON_LIMIT_S,
-            stdin=subprocess.DEVNULL,
-            check=True,
-        )
-        version, makes_venvs, has_pip, pip_wheel = json.loads(result.stdout)
+        done = answer_of([path, "-I", "-c", _ASK], _PYTHON_LIMIT_S, variables=tool_variables(variables))
+        done.check_returncode()
+        version, makes_venvs, has_pip, pip_wheel = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     if tuple(version) < OLDEST_PYTHON:

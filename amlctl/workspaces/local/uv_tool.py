@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from amlctl.localfs.tool_variables import answer_of
 from amlctl.workspaces.local.tools import ToolRunner
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)")
@@ -63,15 +63,7 @@ class Uv:
     def install(self, options: Sequence[str], folder: Path, *, no_deps: bool) -> dict[str, str]:
         self._run(["install", *(["--no-deps"] if no_deps else []), *options], folder)
         command = [self.program, "pip", "list", "--format", "json", "--python", self.python]
-        done = subprocess.run(
-            command,
-            env=dict(self.variables),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_LIMIT_S,
-            check=False,
-        )
+        done = answer_of(command, _LIMIT_S, variables=self.variables, folder=folder)
         try:
             found = {str(one["name"]): str(one["version"]) for one in json.loads(done.stdout)}
         except (ValueError, LookupError, TypeError):

@@ -12,35 +12,47 @@ from zipfile import ZipFile
 import pytest
 
 from amlctl.core.job import RUNTIME_ARCHIVE
+from amlctl.core.run import RunRecord
 from amlctl.workspaces.azureml.job import JobParts, job_document
 from tests.support.runs import run_record
 
 _PARTS = JobParts("c", "e", "azureml://store/", "azureml://saves/")
 
 
-@pytest.mark.parametrize("name", ["python", "python3"])
-def test_an_image_needs_one_of_the_names_of_python(tmp_path: Path, name: str) -> None:
+def _few_programs(tmp_path: Path) -> Path:
+    """A PATH without Python."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for tool in ("mkdir", "ln", "test", "mktemp"):
         if found := shutil.which(tool):
             (programs / tool).symlink_to(found)
-    (programs / name).write_text(
-        f'#!/bin/bash\ncase "$*" in *amlctl.runtime*) echo "$@";; *) {sys.executable} "$@";; esac'
-    )
-    (programs / name).chmod(0o755)
-    record = run_record("r", "job.yml", environment="azureml:theirs:7", command="echo ran && true")
+    return programs
+
+
+def _run_job(record: RunRecord, programs: Path) -> subprocess.CompletedProcess[str]:
+    """As on a node that has these programs."""
     command = str(job_document(record, _PARTS, {})["command"])
     for place in ("inputs.store", "outputs.saves"):
-        command = command.replace(f"${{{{{place}}}}}", str(tmp_path))
-    done = subprocess.run(
+        command = command.replace(f"${{{{{place}}}}}", str(programs.parent))
+    return subprocess.run(
         ["/bin/bash", "-c", command],
-        cwd=tmp_path,
+        cwd=programs.parent,
         env={"PATH": str(programs), "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", ["python", "python3"])
+def test_an_image_needs_one_of_the_names_of_python(tmp_path: Path, name: str) -> None:
+    programs = _few_programs(tmp_path)
+    (programs / name).write_text(
+        f'#!/bin/bash\ncase "$*" in *amlctl.runtime*) echo "$@";; *) {sys.executable} "$@";; esac'
+    )
+    (programs / name).chmod(0o755)
+    record = run_record("r", "job.yml", environment="azureml:theirs:7", command="echo ran && true")
+    done = _run_job(record, programs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("-m amlctl.runtime --store ")
     assert done.stdout.endswith(" -- echo ran && true\n")
@@ -96,11 +108,7 @@ def test_what_is_shown_of_the_arguments_is_only_shown(argument: str) -> None:
 
 def test_a_python_that_is_too_old_runs_the_command_alone(tmp_path: Path) -> None:
     """The runtime takes another one of the image, and the job's own command finds its `python` as before."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for tool in ("mkdir", "ln", "test", "mktemp"):
-        if found := shutil.which(tool):
-            (programs / tool).symlink_to(found)
+    programs = _few_programs(tmp_path)
     (programs / "python").write_text("#!/bin/bash\nexit 1\n")
     (programs / "python3").write_text(
         f'#!/bin/bash\ncase "$*" in *amlctl.runtime*) echo "new $AMLCTL_KEPT_PATH";; *) {sys.executable} "$@";; esac'
@@ -108,15 +116,5 @@ def test_a_python_that_is_too_old_runs_the_command_alone(tmp_path: Path) -> None
     for name in ("python", "python3"):
         (programs / name).chmod(0o755)
     record = run_record("r", "job.yml", environment="0" * 32, command="python old.py")
-    command = str(job_document(record, _PARTS, {})["command"])
-    for place in ("inputs.store", "outputs.saves"):
-        command = command.replace(f"${{{{{place}}}}}", str(tmp_path))
-    done = subprocess.run(
-        ["/bin/bash", "-c", command],
-        cwd=tmp_path,
-        env={"PATH": str(programs), "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _run_job(record, programs)
     assert (done.returncode, done.stdout) == (0, f"new {programs}\n"), done.stderr

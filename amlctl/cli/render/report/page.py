@@ -17,7 +17,7 @@ from amlctl.cli.render.plot import Curve
 from amlctl.cli.render.report.markup import Markup, joined, markup
 from amlctl.cli.render.report.resources import resource_plots
 from amlctl.cli.render.report.svg import color_of, plot, time_line
-from amlctl.cli.render.resources import resources_text
+from amlctl.cli.render.run_lines import resources_text
 from amlctl.cli.render.tables import duration, moment
 from amlctl.core.message import Command, below_data_blobs, size
 from amlctl.core.metrics import as_json, shown
