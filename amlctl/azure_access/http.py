@@ -117,9 +117,9 @@ class WireResponse(http.client.HTTPResponse):
     def _read_field_lines(self) -> list[str]:
         """Mostly they have arrived together, and are taken together: line by line takes 20 µs longer."""
         arrived = self.fp.peek()
-        end = arrived.find(b"\r\n\r\n")
-        if end > 0 and not arrived.startswith((b"\r\n", b"\n")) and arrived.find(b"\n\n", 0, end) < 0:
-            return self.fp.read(end + 4).decode("iso-8859-1").split("\r\n")
+        end = arrived.find(b"\n\r\n")
+        if end > 0 and not arrived.startswith((b"\r\n", b"\n")) and arrived.find(b"\n\n", 0, end + 1) < 0:
+            return self.fp.read(end + 3).decode("iso-8859-1").split("\n")
         lines: list[str] = []
         most = _MAX_HEAD
         while (line := self.fp.readline(most)) not in (b"\r\n", b"\n"):

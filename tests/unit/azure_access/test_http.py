@@ -55,6 +55,14 @@ def test_a_body_that_looks_like_the_end_of_headers(
     assert ask(said)[1] == b"a\r\n\r\nb"
 
 
+@pytest.mark.parametrize("ends", ["\n\r\n", "\r\n\n", "\n\n"])
+def test_line_ends_of_both_kinds_in_one_head(ask: Callable[..., tuple[WireResponse, bytes, bool]], ends: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nA: b\nContent-Length: 9\r\nC: d{ends}"
+    response, body, goes_on = ask(head.encode() + b"a\r\n\r\nb\n\nc")
+    assert response.fields == {"a": "b", "content-length": "9", "c": "d"}
+    assert (body, goes_on) == (b"a\r\n\r\nb\n\nc", True)
+
+
 def test_chunks(ask: Callable[..., tuple[WireResponse, bytes, bool]]) -> None:
     said = b"HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
     response, body, goes_on = ask(said)
