@@ -20,11 +20,12 @@ _MOST_STORES = 32
 
 class KnownStore(NamedTuple):
     """`id` is empty where no dataset was synced with it from here. `code` is the code snapshot of the last submit, as
-    `runs/code.py` recognizes it while it is complete."""
+    `runs/code.py` recognizes it while it is complete; `run` is the newest one with it."""
 
     id: str = ""
     datasets: tuple[str, ...] = ()
     code: str = ""
+    run: str = ""
 
 
 def known_store(state_dir: Path, url: str) -> Optional[KnownStore]:
@@ -39,13 +40,11 @@ def remember_store(
     store_id: Optional[str] = None,
     datasets: Optional[Collection[str]] = None,
     code: Optional[str] = None,
+    run: Optional[str] = None,
 ) -> None:
-    """It is in use, unless an empty list of datasets is all that is known. A project that cannot be written remembers
-    nothing."""
+    """It is in use, unless nothing is known of it. A project that cannot be written remembers nothing."""
     known = _read(state_dir)
     before = known.pop(url, None)
-    if before is None and datasets is not None and not datasets:
-        return
     now = before or KnownStore()
     if store_id is not None:
         now = now._replace(id=store_id)
@@ -53,7 +52,9 @@ def remember_store(
         now = now._replace(datasets=tuple(sorted(datasets)))
     if code is not None:
         now = now._replace(code=code)
-    if now != before and state_dir.is_dir():
+    if run is not None:
+        now = now._replace(run=run)
+    if now != (before or KnownStore()) and state_dir.is_dir():
         newest = [(url, now), *known.items()][:_MOST_STORES]
         with suppress(OSError, ValueError):  # a name that is not text
             write_json(_path(state_dir), {url: one._asdict() for url, one in newest})
@@ -75,7 +76,7 @@ def _read(state_dir: Path) -> dict[str, KnownStore]:
         with suppress(ValueError):
             fields = Fields(document)
             names = [name for name in fields.array("datasets") if isinstance(name, str)]
-            found[url] = KnownStore(fields.text("id"), tuple(names), fields.text("code", ""))
+            found[url] = KnownStore(fields.text("id"), tuple(names), fields.text("code", ""), fields.text("run", ""))
     return found
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.store_keys import code_prefix
+from amlctl.stores.azure_blob.store import open_blob_store
 from tests.cli.conftest import Cli
+from tests.support.azurite import Azurite
 from tests.support.runs import wait_until
 
 SCRIPT = """
@@ -116,3 +119,30 @@ def test_a_mistyped_store_is_not_an_empty_one(project: Cli, words: Sequence[str]
     answer = project("dataset", *words, "--store", "typo")
     assert (answer.code, "no store at" in answer.err) == (4, True), answer
     assert project("dataset", "list").code == 0
+
+
+def test_code_that_a_container_has_lost_is_sent_again(project: Cli, azurite: Azurite) -> None:
+    """By the submit after the run that failed, and by the one that `store verify` names."""
+    url, variables = f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}
+    project.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{url}"\n')
+    project.write("pipeline/a.py", "print(1)")
+
+    def submit() -> tuple[int, str]:
+        answer = project("submit", "a.py", "--env-from", "current", "--json", variables=variables)
+        return answer.code, str(answer.document["run"])
+
+    code, run = submit()
+    shown = project("runs", "show", run, "--json", variables=variables)
+    script = f"{code_prefix(shown.document['code'])}pipeline/a.py"
+    store = open_blob_store(f"{url}/amlctl", variables)
+    store.delete(script)
+    assert (code, submit()[0], submit()[0]) == (0, 1, 0)
+    store.delete(script)
+    verified = project("store", "verify", variables=variables)
+    assert "amlctl submit SCRIPT, with the same code" in verified.out
+    assert submit()[0] == 0
+    # A repeated run sends nothing: that it failed is all that is known.
+    store.delete(script)
+    assert project("submit", "--from", run, "--env-from", "current", variables=variables).code == 1
+    assert submit()[0] == 0
+    store.close()

@@ -16,7 +16,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.core.sweep import Sweep
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, Unconfirmed
-from amlctl.localfs.known_stores import remember_store
+from amlctl.localfs.known_stores import KnownStore, known_store, remember_store
 from amlctl.operations.context import Context
 from amlctl.operations.submit.check import with_config_of
 from amlctl.operations.submit.needed import Equals
@@ -64,7 +64,9 @@ def start(
         sink(RunCreated(record.run))
         with ended_by_interrupt(store):
             code = ensure_run_kept(store, prepared.watch, record, prepared.send_code)
-        remember_store(context.project.state_dir, store.url, code=code)
+        known = known_store(context.project.state_dir, store.url) or KnownStore()
+        if prepared.send_code is not None or code == known.code:  # else nobody has looked for its files
+            remember_store(context.project.state_dir, store.url, code=code, run=record.run)
         if children is None:
             workspace.start(record, prepared.secrets)
         else:
