@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from amlctl.core.events import Usage
 from amlctl.core.resources import Resources, Sample
+from amlctl.core.run_schema import is_amount
 from amlctl.runtime.process_tree import all_processes, family
 
 _GPU_EVERY_S = 5.0
@@ -125,6 +126,7 @@ def _gpu() -> tuple[float | None, int | None]:
             [program, *_QUERY, *own], capture_output=True, text=True, timeout=_GPU_LIMIT_S, check=False
         )
         rows = [[float(cell) for cell in line.split(",")] for line in done.stdout.splitlines()]
-        return sum(row[0] for row in rows) / len(rows) / 100, int(sum(row[1] for row in rows)) << 20
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError, ZeroDivisionError):
+        gpu, memory = sum(row[0] for row in rows) / len(rows) / 100, int(sum(row[1] for row in rows)) << 20
+        return (gpu, memory) if is_amount(gpu) and is_amount(memory) else (None, None)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError, ArithmeticError):
         return None, None

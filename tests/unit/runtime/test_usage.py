@@ -67,6 +67,16 @@ def test_gpus_are_those_that_the_run_may_use(tmp_path: Path, monkeypatch: pytest
     assert UsageMeter(os.getpid()).look().gpu is None
 
 
+@pytest.mark.parametrize("says", ["5, inf", "nan, 1", "inf, inf", "-5, 1", "[N/A], [N/A]", "5", "\\377"])
+def test_rubbish_of_a_driver_is_no_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '{says}\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    usage = UsageMeter(os.getpid()).look()
+    assert (usage.gpu, usage.gpu_memory_bytes) == (None, None)
+
+
 def test_a_driver_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\necho >> {tmp_path}/asked\nexit 9\n")
