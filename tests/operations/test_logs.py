@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -139,7 +140,8 @@ def interrupt_once(bench: Bench, run: str, choice: InterruptChoice) -> tuple[str
             raise KeyboardInterrupt
 
     def choose() -> InterruptChoice:
-        (bench.project.root / "go").touch()
+        if choice is InterruptChoice.CONTINUE:
+            (bench.project.root / "go").touch()
         return choice
 
     record = follow(replace(bench, sink=sink), run, FollowOptions(choose))
@@ -159,6 +161,7 @@ def test_detaching_leaves_the_run_alone(bench: Bench) -> None:
     run = bench.submit("train.py", is_detached=True, variables={"GO": go}).record.run
     status, log = interrupt_once(bench, run, InterruptChoice.DETACH)
     assert (status, log) == ("Running", "first\n")
+    Path(go).touch()
     wait_for_state(bench, run, "Completed")
 
 

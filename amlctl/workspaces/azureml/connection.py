@@ -166,7 +166,12 @@ class Connection:
         document = self.workspace("GET", "", WORKSPACE_VERSION).document
         properties = document.get("properties") or {}
         discovery = str(properties.get("discoveryUrl") or "")
-        hosts = self.exchange.send("GET", discovery, _HEADERS).document if discovery.startswith("https://") else {}
+        hosts: Mapping[str, Any] = {}
+        if discovery.startswith("https://"):
+            answer = self.exchange.send("GET", discovery, _HEADERS)  # public: a login is not for this host
+            if answer.status >= 400:
+                raise self.error(answer, "GET", discovery)
+            hosts = answer.document
         history = str(hosts.get("api") or hosts.get("history") or "").rstrip("/")
         if not history.startswith("https://"):
             raise ServiceUnavailable(
