@@ -65,7 +65,7 @@ def start(
         with ended_by_interrupt(store):
             code = ensure_run_kept(store, prepared.watch, record, prepared.send_code)
         known = known_store(context.project.state_dir, store.url) or KnownStore()
-        if prepared.send_code is not None or code == known.code:  # else nobody has looked for its files
+        if prepared.send_code is not None or code == known.code:  # else its files were not looked for
             remember_store(context.project.state_dir, store.url, code=code, run=record.run)
         if children is None:
             workspace.start(record, prepared.secrets)

@@ -68,7 +68,9 @@ def test_gpus_are_those_that_the_run_may_use(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("says", ["5, inf", "nan, 1", "inf, inf", "-5, 1", "[N/A], [N/A]", "5", "\\377"])
-def test_rubbish_of_a_driver_is_no_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+def test_values_of_a_driver_that_are_no_numbers_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\nprintf '{says}\\n'\n")
     program.chmod(0o755)
