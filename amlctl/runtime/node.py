@@ -165,9 +165,8 @@ class Node:
                 watch = ResourceWatch(os.getpid() if record.spec.processes == 1 else os.getppid(), pumps)
             end = wait_for_script(process, wakeups, self.timing.grace_s, watch.look_if_due if watch else never_due)
             begun[Phase.SAVE] = utc_now()
-            if watch is not None:
-                watch.look()
-            end_leftovers(process, pumps, log)
+            kept = [*pumps, *(watch.end() if watch is not None else ())]
+            end_leftovers(process, kept, log)
             own.write_end(end.exit_code)
             if end.exit_code and not end.was_stopped:
                 self._report_end(record, end.exit_code)

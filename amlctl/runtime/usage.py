@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from amlctl.runtime.process_tree import all_processes, family
 
 _GPU_EVERY_S = 5.0
 _GPU_LIMIT_S = 3.0
+_KILLED_S = 0.2
 _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 _LOOKS = 8
 """Of the time that has passed, the next look is this part away."""
@@ -33,21 +35,65 @@ class UsageMeter:
         self._without = frozenset(without)
         self._used_s: float | None = None
         self._at_s = 0.0
-        self._gpu: tuple[float | None, int | None] = None, None
-        self._gpu_at_s = float("-inf")
+        self._gpus = _Gpus()
 
     def look(self) -> Usage:
-        among = {pid: process for pid, process in all_processes().items() if pid not in self._without}
+        gpu, gpu_memory = self._gpus.look()
+        without = self._without.union(self._gpus.processes)
+        among = {pid: process for pid, process in all_processes().items() if pid not in without}
         seconds, memory = _used(self._root, [process.pid for process in family([self._root], among)])
         now_s = time.monotonic()
         before_s, passed_s, self._at_s = self._used_s, now_s - self._at_s, now_s
         # The time of a process that ends between two readings may be missing until the next look.
         self._used_s = max(seconds, before_s or 0.0)
-        if now_s - self._gpu_at_s >= _GPU_EVERY_S:
-            self._gpu = _gpu()
-            # Without an answer it is not asked again: a driver that hangs would hold up its caller.
-            self._gpu_at_s = time.monotonic() if self._gpu[0] is not None else float("inf")
-        return Usage(None if before_s is None else (self._used_s - before_s) / passed_s, memory, *self._gpu)
+        return Usage(None if before_s is None else (self._used_s - before_s) / passed_s, memory, gpu, gpu_memory)
+
+    def end(self) -> Collection[int]:
+        """After the last look. Processes that were started for it and cannot be ended yet."""
+        return self._gpus.end()
+
+
+class _Gpus:
+    """Use in parts of 1, and bytes of memory, of all GPUs that this process may use; None without one.
+
+    A look asks the driver, and a later one reads its answer: a driver that hangs must hold up nobody. Without an answer
+    it is not asked again."""
+
+    def __init__(self) -> None:
+        self._found: tuple[float | None, int | None] = None, None
+        self._asked: subprocess.Popen[bytes] | None = None
+        self._asked_at_s = float("-inf")
+
+    @property
+    def processes(self) -> Collection[int]:
+        return () if self._asked is None else (self._asked.pid,)
+
+    def look(self) -> tuple[float | None, int | None]:
+        passed_s = time.monotonic() - self._asked_at_s
+        if self._asked is None and passed_s >= _GPU_EVERY_S:
+            self._asked, self._asked_at_s = _ask_driver(), time.monotonic()
+        elif self._asked is not None and self._asked.poll() is not None:
+            assert self._asked.stdout is not None
+            self._found = gpus_of(self._asked.stdout.read() or b"")
+            self.end()
+        elif self._asked is not None and passed_s >= _GPU_LIMIT_S:
+            self._found = None, None
+            self.end()
+        if self._asked is None and self._found[0] is None:
+            self._asked_at_s = float("inf")
+        return self._found
+
+    def end(self) -> Collection[int]:
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return ()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(asked.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):  # a driver that hangs cannot be killed
+            asked.wait(_KILLED_S)
+        assert asked.stdout is not None
+        asked.stdout.close()
+        return () if asked.returncode is not None else (asked.pid,)
 
 
 class ResourceWatch:
@@ -69,6 +115,11 @@ class ResourceWatch:
             self.look()
             return pause_s
         return pause_s - (now_s - self._looked_s)
+
+    def end(self) -> Collection[int]:
+        """A last look; see `UsageMeter.end`."""
+        self.look()
+        return self._meter.end()
 
     def look(self) -> None:
         self._looked_s = time.monotonic()
@@ -115,18 +166,26 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _gpu() -> tuple[float | None, int | None]:
-    """Use in parts of 1, and bytes of memory, of all GPUs that this process may use; None without one."""
+def _ask_driver() -> subprocess.Popen[bytes] | None:
     program, visible = shutil.which("nvidia-smi"), os.environ.get(VISIBLE)
     if program is None or visible == "":
-        return None, None
-    own = [f"--id={visible}"] if visible else []
+        return None
+    command = [program, *_QUERY, *([f"--id={visible}"] if visible else [])]
+    none, pipe = subprocess.DEVNULL, subprocess.PIPE
     try:
-        done = subprocess.run(
-            [program, *_QUERY, *own], capture_output=True, text=True, timeout=_GPU_LIMIT_S, check=False
-        )
-        rows = [[float(cell) for cell in line.split(",")] for line in done.stdout.splitlines()]
+        asked = subprocess.Popen(command, stdin=none, stdout=pipe, stderr=none, bufsize=0, start_new_session=True)
+    except OSError:
+        return None
+    assert asked.stdout is not None
+    os.set_blocking(asked.stdout.fileno(), False)  # a child of it may hold the pipe open
+    return asked
+
+
+def gpus_of(answer: bytes) -> tuple[float | None, int | None]:
+    """What nvidia-smi says of all GPUs, one on a line."""
+    try:
+        rows = [[float(cell) for cell in line.split(b",")] for line in answer.splitlines()]
         gpu, memory = sum(row[0] for row in rows) / len(rows) / 100, int(sum(row[1] for row in rows)) << 20
         return (gpu, memory) if is_amount(gpu) and is_amount(memory) else (None, None)
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError, ArithmeticError):
+    except (ValueError, IndexError, ArithmeticError):
         return None, None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.runtime.usage import ResourceWatch, UsageMeter
+from amlctl.runtime.usage import ResourceWatch, UsageMeter, gpus_of
 from tests.support.runs import wait_until
 
 HOLDS = (
@@ -60,23 +60,39 @@ def test_gpus_are_those_that_the_run_may_use(tmp_path: Path, monkeypatch: pytest
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
-    usage = UsageMeter(os.getpid()).look()
+    meter = UsageMeter(os.getpid())
+    wait_until(lambda: meter.look().gpu is not None)
+    usage = meter.look()
     assert (usage.gpu, usage.gpu_memory_bytes) == (0.75, 4000 << 20)
     assert "--id=1,3" in (tmp_path / "asked").read_text()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert UsageMeter(os.getpid()).look().gpu is None
 
 
-@pytest.mark.parametrize("says", ["5, inf", "nan, 1", "inf, inf", "-5, 1", "[N/A], [N/A]", "5", "\\377"])
-def test_values_of_a_driver_that_are_no_numbers_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
-) -> None:
+@pytest.mark.parametrize("says", [b"5, inf", b"nan, 1", b"inf, inf", b"-5, 1", b"[N/A], [N/A]", b"5", b"\377", b""])
+def test_values_of_a_driver_that_are_no_numbers_are_left_out(says: bytes) -> None:
+    assert gpus_of(says + b"\n") == (None, None)
+
+
+def test_a_driver_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\nprintf '{says}\\n'\n")
+    program.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {tmp_path}/child\nwait\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    usage = UsageMeter(os.getpid()).look()
-    assert (usage.gpu, usage.gpu_memory_bytes) == (None, None)
+    meter = UsageMeter(os.getpid())
+    assert meter.look().gpu is None
+    child = tmp_path / "child"
+    wait_until(lambda: child.exists() and child.read_text().endswith("\n"))
+    assert meter.look().gpu is None
+    assert meter.end() == ()
+    wait_until(lambda: not _is_running(int(child.read_text())))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_driver_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
