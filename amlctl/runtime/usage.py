@@ -56,8 +56,8 @@ class UsageMeter:
 class _Gpus:
     """Use in parts of 1, and bytes of memory, of all GPUs that this process may use; None without one.
 
-    A look asks the driver, and a later one reads its answer: a driver that hangs must hold up nobody. Without an answer
-    it is not asked again."""
+    A look asks the driver, and a later one reads its answer: a driver that hangs must not delay a run. If it gives no
+    answer, it is not asked again."""
 
     def __init__(self) -> None:
         self._found: tuple[float | None, int | None] = None, None
