@@ -208,7 +208,7 @@ def test_a_record_that_lacks_a_field_it_always_had_is_damaged(name: str) -> None
     del document[name]
     later = {"waits_for", "command", "inputs", "named_outputs", "output_places", "description", "heads", "sync"}
     later |= {"distribution", "processes", "instances", "node", "config_file", "children", "job_type", "services"}
-    later |= {"metrics", "phases", "is_config_positional", "sweep", "parent", "combination"}
+    later |= {"metrics", "phases", "is_config_positional", "sweep", "parent", "combination", "resources"}
     assert bool(wrong_field(document)) == (name not in later)
 
 
