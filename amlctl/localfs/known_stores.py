@@ -42,9 +42,12 @@ def remember_store(
     code: Optional[str] = None,
     run: Optional[str] = None,
 ) -> None:
-    """It is in use, unless nothing is known of it. A project that cannot be written remembers nothing."""
+    """It is in use, unless an empty list of datasets is all that is known. A project that cannot be written remembers
+    nothing."""
     known = _read(state_dir)
     before = known.pop(url, None)
+    if before is None and datasets is not None and not datasets:
+        return
     now = before or KnownStore()
     if store_id is not None:
         now = now._replace(id=store_id)
@@ -54,7 +57,7 @@ def remember_store(
         now = now._replace(code=code)
     if run is not None:
         now = now._replace(run=run)
-    if now != (before or KnownStore()) and state_dir.is_dir():
+    if now != before and state_dir.is_dir():
         newest = [(url, now), *known.items()][:_MOST_STORES]
         with suppress(OSError, ValueError):  # a name that is not text
             write_json(_path(state_dir), {url: one._asdict() for url, one in newest})
