@@ -174,6 +174,10 @@ def _phase(value: Any) -> bool:
     return _table(_text)(value) and bool(value.get("name")) and is_time(value.get("at"))
 
 
+def _child(value: Any) -> bool:
+    return _table(_text)(value) and value.keys() >= {"run", "name", "status"}
+
+
 def _sync(value: Any) -> bool:
     rules = {
         "layout": _one_of("auto", "pack", "mirror"),
@@ -210,7 +214,7 @@ RULES: Mapping[str, Rule] = {
     "sweep": _sweep,
     "parent": _maybe(is_record_run_id),
     "combination": _table(_text),
-    "children": _list(_table(_text)),
+    "children": _list(_child),
     "services": _table(_text),
     "description": _text,
     "code": _id,

@@ -217,6 +217,7 @@ def test_a_record_that_lacks_a_field_it_always_had_is_damaged(name: str) -> None
     [
         *(("status", "Complfted"), ("status", 7), ("run", "../x"), ("script", "/etc/passwd"), ("script", "../x.py")),
         *(("phases", [{"name": "run"}]), ("phases", [{"name": "run", "at": "soon"}]), ("phases", ["run"])),
+        *(("children", [{}]), ("children", [{"run": "a-1", "status": "Running"}]), ("children", ["a-1"])),
         *(("times", {"Running": 5}), ("times", []), ("times", {"Later": "2026-01-01T00:00:00+00:00"})),
         *(("times", {"Running": "2026-01-01T00:00:00"}), ("created_at", "yesterday"), ("created_at", 5)),
         *(("workspace", ["local"]), ("tags", {"a": 1}), ("variables", {"a=b": "c"}), ("variables", {"": "c"})),
