@@ -214,8 +214,8 @@ def downloaded(
 ) -> Iterator[Path]:
     """A temporary file in `folder` that has the value of `key`, unchecked; renamed or removed by the block.
 
-    After an error of the store what has arrived is kept; after one in the block
-    it is not, since it may be wrong. Raises NotFound, ServiceUnavailable, OSError.
+    After an error of the store what has arrived is kept; after one in the block it is not, since it may be wrong.
+    Raises NotFound, ServiceUnavailable, OSError.
     """
     stable = folder / f"{TEMPORARY_PREFIX}{expected.content_id}"
     journal_path = stable.with_name(f"{stable.name}.parts")

@@ -183,6 +183,7 @@ def values_there(store: Store, wanted: Mapping[str, int]) -> dict[str, Entry]:
 
 
 def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
+    """The others of the keys."""
     return wanted.keys() - values_there(store, wanted)
 
 
