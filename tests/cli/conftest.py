@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,13 @@ class Cli:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(textwrap.dedent(text), encoding="utf-8")
         return target
+
+
+def wait_for_state(cli: Cli, state: str) -> None:
+    """The newest run's; the log of a script may be seen shortly before its run is Running."""
+    deadline = time.monotonic() + LIMIT_S
+    while (found := cli.json("runs", "show", "@last")["status"]) != state:
+        assert time.monotonic() < deadline, found
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.cli.conftest import LIMIT_S, Cli, StartTerminal
+from tests.cli.conftest import LIMIT_S, Cli, StartTerminal, wait_for_state
 
 ENDLESS = """
 import os, pathlib, time
@@ -29,12 +28,6 @@ def endless(project: Cli) -> Cli:
 
 
 SUBMIT = ("submit", "endless.py", "--env-from", "current")
-
-
-def wait_for_state(cli: Cli, state: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while (found := cli.json("runs", "show", "@last")["status"]) != state:
-        assert time.monotonic() < deadline, found
 
 
 def test_without_a_terminal_it_cancels(endless: Cli) -> None:
@@ -64,7 +57,7 @@ def test_on_a_terminal_it_asks_and_can_leave_the_run_alone(endless: Cli, termina
     record = endless.json("runs", "show", "@last")
     assert f"amlctl logs {record['run']} -f" in screen.text
     assert "@last" not in screen.text  # by then it may be another one's
-    assert record["status"] == "Running"
+    wait_for_state(endless, "Running")
     assert endless("cancel", "@last").code == 0
     wait_for_state(endless, "Canceled")
 
@@ -100,7 +93,7 @@ def test_the_setting_decides(endless: Cli, terminal: StartTerminal) -> None:
     screen.wait_for("begun")
     screen.type("\x03")
     assert screen.finish() == 130
-    assert endless.json("runs", "show", "@last")["status"] == "Running"
+    wait_for_state(endless, "Running")
     assert endless("cancel", "@last").code == 0
     wait_for_state(endless, "Canceled")
 
@@ -111,7 +104,7 @@ def test_logs_only_stops_watching(endless: Cli, terminal: StartTerminal) -> None
     screen.wait_for("begun")
     screen.type("\x03")
     assert screen.finish() in (0, 130)
-    assert endless.json("runs", "show", "@last")["status"] == "Running"
+    wait_for_state(endless, "Running")
     assert endless("cancel", "@last").code == 0
     wait_for_state(endless, "Canceled")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import LIMIT_S, Cli, StartTerminal
+from tests.cli.conftest import LIMIT_S, Cli, StartTerminal, wait_for_state
 
 ENDLESS = """
 import time
@@ -133,14 +133,14 @@ def test_sigterm_leaves_the_run_where_the_setting_says_so(
     assert "begun\n" in process.stdout
     process.send_signal(signal.SIGTERM)
     assert process.wait(LIMIT_S) == 143
-    assert project.json("runs", "show", "@last")["status"] == "Running"
+    wait_for_state(project, "Running")
     assert project("cancel", "@last").code == 0
 
 
 def test_a_closed_terminal_does_not_end_a_run(project: Cli, following: subprocess.Popen[str]) -> None:
     following.send_signal(signal.SIGHUP)
     assert following.wait(LIMIT_S) == 129
-    assert project.json("runs", "show", "@last")["status"] == "Running"
+    wait_for_state(project, "Running")
     assert project("cancel", "@last").code == 0
 
 
@@ -149,7 +149,7 @@ def test_the_window_of_a_run_is_closed(project: Cli, terminal: StartTerminal) ->
     screen = terminal(project.command("submit", "endless.py", "--env-from", "current"), project.cwd)
     screen.wait_for("begun")
     assert screen.hang_up() == 129
-    assert project.json("runs", "show", "@last")["status"] == "Running"
+    wait_for_state(project, "Running")
     assert project("cancel", "@last").code == 0
 
 
