@@ -90,8 +90,6 @@ def gc(
 @app.command(epilog=examples("amlctl store verify # exit code 1 if something is damaged or missing"))
 def verify(ctx: typer.Context, store_url: Url = None) -> int:
     """Read back everything that the newest snapshots reference, and compare"""
-    from amlctl.core.store_keys import CODE
-    from amlctl.localfs.known_stores import remember_store
     from amlctl.operations.store.verify import verify as verify_operation
     from amlctl.snapshots.store_format import require_format
     from amlctl.wiring import without_copies
@@ -101,8 +99,6 @@ def verify(ctx: typer.Context, store_url: Url = None) -> int:
     with suppress(IntegrityError):  # reported with the other damage
         require_format(store)
     result = verify_operation(without_copies(store), call.reporter)
-    if any(damage.key.startswith(CODE) for damage in result.damages):
-        remember_store(call.app.project.state_dir, store.url, code="")  # so that the next submit looks for its files
     call.result(result.to_json(), _verify(result))
     return 1 if result.damaged else 0
 
