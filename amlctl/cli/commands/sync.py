@@ -251,7 +251,7 @@ def _with_store(
     call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool
 ) -> App:
     from amlctl.config.settings import parse_size
-    from amlctl.wiring import without_copies
+    from amlctl.stores.wrappers import without_copies
 
     bytes_per_s = None if bwlimit is None else parse_size(bwlimit.removesuffix("/s"))
     if bytes_per_s is not None and bytes_per_s <= 0:
