@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.completion import complete_dataset
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import each_dataset, invocation
+from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, warning
 from amlctl.cli.store_option import Url, with_datasets
@@ -30,12 +30,10 @@ app = TyperApp(
     ),
 )
 
-Dataset = Annotated[
-    str, typer.Argument(metavar="DATASET", autocompletion=complete_dataset, help="Name, or path under data_blobs/")
-]
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Name, or path under data_blobs/")]
 Datasets = Annotated[
     list[str],
-    typer.Argument(metavar="DATASET...", autocompletion=complete_dataset, help="Names, or paths under data_blobs/"),
+    typer.Argument(metavar="DATASET...", help="Names, or paths under data_blobs/"),
 ]
 
 
@@ -63,7 +61,7 @@ def show(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None:
 def remove(
     ctx: typer.Context,
     datasets: Datasets,
-    yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
+    yes: Yes = False,
     store_url: Url = None,
 ) -> int:
     """Remove datasets from the store; what existing runs read is kept

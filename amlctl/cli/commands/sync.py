@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import Invocation, Outcomes, each_dataset, invocation
+from amlctl.cli.parameters import Paths
 from amlctl.cli.questions import choose, is_confirmed
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.core.message import ID_CELLS, Command, count, size
