@@ -288,7 +288,7 @@ def _marker(folders: NodeFolders) -> Path:
 _KEPT_BY_AZURE_ML = ("outputs", "logs", "user_logs", "system_logs", "azureml-logs", "azureml-setup")
 
 
-class UnkeptFiles(NamedTuple):
+class FilesNotKept(NamedTuple):
     """How many files: by the dataset that would have to be produced to keep them, and, of all others, by what of the
     working folder they are in."""
 
@@ -296,7 +296,7 @@ class UnkeptFiles(NamedTuple):
     others: Mapping[str, int]
 
 
-def unkept_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> UnkeptFiles:
+def files_not_kept(record: RunRecord, folders: NodeFolders, since_ns: int) -> FilesNotKept:
     """Those in the working folder that were written since then and that are in no output; without caches."""
     root, data_dir = folders.container, folders.data_blobs_dir.name
     kept = {str(folders.outputs_dir), str(folders.config_dir)}
@@ -315,7 +315,7 @@ def unkept_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Unke
                 data[_dataset_of(Path(*parts[1:], name), record)] += 1
             else:
                 others["/".join((*parts, name)[: 2 if parts[:1] == (folders.pipeline_dir.name,) else 1])] += 1
-    return UnkeptFiles(
+    return FilesNotKept(
         {dataset: files for dataset, files in sorted(data.items()) if dataset not in record.spec.produces},
         dict(sorted(others.items())),
     )
