@@ -83,7 +83,7 @@ def recover(
         from amlctl.workspaces.local.ending import Ending, finish, read_ending  # here, since it is rare
 
         ending = read_ending(paths)
-        if stored is not None and record.is_final:  # nobody else has seen an end
+        if stored is not None and record.is_final:  # no one else has seen an end
             say(paths.log, f"the store {store.url} is there again")
             message = (record.error or {}).get("message", "")
             ending = ending or Ending(RunState.FAILED, record.exit_code, StoreGone.kind, message)
