@@ -12,7 +12,6 @@ from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.store_keys import (
     DATASETS,
     dataset_folder,
-    dataset_of_folder,
     dataset_of_key,
     folder_of,
     folders_of,
@@ -28,9 +27,6 @@ from amlctl.snapshots.gc_mark import next_generation, restore_generation
 from amlctl.snapshots.manifests import read_header
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
-
-_MOST_HEAD_BYTES = 1 << 20
-"""A HEAD has a few kilobytes at most: one long name, and 16 commits."""
 
 
 class HeadMoved(Exception):
@@ -80,15 +76,6 @@ def find_head(store: Store, dataset: str) -> Optional[Head]:
 
 def has_snapshots(store: Store, dataset: str) -> bool:
     return bool(_manifests(store, dataset))
-
-
-def without_head(keys: Iterable[str]) -> list[str]:
-    """Datasets that have snapshots and no HEAD, in order; `keys` are what the store lists below `datasets/`."""
-    datasets: dict[bool, set[str]] = {True: set(), False: set()}
-    for key in keys:
-        if is_head_key(key) or is_manifest_key(key):
-            datasets[is_head_key(key)].add(dataset_of_key(key))
-    return sorted(datasets[False] - datasets[True])
 
 
 def no_head(store: Store, dataset: str) -> IntegrityError:
@@ -207,43 +194,23 @@ def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadV
     return value.after(before)
 
 
-def read_head_value(store: Store, folder: str) -> HeadValue:
-    """HEAD of a dataset that `list_datasets` has named. Raises NotFound (it has only a fence), IntegrityError,
-    SettingsError."""
-    value = read_any_head(store, folder)
-    if value.is_fence:
-        raise NotFound(f"{dataset_of_folder(folder)} has no snapshot in {store.url}")
-    return value
-
-
-def read_any_head(store: Store, folder: str) -> HeadValue:
-    """The same for a fence too."""
-    return parse_head(read_head_bytes(store, folder), dataset_of_folder(folder))
-
-
-def read_head_bytes(store: Store, folder: str) -> bytes:
-    """Of a larger HEAD, which is damaged, its beginning. Raises NotFound."""
-    return store.get(head_key_in(folder), length=_MOST_HEAD_BYTES)
-
-
 def list_datasets(store: Store, below: str = DATASETS) -> list[str]:
-    """Keys of the folders of all datasets that have a HEAD, as `datasets/<escaped name>`."""
-    return folders_with_head(entry.key for entry in store.list(below))
+    """All that have a HEAD, in order."""
+    return datasets_with_head(entry.key for entry in store.list(below))
 
 
-def folders_with_head(keys: Iterable[str]) -> list[str]:
+def datasets_with_head(keys: Iterable[str]) -> list[str]:
     """The same from what the store lists."""
-    found = {folder_of(key) for key in keys if is_head_key(key)}
-    return sorted(folder for folder in found if not is_superseded(folder, found))
+    return sorted({dataset_of_key(key) for key in keys if is_head_key(key)})
 
 
-def is_superseded(folder: str, folders: Collection[str]) -> bool:
-    """Whether it is the old spelling of a dataset that has a HEAD in the new one as well."""
-    current = dataset_folder(dataset_of_folder(folder))
-    return folder != current and current in folders
+def without_head(keys: Collection[str]) -> list[str]:
+    """Datasets that have snapshots and no HEAD, in order; `keys` are what the store lists below `datasets/`."""
+    with_snapshots = {dataset_of_key(key) for key in keys if is_manifest_key(key)}
+    return sorted(with_snapshots.difference(datasets_with_head(keys)))
 
 
 def datasets_inside(store: Store, dataset: str) -> list[str]:
     """Datasets below the folder of this one."""
-    found = {dataset_of_folder(one) for at in folders_of(dataset) for one in list_datasets(store, f"{at}/")}
+    found = {one for at in folders_of(dataset) for one in list_datasets(store, f"{at}/")}
     return sorted(found - {dataset})

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from typing import Any, NamedTuple
 
 from amlctl.core.head import HeadValue
@@ -16,7 +17,6 @@ from amlctl.core.run_state import is_final
 from amlctl.core.store_keys import (
     DATASETS,
     RUNS,
-    dataset_of_folder,
     dataset_of_key,
     is_manifest_key,
     snapshot_of,
@@ -30,11 +30,11 @@ from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
 from amlctl.snapshots.heads import (
     Head,
+    datasets_with_head,
     find_head,
-    folders_with_head,
     list_manifests,
     no_head,
-    read_any_head,
+    read_head,
     without_head,
 )
 from amlctl.snapshots.manifests import read_header
@@ -132,14 +132,13 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
             found = written.setdefault(dataset_of_key(entry.key), {})
             snapshot = snapshot_of(entry.key)
             found[snapshot] = max(entry.modified_at, found.get(snapshot, 0.0))
-    wanted = folders_with_head(entry.key for entry in listed)
+    keys = [entry.key for entry in listed]
 
-    def read(folder: str) -> StoredDataset | RemovedDataset | None:
-        try:
-            head = read_any_head(store, folder)
-        except NotFound:
+    def read(dataset: str) -> StoredDataset | RemovedDataset | None:
+        found_head = find_head(store, dataset)
+        if found_head is None:
             return None  # deleted in the meantime
-        dataset = dataset_of_key(f"{folder}/HEAD")
+        head = found_head.value
         if head.removed_at:
             until = datetime.fromisoformat(head.removed_at) + timedelta(seconds=REMOVED_S)
             return RemovedDataset(dataset, head.removed_at, head.removed_by, until.isoformat(timespec="seconds"))
@@ -147,12 +146,12 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
             return None
         return StoredDataset(*_at_head(store, dataset, head), _newest_first(written.get(dataset, {})))
 
-    found_ = [one for one in in_parallel(read, wanted, store.concurrency) if one is not None]
+    found_ = [one for one in in_parallel(read, datasets_with_head(keys), store.concurrency) if one is not None]
     return DatasetList(
         store.url,
         [one for one in found_ if isinstance(one, StoredDataset)],
         [one for one in found_ if isinstance(one, RemovedDataset)],
-        without_head(entry.key for entry in listed),
+        without_head(keys),
     )
 
 
@@ -234,17 +233,16 @@ class StoredNames(NamedTuple):
 def stored_names(store: Store) -> StoredNames:
     """Raises IntegrityError, and what the store raises."""
 
-    def name(folder: str) -> str:
+    def has_snapshot(dataset: str) -> bool:
         try:
-            return dataset_of_folder(folder) if not read_any_head(store, folder).is_fence else ""
-        except NotFound:
-            return ""  # deleted in the meantime
+            return read_head(store, dataset) is not None
         except IntegrityError:
-            return dataset_of_folder(folder)  # the command that uses it says what is wrong with it
+            return True  # the command that uses it says what is wrong with it
 
     keys = [entry.key for entry in store.list(DATASETS)]
-    names = in_parallel(name, folders_with_head(keys), store.concurrency)
-    return StoredNames(sorted(filter(None, names)), without_head(keys))
+    names = datasets_with_head(keys)
+    are_there = in_parallel(has_snapshot, names, store.concurrency)
+    return StoredNames(list(compress(names, are_there)), without_head(keys))
 
 
 def stored_head(store: Store, dataset: str) -> Head:
