@@ -104,7 +104,7 @@ def _adopted(
             return FileEntry(file.path, file.size_bytes, False, content)
 
         entries, done = [], 0
-        for number, entry in enumerate(in_parallel(take, files, options.file_workers(store)), 1):
+        for number, entry in enumerate(in_parallel(take, files, options.workers(store)), 1):
             entries.append(entry)
             done += entry.size_bytes
             sink(StageProgress(Stage.SEND, dataset, number, done, len(files), total))

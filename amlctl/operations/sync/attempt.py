@@ -300,7 +300,7 @@ class SyncAttempt:
             self._looked.root,
             replace(head, pack_sizes={**merged.known.pack_sizes, **head.pack_sizes}),
             sender,
-            max_workers=self._options.file_workers(self._store),
+            max_workers=self._options.workers(self._store),
             destination=self._plain_files if self._plain_files.is_mirror else OBJECTS,
         )
         manifest = Manifest(

@@ -200,10 +200,8 @@ class _Pull:
         store, looked, options = self.context.store, self.looked, self.options
         folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
         writable = replace(wanted, entries=folder.make_room(changes.deleted, to_write))
-        received = Received.noting(writable.entries)
-        how = ReceiveOptions(
-            may_replace=folder.may_write, max_workers=options.max_workers, file_workers=options.file_workers(store)
-        )
+        received = Received(written={})
+        how = ReceiveOptions(may_replace=folder.may_write, workers=options.workers(store))
         receive(store, writable, looked.root, how, received, self.context.sink)
         folder.leave_out(received.displaced)
         folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])

@@ -39,12 +39,8 @@ class SyncOptions:
         """What the settings say of every sync."""
         return cls(settings.layout, settings.pack_below, settings.pack_size, settings.ignore)
 
-    @property
-    def max_workers(self) -> int:
-        return self.jobs or 8
-
-    def file_workers(self, store: Store) -> int:
-        """Files that travel at a time on their own."""
+    def workers(self, store: Store) -> int:
+        """Files that travel at a time."""
         return self.jobs or store.concurrency
 
     @property
