@@ -24,13 +24,14 @@ REMEMBERED_COMMITS = 16
 _COMMIT_DIGITS = 16
 
 
-class HeadValue(NamedTuple):
+class Head(NamedTuple):
     """What HEAD says: the latest snapshot, the file that lists it, and its layout.
 
     `store_id` is the id of the store (`format.json`); `sequence` counts commits from 1; `gc` is the generation of the
     last gc that has passed, `fences` counts leases of a mirror that were taken over; `before` are the commits before
     this one, newest first. Format 1 lacks these five. A dataset that was removed has no snapshot; its last commit is
-    the first of `before`.
+    the first of `before`. `version`, which is not written, is the tag that a swap compares; empty where the value is
+    missing and is to be made again.
     """
 
     snapshot: str
@@ -43,6 +44,7 @@ class HeadValue(NamedTuple):
     fences: int = 0
     removed_at: str = ""
     removed_by: str = ""
+    version: str = ""
 
     @property
     def is_fence(self) -> bool:
@@ -55,7 +57,7 @@ class HeadValue(NamedTuple):
         """Names this commit: a part of its manifest's content id, which no other manifest has."""
         return commit_of(self.manifest_key)
 
-    def after(self, expected: HeadValue) -> HeadValue:
+    def after(self, expected: Head) -> Head:
         """This value as the commit that follows `expected`."""
         commits = expected.before if expected.is_fence else (expected.commit, *expected.before)
         before = commits[:REMEMBERED_COMMITS]
@@ -83,7 +85,7 @@ def commit_of(manifest_key: str) -> str:
     return manifest_key.rpartition("-")[2][:_COMMIT_DIGITS]
 
 
-def relation(seen: HeadValue, now: HeadValue) -> Relation:
+def relation(seen: Head, now: Head) -> Relation:
     """`now` as seen from `seen`. HEADs of format 1 do not tell, and count as AHEAD."""
     if seen.commit == now.commit:
         return Relation.SAME
@@ -95,7 +97,7 @@ def relation(seen: HeadValue, now: HeadValue) -> Relation:
     return Relation.AHEAD if is_out_of_sight else Relation.UNRELATED
 
 
-def parse_head(data: bytes, dataset: str) -> HeadValue:
+def parse_head(data: bytes, dataset: str) -> Head:
     """HEAD of the dataset. Raises IntegrityError, SettingsError (a newer format)."""
     try:
         document: dict[str, Any] = json.loads(data)
@@ -120,7 +122,7 @@ def parse_head(data: bytes, dataset: str) -> HeadValue:
     return value
 
 
-def encode_head(value: HeadValue, dataset: str) -> bytes:
+def encode_head(value: Head, dataset: str) -> bytes:
     document = {
         "format": FORMAT,
         "store": value.store_id,
@@ -137,13 +139,13 @@ def encode_head(value: HeadValue, dataset: str) -> bytes:
     return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
 
 
-def _value(document: dict[str, Any]) -> HeadValue:
+def _value(document: dict[str, Any]) -> Head:
     fields = Fields(document)
     snapshot, key = fields.text("snapshot"), fields.text("manifest")
-    return HeadValue(snapshot, key, fields.one_of("layout", LAYOUTS_WRITTEN)) if key else HeadValue(snapshot, key)
+    return Head(snapshot, key, fields.one_of("layout", LAYOUTS_WRITTEN)) if key else Head(snapshot, key)
 
 
-def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:
+def _checked_value(document: dict[str, Any], dataset: str) -> Head:
     check = document.pop("check")
     if check != check_of(document):
         raise ValueError("its check does not match")

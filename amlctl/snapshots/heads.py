@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import NamedTuple, Optional
+from typing import Optional
 
-from amlctl.core.head import HeadValue, encode_head, parse_head
+from amlctl.core.head import Head, encode_head, parse_head
 from amlctl.core.manifest import StoredLayout
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.store_keys import (
@@ -37,30 +37,10 @@ class HeadMoved(Exception):
         self.conflict = conflict
 
 
-class Head(NamedTuple):
-    """What HEAD names; `version` is the tag that a swap compares: empty where the value is missing and is to be made
-    again."""
-
-    value: HeadValue
-    version: str
-
-    @property
-    def snapshot(self) -> str:
-        return self.value.snapshot
-
-    @property
-    def manifest_key(self) -> str:
-        return self.value.manifest_key
-
-    @property
-    def layout(self) -> StoredLayout:
-        return self.value.layout
-
-
 def read_head(store: Store, dataset: str) -> Optional[Head]:
     """None where the dataset was never synced. Raises IntegrityError, SettingsError (newer format)."""
     found = find_head(store, dataset)
-    return None if found is None or found.value.is_fence else found
+    return None if found is None or found.is_fence else found
 
 
 def find_head(store: Store, dataset: str) -> Optional[Head]:
@@ -68,10 +48,10 @@ def find_head(store: Store, dataset: str) -> Optional[Head]:
     next commit makes the new one."""
     found = store.get_versioned(head_key(dataset))
     if found is not None:
-        return Head(parse_head(found.data, dataset), found.version)
+        return parse_head(found.data, dataset)._replace(version=found.version)
     if old_folder(dataset) != dataset_folder(dataset):
         found = store.get_versioned(head_key_in(old_folder(dataset)))
-    return None if found is None else Head(parse_head(found.data, dataset), "")
+    return None if found is None else parse_head(found.data, dataset)
 
 
 def has_snapshots(store: Store, dataset: str) -> bool:
@@ -112,8 +92,7 @@ def last_written(store: Store, dataset: str) -> Head:
             break
         except (IntegrityError, NotFound):
             continue
-    snapshot = snapshot_of(key)
-    return Head(HeadValue(snapshot, key, layout), "" if found is None else found.version)
+    return Head(snapshot_of(key), key, layout, version="" if found is None else found.version)
 
 
 def _manifests(store: Store, dataset: str) -> list[str]:
@@ -132,7 +111,7 @@ def _modified_at(entry: Entry) -> float:
     return entry.modified_at
 
 
-def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head], *, generation: int = 0) -> Head:
+def swap_head(store: Store, dataset: str, value: Head, expected: Optional[Head], *, generation: int = 0) -> Head:
     """Commit `value` as the successor of `expected`. Raises Conflict where HEAD is not `expected` anymore.
 
     `generation` is that of the last gc which the writer knows of (`GcWatch`): the fence of that one does not stop the
@@ -145,21 +124,20 @@ def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[H
         version = store.swap(head_key(dataset), data, expected=(expected and expected.version) or None)
     except Conflict:
         present = find_head(store, dataset) if expected is None else None
-        if present is None or not present.value.is_fence or present.value.removed_at:
+        if present is None or not present.is_fence or present.removed_at:
             raise
-        if present.value.gc > generation:
-            restore_generation(store, present.value.gc)
+        if present.gc > generation:
+            restore_generation(store, present.gc)
             raise
         version = store.swap(head_key(dataset), data, expected=present.version)
-    return Head(value, version)
+    return value._replace(version=version)
 
 
 def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
     """A gc of that generation has passed: every commit that was planned on the HEAD of before fails from now on."""
     while True:
         present = find_head(store, dataset)
-        value = HeadValue("", "") if present is None else present.value
-        value = value._replace(gc=generation, store_id=value.store_id or store_id)
+        value = (present or Head("", ""))._replace(gc=generation, store_id=(present and present.store_id) or store_id)
         try:
             expected = (present and present.version) or None
             store.swap(head_key(dataset), encode_head(value, dataset), expected=expected)
@@ -174,21 +152,21 @@ def fence_writer(store: Store, dataset: str) -> None:
     """
     while True:
         present = find_head(store, dataset)
-        if present is None or present.value.is_fence:
-            generation = max(next_generation(store), 0 if present is None else present.value.gc + 1)
+        if present is None or present.is_fence:
+            generation = max(next_generation(store), 0 if present is None else present.gc + 1)
             fence(store, dataset, generation, ensure_format(store))
             restore_generation(store, generation)
             return
-        value = present.value._replace(fences=present.value.fences + 1)
+        value = present._replace(fences=present.fences + 1)
         with suppress(Conflict):
             store.swap(head_key(dataset), encode_head(value, dataset), expected=present.version or None)
             return
 
 
-def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadValue:
+def next_head(store: Store, value: Head, expected: Optional[Head]) -> Head:
     """`value` as it would be committed after `expected`. Where neither of them names the store, its `format.json` is
     asked, and brought up to date."""
-    before = HeadValue("", "") if expected is None else expected.value
+    before = expected or Head("", "")
     if not before.store_id:
         before = before._replace(store_id=value.store_id or ensure_format(store))
     return value.after(before)

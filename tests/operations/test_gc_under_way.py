@@ -190,7 +190,7 @@ def test_the_generation_goes_on_where_the_mark_was_lost(clones: Clones, one: Clo
     assert json.loads(clones.store.get(GC_KEY)) == {"generation": 4}
     head = read_head(clones.store, DATASET)
     assert head is not None
-    assert head.value.gc == 4
+    assert head.gc == 4
 
 
 class _Clock:

@@ -78,9 +78,9 @@ def committed(store: MemoryStore) -> list[str]:
 def removed_tree(store: MemoryStore, dataset: str) -> Tree | None:
     """What the dataset held when it was removed; None where it is not removed, or a gc has deleted that."""
     head = find_head(store, dataset)
-    if head is None or not head.value.removed_at:
+    if head is None or not head.removed_at:
         return None
-    last = [entry.key for entry in list_manifests(store, dataset) if commit_of(entry.key) == head.value.before[0]]
+    last = [entry.key for entry in list_manifests(store, dataset) if commit_of(entry.key) == head.before[0]]
     return stored_tree(store, last[0], f"{dataset}, which was removed") if last else None
 
 

@@ -68,7 +68,7 @@ def removed(scenario: Scenario, world: World) -> None:
 def restore_if_removed(world: World) -> None:
     """Where a gc was faster, `a` has all of it."""
     head = find_head(world.store, DATASET)
-    if head is not None and not head.value.removed_at and not head.value.is_fence:
+    if head is not None and not head.removed_at and not head.is_fence:
         return
     try:
         restore_dataset(world, world.store)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import compress
 from typing import Any, NamedTuple
 
-from amlctl.core.head import HeadValue
+from amlctl.core.head import Head
 from amlctl.core.manifest import ManifestHeader, StoredLayout
 from amlctl.core.message import Command, Message, below_data_blobs, did_you_mean
 from amlctl.core.run_state import is_final
@@ -29,7 +29,6 @@ from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
 from amlctl.snapshots.heads import (
-    Head,
     datasets_with_head,
     find_head,
     list_manifests,
@@ -135,10 +134,9 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
     keys = [entry.key for entry in listed]
 
     def read(dataset: str) -> StoredDataset | RemovedDataset | None:
-        found_head = find_head(store, dataset)
-        if found_head is None:
+        head = find_head(store, dataset)
+        if head is None:
             return None  # deleted in the meantime
-        head = found_head.value
         if head.removed_at:
             until = datetime.fromisoformat(head.removed_at) + timedelta(seconds=REMOVED_S)
             return RemovedDataset(dataset, head.removed_at, head.removed_by, until.isoformat(timespec="seconds"))
@@ -155,7 +153,7 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
     )
 
 
-def _at_head(store: Store, dataset: str, head: HeadValue) -> tuple[str, str, StoredLayout, int, int, str, str]:
+def _at_head(store: Store, dataset: str, head: Head) -> tuple[str, str, StoredLayout, int, int, str, str]:
     """Fields of a StoredDataset, up to its snapshots."""
     header = read_header(store, head.manifest_key)
     of_header = (header.files, header.size_bytes, header.created_at, header.created_by)
@@ -192,7 +190,7 @@ def show_stored(store: Store, dataset: str) -> DatasetDetails:
 
     found = [one for one in in_parallel(details, newest, store.concurrency) if one is not None]
     producers = [use.run for use in runs if dataset in use.produces and use.is_active]
-    return DatasetDetails(*_at_head(store, dataset, head.value), found, producers)
+    return DatasetDetails(*_at_head(store, dataset, head), found, producers)
 
 
 class RunUse(NamedTuple):
@@ -248,9 +246,9 @@ def stored_names(store: Store) -> StoredNames:
 def stored_head(store: Store, dataset: str) -> Head:
     """Raises NotFound, also where the dataset was removed, IntegrityError."""
     head = find_head(store, dataset)
-    if head is not None and head.value.removed_at:
-        raise was_removed(dataset, head.value, NotFound)
-    if head is None or head.value.is_fence:
+    if head is not None and head.removed_at:
+        raise was_removed(dataset, head, NotFound)
+    if head is None or head.is_fence:
         raise not_stored(store, dataset)
     return head
 

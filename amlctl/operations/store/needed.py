@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
-from amlctl.core.head import HeadValue, commit_of
+from amlctl.core.head import Head, commit_of
 from amlctl.core.manifest import Kind, repair_command
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import (
@@ -76,7 +76,7 @@ class _Found:
         self.heads: set[str] = set()
         self.kept: set[str] = set()
         """Keys of manifests."""
-        self.removed: dict[str, HeadValue] = {}
+        self.removed: dict[str, Head] = {}
         self.present = {entry.key for entry in entries}
         manifests: dict[str, list[Entry]] = {}
         commits: dict[str, Sequence[str]] = {}
@@ -96,11 +96,11 @@ class _Found:
             self.live.add(next(key for key in map(head_key_in, folders_of(dataset)) if key in self.present))
             if (head := find_head(store, dataset)) is None:
                 continue  # deleted in the meantime
-            if head.value.removed_at:
-                self.removed[dataset] = head.value
-            elif not head.value.is_fence:
+            if head.removed_at:
+                self.removed[dataset] = head
+            elif not head.is_fence:
                 self.heads.add(head.manifest_key)
-            commits[dataset] = head.value.before if head.value.is_fence else (head.value.commit, *head.value.before)
+            commits[dataset] = head.before if head.is_fence else (head.commit, *head.before)
         for dataset, found in manifests.items():
             self._keep_newest(found, commits.get(dataset, ()), rules, is_forgotten=self.is_forgotten(dataset, rules))
 

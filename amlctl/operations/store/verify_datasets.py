@@ -99,18 +99,17 @@ def _check_head(
         return damaged(error.message)
     if head is None:
         return ""  # removed in the meantime
-    value = head.value
-    if value.is_fence:
-        is_lost = manifests and value.before and not value.removed_at
+    if head.is_fence:
+        is_lost = manifests and head.before and not head.removed_at
         return damaged("names no snapshot, although some are there") if is_lost else ""
-    if store_id is not None and value.store_id and value.store_id != store_id:
+    if store_id is not None and head.store_id and head.store_id != store_id:
         damaged("names another store than format.json")
-    if value.manifest_key not in manifests:
-        return damaged(f"names {value.manifest_key}, which is missing")
-    manifest = manifests[value.manifest_key]
-    if manifest is not None and manifest.layout != value.layout:
-        damaged(f"has the layout {value.layout}, its manifest {manifest.layout}")
-    return value.manifest_key
+    if head.manifest_key not in manifests:
+        return damaged(f"names {head.manifest_key}, which is missing")
+    manifest = manifests[head.manifest_key]
+    if manifest is not None and manifest.layout != head.layout:
+        damaged(f"has the layout {head.layout}, its manifest {manifest.layout}")
+    return head.manifest_key
 
 
 def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest | None:

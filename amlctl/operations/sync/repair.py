@@ -214,6 +214,6 @@ def _id_in_heads(store: Store) -> str:
     for dataset in list_datasets(store):
         with suppress(IntegrityError):
             head = read_head(store, dataset)
-            ids[head.value.store_id if head else ""] += 1
+            ids[head.store_id if head else ""] += 1
     del ids[""]
     return ids.most_common(1)[0][0] if ids else ""

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from amlctl.core.diff import Changes, Side
+from amlctl.core.head import Head
 from amlctl.core.manifest import FileEntry, Manifest, StoredLayout, total_bytes
 from amlctl.core.settings import LayoutName, SyncSettings
 from amlctl.core.sync_plan import Layout, SyncPlan
-from amlctl.snapshots.heads import Head
 from amlctl.stores.contract import Store
 
 
