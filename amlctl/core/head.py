@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from amlctl.core.content_id import is_content_id
-from amlctl.core.document import Fields, check_of
+from amlctl.core.document import Fields, check_of, parse
 from amlctl.core.manifest import LAYOUTS_WRITTEN, StoredLayout, repair_command
 from amlctl.core.store_keys import folders_of
 from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 2
-_READABLE = (1, FORMAT)
 REMEMBERED_COMMITS = 16
 """Commits that HEAD lists: a machine that is more of them behind is taken for one that has simply been away."""
 _COMMIT_DIGITS = 16
@@ -100,17 +99,15 @@ def relation(seen: Head, now: Head) -> Relation:
 def parse_head(data: bytes, dataset: str) -> Head:
     """HEAD of the dataset. Raises IntegrityError, SettingsError (a newer format)."""
     try:
-        document: dict[str, Any] = json.loads(data)
-        number = document["format"]
-        if type(number) is int and number > FORMAT:
+        fields = Fields(parse(data))
+        number = fields.number("format", least=1)
+        if number > FORMAT:
             raise SettingsError(
                 f"HEAD of {dataset} has format {number}; this amlctl reads format {FORMAT}",
                 hint="pip install --upgrade amlctl",
             )
-        if number not in _READABLE:
-            raise ValueError(f"its format is {number!r}")
-        value = _value(document) if number == 1 else _checked_value(document, dataset)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        value = _value(fields) if number == 1 else _checked_value(fields, dataset)
+    except ValueError as error:
         raise _damaged(dataset, error) from error
     if value.is_fence and number == FORMAT and not value.snapshot:
         return value
@@ -126,7 +123,7 @@ def encode_head(value: Head, dataset: str) -> bytes:
     document = {
         "format": FORMAT,
         "store": value.store_id,
-        "dataset": dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "dataset": _in_utf_8(dataset),
         "sequence": value.sequence,
         "gc": value.gc,
         "snapshot": value.snapshot,
@@ -139,27 +136,22 @@ def encode_head(value: Head, dataset: str) -> bytes:
     return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
 
 
-def _value(document: dict[str, Any]) -> Head:
-    fields = Fields(document)
+def _value(fields: Fields) -> Head:
     snapshot, key = fields.text("snapshot"), fields.text("manifest")
     return Head(snapshot, key, fields.one_of("layout", LAYOUTS_WRITTEN)) if key else Head(snapshot, key)
 
 
-def _checked_value(document: dict[str, Any], dataset: str) -> Head:
-    check = document.pop("check")
-    if check != check_of(document):
-        raise ValueError("its check does not match")
-    named = dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if document["dataset"] != named:
-        raise ValueError(f"it is the HEAD of {document['dataset']}")
-    fields = Fields(document)
+def _checked_value(fields: Fields, dataset: str) -> Head:
+    fields.require_check()
+    if (named := fields.text("dataset")) != _in_utf_8(dataset):
+        raise ValueError(f"it is the HEAD of {named}")
     before = tuple(fields.array("before"))
     if not all(type(commit) is str for commit in before):
-        raise TypeError("a member has the wrong type")
+        raise ValueError("'before' must be a list of commits")
     removed_at = fields.text("removed_at", "")
     if removed_at and datetime.fromisoformat(removed_at).tzinfo is None:
         raise ValueError("'removed_at' must name its zone")
-    return _value(document)._replace(
+    return _value(fields)._replace(
         store_id=fields.text("store"),
         sequence=fields.number("sequence"),
         gc=fields.number("gc"),
@@ -168,6 +160,10 @@ def _checked_value(document: dict[str, Any], dataset: str) -> Head:
         removed_at=removed_at,
         removed_by=fields.text("removed_by", ""),
     )
+
+
+def _in_utf_8(dataset: str) -> str:
+    return dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _damaged(dataset: str, why: object) -> IntegrityError:

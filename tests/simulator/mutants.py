@@ -15,6 +15,7 @@ from typing import Any
 
 from amlctl.core import head as core_head
 from amlctl.core.diff import Side, merge
+from amlctl.core.document import Fields
 from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import FileEntry
 from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
@@ -152,9 +153,9 @@ def _manifest_after_head() -> Replaced:
 
 
 def _head_without_check() -> Replaced:
-    def checked_value(document: dict[str, Any], dataset: str) -> Any:
-        more = {name: document[key] for name, key in (("store_id", "store"), ("sequence", "sequence"), ("gc", "gc"))}
-        return core_head._value(document)._replace(**more, before=tuple(document["before"]))
+    def checked_value(fields: Fields, dataset: str) -> Any:
+        more = {"store_id": fields.text("store"), "sequence": fields.number("sequence"), "gc": fields.number("gc")}
+        return core_head._value(fields)._replace(**more, before=tuple(fields.array("before")))
 
     real = core_head.parse_head
 
