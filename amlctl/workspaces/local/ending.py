@@ -28,7 +28,7 @@ from amlctl.runs.records import read_published, read_resources, save_both, save_
 from amlctl.runtime.ranks import read_end
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
-from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store
+from amlctl.workspaces.local.node_files import forget_run, node_store
 from amlctl.workspaces.local.run_paths import RunPaths, release_reserve
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def finish(
         paths.ending.unlink(missing_ok=True)
         for node in range(record.spec.instances):
             remove_tree(paths.container_of(node), ignore_errors=True)
-        if not is_folder(store):
+        if store.folder is None:
             forget_run(node_store(store, paths.state_dir), record.run)
     return record
 
@@ -243,7 +243,7 @@ def _resources(paths: RunPaths, store: Store) -> dict[str, float]:
     """For the record; another store than the node's gets the samples from here."""
     with contextlib.suppress(AmlctlError, OSError):  # only a note is lost
         found = read_resources(node_store(store, paths.state_dir), paths.run)
-        if found.samples and not is_folder(store):
+        if found.samples and store.folder is None:
             save_resources(store, paths.run, found)
         return found.summary()
     return {}
@@ -260,7 +260,7 @@ def _keep_outputs(paths: RunPaths, store: Store, node: int) -> bool:
     """The runtime does that itself, unless it was killed, its store failed, or its store stands for a blob store. The
     list of outputs is always written. False where a file could not be saved."""
     folders = paths.node_folders(node)
-    if folders.saved_marker.exists() and is_folder(store):
+    if folders.saved_marker.exists() and store.folder is not None:
         return True
     if folders.outputs_dir.is_dir() or store.info(outputs_index_key(paths.run, node)) is None:
         saver = outputs_saver(paths, store, node)
@@ -289,7 +289,7 @@ def _move_heads(paths: RunPaths, store: Store, record: RunRecord, ending: Ending
     if not published:  # the runtime could not do it: the store was gone
         publish_produced(node, record, paths.node_folders(0).data_blobs_dir, partial(say, paths.log))
         published = read_published(node, record.run)
-    if not is_folder(store):
+    if store.folder is None:
         from amlctl.runs.copies import upload_produced
 
         upload_produced(node, store, record.run, published)
