@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Optional
 from amlctl.core.events import Event, Note
 from amlctl.core.job import log_names
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
+from amlctl.core.run import STORE_FAILURES, RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
-from amlctl.errors import AmlctlError, Conflict, SettingsError, StoreGone
+from amlctl.errors import AmlctlError, Conflict, LoginError, RightsError, ServiceUnavailable, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.machine import utc_now
@@ -147,10 +147,12 @@ def finish(
             is_kept = _keep_outputs(paths, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(paths, store, record, ending)
-    except StoreGone as error:
+    except (ServiceUnavailable, LoginError, RightsError) as error:
         own = _own_end(paths, record, ending, error)
-        write_json(paths.ending, asdict(own))
-        is_kept, ending = False, _without_store(paths, record, own, error)
+        release_reserve(paths)
+        with contextlib.suppress(OSError):  # then it stays Failed
+            write_json(paths.ending, asdict(own))
+        is_kept, ending = False, _not_saved(paths, record, own, error)
     except (AmlctlError, OSError) as error:
         is_kept = False
         reason = f"the results of the run cannot be saved: {error}"
@@ -187,17 +189,18 @@ def finish(
     return record
 
 
-def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: StoreGone) -> Ending:
-    """Of the run, where its runtime may have failed only because the store is gone."""
-    if ending.kind == "runtime":
+def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:
+    """Of the run, where its runtime may have failed only because of the store."""
+    if ending.kind == "runtime" and isinstance(error, StoreGone):
         return failed(error)
     exit_code = script_exit_code(paths, record)
-    is_own = ending.kind != "script" or exit_code in (None, ending.exit_code)
-    return ending if is_own else ending_of(exit_code or 0, None)
+    if ending.kind not in ("script", *STORE_FAILURES) or exit_code in (None, ending.exit_code):
+        return ending
+    return ending_of(exit_code or 0, None)
 
 
 def read_ending(paths: RunPaths) -> Optional[Ending]:
-    """That of a run whose store was gone at its end."""
+    """That of a run whose results could not be saved at its end."""
     try:
         document = read_json(paths.ending)
         return Ending(**{**document, "state": RunState(document["state"])})
@@ -205,15 +208,17 @@ def read_ending(paths: RunPaths) -> Optional[Ending]:
         return None
 
 
-def _without_store(paths: RunPaths, record: RunRecord, ending: Ending, error: StoreGone) -> Ending:
+def _not_saved(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:
     """Until a later reader saves what is here: see `recovery`."""
-    said = [error.message]
+    is_gone = isinstance(error, StoreGone)
+    said = [error.message if is_gone else f"the results of the run cannot be saved: {error.message}"]
     if ending.message and ending.kind != error.kind:
         said.insert(0, ending.message)
     folders = [paths.node_folders(node).outputs_dir for node in range(record.spec.instances)]
     if there := [str(folder) for folder in folders if folder.is_dir()]:
-        said.append(f"until it is back, the outputs of the run are in {', '.join(there)}")
-    hint = f"mount or restore it; then: {Command('fetch', record.run)}"
+        said.append(f"until {'it is back' if is_gone else 'then'}, the outputs of the run are in {', '.join(there)}")
+    first = "mount or restore it" if is_gone else error.hint or "when the store can be written to"
+    hint = f"{first}; then: {Command('fetch', record.run)}"
     return Ending(RunState.FAILED, ending.exit_code, error.kind, "; ".join(said), hint)
 
 
