@@ -24,7 +24,7 @@ from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.machine import utc_now
 from amlctl.runs.metrics import read_metrics
-from amlctl.runs.records import read_published, read_resources, save_both, save_resources
+from amlctl.runs.records import read_published, read_resources, save_both, save_local_record, save_resources
 from amlctl.runtime.ranks import read_end
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
@@ -137,7 +137,7 @@ def finish(
     Only the holder of the run's lock may call it. It can be repeated after a kill.
     """
     record.reached(RunState.FINALIZING, utc_now())
-    is_kept, failure = True, None
+    is_kept, is_delivered, failure = True, True, None
     with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
         failure = save_both(paths.state_dir, store, record)
     try:
@@ -152,7 +152,7 @@ def finish(
         release_reserve(paths)
         with contextlib.suppress(OSError):  # then it stays Failed
             write_json(paths.ending, asdict(own))
-        is_kept, ending = False, _not_saved(paths, record, own, error)
+        is_kept, is_delivered, ending = False, False, _not_saved(paths, record, own, error)
     except (AmlctlError, OSError) as error:
         is_kept = False
         reason = f"the results of the run cannot be saved: {error}"
@@ -169,14 +169,17 @@ def finish(
             log.save()
     except (AmlctlError, OSError) as error:
         say(paths.log, f"cannot write the log to the store: {error}")
-    if placed:
+    if placed and is_delivered:  # else some of it may have to be published
         from amlctl.workspaces.local.placing import give_back  # here, since it comes with much that only data needs
 
         give_back(placed)  # before the record is final: the next run may start right after that
     record.exit_code = ending.exit_code
     record.error = ending.error
     record.reached(ending.state, utc_now())
-    save_both(paths.state_dir, store, record)
+    if is_delivered:
+        save_both(paths.state_dir, store, record)
+    else:  # for others it is not final before they can have its results
+        save_local_record(paths.state_dir, record)
     for left in paths.folder.glob("data-*"):
         remove_tree(left, ignore_errors=True)
     if is_kept:
