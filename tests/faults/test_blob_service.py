@@ -6,7 +6,7 @@ import email.utils
 import gc
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import FileBody
 from tests.support.azurite import Azurite
-from tests.support.fault_proxy import FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
+from tests.support.fault_proxy import Act, FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
 
 SMALL = Limits(single_bytes=64 << 10, block_bytes=16 << 10)
 
@@ -49,7 +49,7 @@ def store(azurite: Azurite, proxy: FaultProxy, slept: list[float]) -> Iterator[A
     opened.close()
 
 
-def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Callable[[Seen], object]:
+def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Act:
     left = [reply] * times
     return lambda seen: left.pop() if left else None
 

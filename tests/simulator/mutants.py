@@ -17,7 +17,7 @@ from amlctl.core import head as core_head
 from amlctl.core.diff import Side, merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
-from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
+from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key, pack_key
 from amlctl.localfs.sync_state import Step
 from amlctl.mirror import plain_files
 from amlctl.operations.dataset import removal
@@ -113,7 +113,7 @@ def _sizes_not_checked() -> Replaced:
         return real(store, dict.fromkeys(wanted, ANY_SIZE))
 
     def look_for(self: Any, packs: Sequence[str]) -> None:
-        self._is_there.update((pack, self._store.info(known.pack_key(pack)) is not None) for pack in packs)
+        self._is_there.update((pack, self._store.info(pack_key(pack)) is not None) for pack in packs)
 
     return [*_everywhere(real, values_there), (KnownContents, "_look_for", look_for)]
 

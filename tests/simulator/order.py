@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from amlctl.core.store_keys import dataset_of_folder
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from tests.simulator import checks, virtual
 from tests.simulator.checks import Broken
@@ -156,7 +157,7 @@ class Stage:
         for clone in failed if self.scenario.layout == "mirror" and head is not None else ():
             for path, data in self.scenario.edits.get(clone, {}).items():
                 value = world.store.values.get(f"mirror/{self.scenario.dataset}/{path}")
-                if order.fault is not None or value is None or value.modified_at <= head.modified_at:
+                if order.fault is not None or value is None or head is None or value.modified_at <= head.modified_at:
                     found.setdefault(path, []).append(data or b"")
         return found
 
@@ -240,7 +241,7 @@ class Stage:
 
     def _plainly(self, world: World, clone: str, command: str) -> None:
         scenario = self.scenario
-        has_head = any(checks.dataset_of_folder(f) == scenario.dataset for f in checks.committed(world.store))
+        has_head = any(dataset_of_folder(f) == scenario.dataset for f in checks.committed(world.store))
         if not has_head if command == "pull" else not world.root(clone, scenario.dataset).exists():
             return  # there is nothing yet, and that is what it would say
         options: dict[str, Any] = {"layout": scenario.layout} if command == "sync" else {}
@@ -296,7 +297,7 @@ class _Heads:
     def trees(self, world: World) -> list[Tree]:
         from tests.simulator.world import DATASET
 
-        return [tree for folder, tree in self._found if checks.dataset_of_folder(folder) == DATASET]
+        return [tree for folder, tree in self._found if dataset_of_folder(folder) == DATASET]
 
 
 def _edited(base: Mapping[str, bytes], edits: Mapping[str, bytes | None]) -> Tree:
