@@ -101,10 +101,7 @@ class _Edit:
         return text
 
     def _document(self, text: str) -> Node:
-        if self._is_yaml:
-            documents = yaml_documents(text, self._source)
-        else:
-            documents = json_documents(text, self._source).documents
+        documents = (yaml_documents if self._is_yaml else json_documents)(text, self._source)
         if len(documents) != 1:
             what = "has no values" if not documents else f"has {len(documents)} documents, and --set changes one"
             raise UsageError(f"--set {self._key}: {self._source} {what}", hint="edit the file")
@@ -359,7 +356,7 @@ def _collection(key: str, text: str) -> Any:
     node: Node | None = None
     for is_json in (True, False):
         try:
-            documents = json_documents(text, source).documents if is_json else yaml_documents(text, source)
+            documents = json_documents(text, source) if is_json else yaml_documents(text, source)
         except BeyondBounds as error:
             raise UsageError(error.message) from error
         except SettingsError:
