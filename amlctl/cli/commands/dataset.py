@@ -108,7 +108,7 @@ def _list(found: DatasetList) -> Iterator[Line | Table]:
     if found.datasets:
         yield Table(
             [
-                Column("DATASET"),
+                Column("DATASET", is_whole=True),
                 Column("FILES", is_whole=True, is_right=True),
                 Column("SIZE", is_whole=True, is_right=True),
                 Column("SNAPSHOT", rank=3),

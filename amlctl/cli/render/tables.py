@@ -206,21 +206,24 @@ def fields(pairs: Iterable[tuple[str, Cell]], indent: str = "") -> Iterator[Line
             yield f"{indent}{name if i == 0 else '':<{width}}{_GAP}{line}"
 
 
+def beginning(lines: Sequence[Line], most: int, *, is_verbose: bool, indent: str = "  ") -> Iterator[Line]:
+    """The first lines, and how many more there are; all of them with `-v`."""
+    shown = lines if is_verbose else lines[:most]
+    yield from shown
+    if len(shown) < len(lines):
+        yield [dim(f"{indent}… and {len(lines) - len(shown):,} more (-v shows all)")]
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    large, small, units = (
-        (*divmod(whole, 60), ("min", "s"))
-        if whole < 3600
-        else (whole // 3600, whole % 3600 // 60, ("h", "min"))
-        if whole < 86400
-        else (whole // 86400, whole % 86400 // 3600, ("d", "h"))
-    )
-    return f"{large} {units[0]} {small} {units[1]}" if small else f"{large} {units[0]}"
+    for length, unit, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= length:
+            rest = whole % length // part
+            return f"{whole // length} {unit} {rest} {small}" if rest else f"{whole // length} {unit}"
+    return f"{whole} s"
 
 
 def moment(iso: str) -> str:
