@@ -20,6 +20,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from azure.core.exceptions import HttpResponseError
@@ -182,6 +183,19 @@ def response_to(
         response.close()
         raise
     return response
+
+
+def refusal_of_rest(answering: socket.socket, method: str) -> WireResponse | None:
+    """For a request that was cut off: what a service answers that refuses a body before it has read all of it, and then
+    closes the connection. To be closed."""
+    response = WireResponse(answering, method=method)
+    with suppress(OSError, http.client.HTTPException):
+        response.begin()
+        if response.status >= http.client.BAD_REQUEST:
+            response.will_close = True
+            return response
+    response.close()
+    return None
 
 
 def _is_readable(answering: socket.socket, meanwhile: Callable[[], None] | None) -> bool:

@@ -102,10 +102,10 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
         *,
         host_source: str,
         reason: Callable[[MemoryResponse], str],
-        renew: Callable[[], bool] | None = None,
+        renew: Callable[[Any], bool] | None = None,
     ) -> None:
         """`host_source` is where the host's name comes from, for errors; `reason` explains a status that is retried;
-        `renew` gets new credentials after a 401."""
+        `renew` gets new credentials after a 401, and whatever of them the request itself carries."""
         super().__init__()
         self._retries = retries
         self._transport = transport
@@ -150,7 +150,7 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
             answer.location_mode = mode
             status = answer.status_code
             was_sent = was_sent or status not in _NOT_ACTED_ON
-            if status == 401 and not is_renewed and self._renew is not None and self._renew():
+            if status == 401 and not is_renewed and self._renew is not None and self._renew(request.http_request):
                 is_renewed = True
             elif status not in (RETRIED_STATUSES if is_repeatable else _NOT_ACTED_ON):
                 return response
