@@ -209,7 +209,7 @@ def _size(value: Any, *, most: int = GIB, shown: str = "1GiB") -> int:
     try:
         size_bytes = parse_size(str(value))
     except UsageError as error:
-        raise ValueError(f"{error.message}; {error.hint}") from error
+        raise ValueError(f'must be a size such as "64MiB", not {str(value)[:40]!r}') from error
     if not 1 <= size_bytes <= most:
         raise ValueError(f"must be from 1 byte to {shown}")
     return size_bytes
@@ -313,7 +313,7 @@ def _unknown(key: Key, one: _Value) -> SettingsError:
     return SettingsError(f"{one.origin}: unknown {what}", hint=_CREDENTIALS_HINT if has_secret_name(key[-1]) else hint)
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([a-zA-Z]*)", re.ASCII)
 _UNITS: dict[str, int] = {"": 1, "b": 1} | {
     unit: base**power
     for power, letter in enumerate("kmgt", 1)
@@ -330,6 +330,6 @@ def parse_size(text: str) -> int:
     factor = _UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise UsageError(
-            f"Invalid size {text!r}: expected a number with a unit", hint="for example 512KiB, 64MiB or 1GiB"
+            f"Invalid size {text[:40]!r}: expected a number with a unit", hint="for example 512KiB, 64MiB or 1GiB"
         )
     return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
