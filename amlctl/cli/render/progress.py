@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock, Timer
+from threading import Lock, Timer, current_thread
 from typing import TYPE_CHECKING, TextIO
 
 from amlctl.cli.render.tables import duration, printable
@@ -223,7 +223,7 @@ class LiveProgress(Progress):
 
         region = Region(self, self._stream, has_color=self._has_color)
         with self._lock:
-            if self._timer is not None and not self.is_closed:  # not paused meanwhile
+            if self._timer is current_thread() and not self.is_closed:  # not paused meanwhile
                 region.start()
                 self._region = region
 
