@@ -17,7 +17,8 @@ from azure.core.exceptions import AzureError, ServiceRequestError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import HTTPPolicy
 
-from amlctl.azure_access.http import MemoryResponse, is_lasting, is_silence, reason_of, seconds_of, unreachable
+from amlctl.azure_access.http import MemoryResponse, seconds_of
+from amlctl.azure_access.network_errors import is_lasting, is_silence, reason_of, unreachable
 from amlctl.azure_access.transport import Transport
 from amlctl.core.events import EventSink, Retried, null_sink
 from amlctl.errors import ServiceUnavailable

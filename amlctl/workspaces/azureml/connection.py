@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
-from amlctl.azure_access.http import refused_by_proxy
 from amlctl.azure_access.login import Login
+from amlctl.azure_access.network_errors import refused_by_proxy
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import WorkspaceSettings
