@@ -20,8 +20,7 @@ from amlctl.config.nodes import (
     A_TABLE,
     Kind,
     Node,
-    check_duplicates,
-    check_expanded,
+    check,
     is_merge,
     key_text,
     kinds,
@@ -107,8 +106,7 @@ class _Edit:
         if len(documents) != 1:
             what = "has no values" if not documents else f"has {len(documents)} documents, and --set changes one"
             raise UsageError(f"--set {self._key}: {self._source} {what}", hint="edit the file")
-        check_duplicates(documents[0], self._source)
-        check_expanded(documents[0], self._source)
+        check(documents[0], self._source)
         return documents[0]
 
     def _with_own_text(self, root: Node) -> _Found:
@@ -355,8 +353,7 @@ def _collection(key: str, text: str) -> Any:
     if node is None:
         return text
     try:
-        check_duplicates(node, source)
-        check_expanded(node, source)
+        check(node, source)
     except SettingsError as error:
         raise UsageError(error.message, hint=error.hint) from error
     for one in node.walk():

@@ -138,11 +138,18 @@ def _fitted(text: str, cells: int, *, is_wrapped: bool) -> list[str]:
         from textwrap import wrap  # here, since every command imports this module
 
         return wrap(text, cells, break_on_hyphens=False)
+    return [cut(text, cells)]
+
+
+def cut(text: str, cells: int) -> str:
+    """Its beginning, if it is longer."""
+    if cell_width(text) <= cells:
+        return text
     if text.isascii():
-        return [f"{text[: cells - 1]}…"]
+        return f"{text[: cells - 1]}…"
     from rich.cells import set_cell_size
 
-    return [f"{set_cell_size(text, cells - 1)}…"]
+    return f"{set_cell_size(text, cells - 1)}…"
 
 
 def _printable_cell(cell: Cell) -> Styled:
