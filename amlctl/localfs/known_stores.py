@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from amlctl.core.document import Fields
 from amlctl.errors import SettingsError
@@ -48,15 +48,9 @@ def remember_store(
     before = known.pop(url, None)
     if before is None and datasets is not None and not datasets:
         return
-    now = before or KnownStore()
-    if store_id is not None:
-        now = now._replace(id=store_id)
-    if datasets is not None:
-        now = now._replace(datasets=tuple(sorted(datasets)))
-    if code is not None:
-        now = now._replace(code=code)
-    if run is not None:
-        now = now._replace(run=run)
+    names = None if datasets is None else tuple(sorted(datasets))
+    found: dict[str, Any] = {"id": store_id, "datasets": names, "code": code, "run": run}
+    now = (before or KnownStore())._replace(**{name: value for name, value in found.items() if value is not None})
     if now != before and state_dir.is_dir():
         newest = [(url, now), *known.items()][:_MOST_STORES]
         with suppress(OSError, ValueError):  # a name that is not text

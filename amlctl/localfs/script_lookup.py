@@ -39,8 +39,8 @@ def find_script(project: Project, text: str, *, cwd: Path) -> Path:
         if path.is_file():
             return _checked(project, path, ignore)
     files = list(walk_files(pipeline, ignore))
-    if path := _only_match(project, files, text, "scripts", lambda shown: Command("submit", shown)):
-        return _checked(project, path, ignore)
+    if match := _only_match(project, files, text, "scripts", lambda shown: Command("submit", shown)):
+        return _checked(project, match, ignore)
     scripts = [path for path in files if path.suffix == ".py"]
     if any(path.is_dir() for path in inside):
         below = [path for path in scripts if any(_is_inside(path, folder) for folder in inside)]
