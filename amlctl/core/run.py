@@ -18,7 +18,7 @@ from amlctl.core.job import Distribution
 from amlctl.core.run_schema import MAX_BYTES, RULES, wrong_field
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked, masked_values
-from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError, UsageError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError, StoreGone, UsageError
 
 if TYPE_CHECKING:
     from amlctl.core.settings import Mode
@@ -143,6 +143,11 @@ class RunRecord:
     @property
     def is_final(self) -> bool:
         return is_final(self.status)
+
+    @property
+    def may_change(self) -> bool:
+        """Whether its workspace may know more by now. It is Failed only until its store, which was gone, is back."""
+        return not self.is_final or (self.error or {}).get("kind") == StoreGone.kind
 
     def reached(self, state: RunState, now: datetime) -> None:
         """Move to `state`. A final state is never left: what comes after it is ignored."""

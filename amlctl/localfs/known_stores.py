@@ -1,7 +1,6 @@
-"""The stores that this project has used, by URL: their ids, which datasets they had when they were last listed, and
-the code snapshot that was last submitted.
+"""The stores that this project has used, by URL: their ids, and which datasets they had when they were last listed.
 
-So a store that is gone is not taken for an empty one, completion makes no request, and unchanged code is not listed.
+So a store that is gone is not taken for an empty one, and completion makes no request.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from amlctl.core.document import Fields
 from amlctl.errors import SettingsError
@@ -19,13 +18,10 @@ _MOST_STORES = 32
 
 
 class KnownStore(NamedTuple):
-    """`id` is empty where no dataset was synced with it from here. `code` is the code snapshot of the last submit, as
-    `runs/code.py` recognizes it while it is complete; `run` is the newest one with it."""
+    """`id` is empty where no dataset was synced with it from here."""
 
     id: str = ""
     datasets: tuple[str, ...] = ()
-    code: str = ""
-    run: str = ""
 
 
 def known_store(state_dir: Path, url: str) -> Optional[KnownStore]:
@@ -39,8 +35,6 @@ def remember_store(
     *,
     store_id: Optional[str] = None,
     datasets: Optional[Collection[str]] = None,
-    code: Optional[str] = None,
-    run: Optional[str] = None,
 ) -> None:
     """It is in use, unless an empty list of datasets is all that is known. A project that cannot be written remembers
     nothing."""
@@ -48,9 +42,11 @@ def remember_store(
     before = known.pop(url, None)
     if before is None and datasets is not None and not datasets:
         return
-    names = None if datasets is None else tuple(sorted(datasets))
-    found: dict[str, Any] = {"id": store_id, "datasets": names, "code": code, "run": run}
-    now = (before or KnownStore())._replace(**{name: value for name, value in found.items() if value is not None})
+    now = before or KnownStore()
+    if store_id is not None:
+        now = now._replace(id=store_id)
+    if datasets is not None:
+        now = now._replace(datasets=tuple(sorted(datasets)))
     if now != before and state_dir.is_dir():
         newest = [(url, now), *known.items()][:_MOST_STORES]
         with suppress(OSError, ValueError):  # a name that is not text
@@ -73,7 +69,7 @@ def _read(state_dir: Path) -> dict[str, KnownStore]:
         with suppress(ValueError):
             fields = Fields(document)
             names = [name for name in fields.array("datasets") if isinstance(name, str)]
-            found[url] = KnownStore(fields.text("id"), tuple(names), fields.text("code", ""), fields.text("run", ""))
+            found[url] = KnownStore(fields.text("id"), tuple(names))
     return found
 
 

@@ -22,7 +22,7 @@ from amlctl.snapshots.contents import key_of, values_of
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import list_datasets, read_head
 from amlctl.snapshots.manifests import Written, read_manifest
-from amlctl.stores.contract import Entry, Store
+from amlctl.stores.contract import Store
 
 
 class KnownContents:
@@ -168,19 +168,14 @@ def ensure_kept(
         raise ValuesLost(lost)
 
 
-def values_there(store: Store, wanted: Mapping[str, int]) -> dict[str, Entry]:
-    """Those of the keys that are in the store with that size in bytes."""
+def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
+    """Those of the keys that are not in the store with that size in bytes."""
     if len(wanted) <= _FEW:
         found = (entry for entry in in_parallel(store.info, wanted, store.concurrency) if entry is not None)
     else:
         folders = {_folder_to_list(key) for key in wanted}
         found = (entry for folder in folders for entry in store.list(folder))
-    return {entry.key: entry for entry in found if wanted.get(entry.key) in (ANY_SIZE, entry.size_bytes)}
-
-
-def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
-    """The others of the keys."""
-    return wanted.keys() - values_there(store, wanted)
+    return wanted.keys() - {entry.key for entry in found if wanted.get(entry.key) in (ANY_SIZE, entry.size_bytes)}
 
 
 def _folder_to_list(key: str) -> str:

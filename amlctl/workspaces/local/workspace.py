@@ -218,7 +218,7 @@ class LocalWorkspace:
                 continue
             except AmlctlError as error:
                 self._sink(Warned(f"{error.message}; not listed"))
-        listed = [record if record.is_final else self.read(record.run) for record in found]
+        listed = [self.read(record.run) if record.may_change else record for record in found]
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
     def log_names(self, run: str) -> Sequence[str]:
