@@ -29,8 +29,8 @@ from amlctl.core.sweep import Sweep
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
-from amlctl.operations.context import Context, holding
-from amlctl.operations.runs import children_left, run_of
+from amlctl.operations.context import Context
+from amlctl.operations.runs import children_left, located
 from amlctl.operations.submit.job_file import JobFile, JobSource, read_job
 from amlctl.stores.contract import Store
 
@@ -97,8 +97,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     typed = _typed(request, project, context.sink)
     earlier, origin = None, context.store
     if request.from_run is not None:
-        holder, reference = holding(context, request.from_run)
-        run = run_of(holder, reference)
+        run, holder = located(context, request.from_run)
         earlier, origin = holder.workspace.read(run), holder.store
     if earlier is not None and earlier.spec.sweep and request.sweep is None:
         first = next(children_left(holder.workspace, earlier.children), "RUN")
