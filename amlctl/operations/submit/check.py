@@ -27,7 +27,6 @@ from amlctl.core.run_schema import MAX_PROCESSES
 from amlctl.core.settings import MODES
 from amlctl.core.store_keys import check_dataset_name
 from amlctl.errors import AmlctlError, CheckFailed, NotFound, UsageError
-from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project, near_datasets
 from amlctl.localfs.script_lookup import find_config
 from amlctl.operations.compute import check_target, default_target
@@ -227,9 +226,7 @@ def _configs(
     shown = name = spec.config
     if merged.sources["config"] == TYPED:
         script = project.root / spec.script
-        path = find_config(
-            project.root, project.pipeline_dir, name, cwd=request.cwd, script=script, ignore=code_rules(project)
-        )
+        path = find_config(project, name, cwd=request.cwd, script=script)
         is_inside = path.is_relative_to(project.root)
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
         name = shown if is_inside else path.name
