@@ -27,7 +27,6 @@ from amlctl.core.settings import Settings
 from amlctl.core.store_keys import code_index_key
 from amlctl.core.sweep import Sweep
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
 from amlctl.operations.context import Context
@@ -214,7 +213,7 @@ def _script_block(
     request: SubmitRequest, project: Project, sink: EventSink, *, is_local: bool
 ) -> tuple[PartialSpec, EnvironmentSpec | None]:
     """The script and what its inline block says; its compute target is one of Azure ML."""
-    path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=code_rules(project))
+    path = find_script(project, request.script, cwd=request.cwd)
     script = path.relative_to(project.root).as_posix()
     source = _read_script(path, script)
     block = read_script_block(source, script)
