@@ -23,7 +23,7 @@ from amlctl.errors import (
     RightsError,
     ServiceUnavailable,
 )
-from amlctl.operations.context import Context, restored_records
+from amlctl.operations.context import AnyContext, Context, holding, listed_id, restored_records
 from amlctl.runs.known import read_order
 from amlctl.runs.records import local_records, seen_records, shared_records
 from amlctl.workspaces.contract import Workspace
@@ -43,7 +43,14 @@ class RunAt(NamedTuple):
     context: Context
 
 
-def run_of(context: Context, reference: str) -> str:
+def located(context: AnyContext, reference: str, *, is_in_use: bool = False) -> tuple[str, AnyContext]:
+    """The id of RUN, and the context whose workspace has it; with `is_in_use` that of the workspace in use. Raises as
+    `_run_of`."""
+    holder, wanted = (context, listed_id(context, reference)) if is_in_use else holding(context, reference)
+    return _run_of(holder, wanted), holder
+
+
+def _run_of(context: Context, reference: str) -> str:
     """As `resolve_run`; also an active run of others, of whose record this machine has no copy. Raises NotFound,
     UsageError, what the store raises."""
     try:
@@ -91,7 +98,7 @@ def list_runs(context: Context) -> list[RunRecord]:
     for record in seen:
         if record.spec.workspace == in_use and in_use not in unreachable:
             continue  # it was deleted
-        if not record.is_final and record.spec.workspace not in unreachable:
+        if record.may_change and record.spec.workspace not in unreachable:
             try:
                 record = context.in_workspace(record.spec.workspace).workspace.read(record.run)
             except NotFound:

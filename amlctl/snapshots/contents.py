@@ -1,9 +1,9 @@
 """Read contents back from a store: members of packs and whole values, verified; large ones as files.
 
 A large file that is being downloaded outlives a kill: the next download continues from there. In a folder are
-`.amlctl-tmp-<content id>`, the bytes so far, and `….parts`, which lists the stretches that they have: 16 bytes each,
-start and length, appended after the bytes were written. After a power cut the list may claim too much: a reader of the
-file checks its content id.
+`.amlctl-tmp-<content id>` (`…-x` of an executable file), the bytes so far, and `….parts`, which lists the stretches
+that they have: 16 bytes each, start and length, appended after the bytes were written. After a power cut the list may
+claim too much: a reader of the file checks its content id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher, content_id
-from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
+from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
 from amlctl.core.message import Message
 from amlctl.core.pack import inflate
 from amlctl.core.store_keys import area_of, mirror_key, object_key, pack_key
@@ -58,10 +58,13 @@ def explained_if_gone(dataset: str) -> Iterator[None]:
         raise NotFound(error.message, hint=hint) from error
 
 
+def key_of(content: str, place: StoredAt) -> str:
+    """Of a content in a pack or an object."""
+    return pack_key(place.pack) if place.kind is Kind.PACK else object_key(content)
+
+
 def place_key(manifest: Manifest, entry: FileEntry, place: StoredAt) -> str:
-    if place.kind is Kind.PACK:
-        return pack_key(place.pack)
-    return object_key(entry.content_id) if place.kind is Kind.OBJECT else mirror_key(manifest.dataset, entry.path)
+    return mirror_key(manifest.dataset, entry.path) if place == MIRROR else key_of(entry.content_id, place)
 
 
 class Value(NamedTuple):
@@ -217,7 +220,7 @@ def downloaded(
     After an error of the store what has arrived is kept; after one in the block it is not, since it may be wrong.
     Raises NotFound, ServiceUnavailable, OSError.
     """
-    stable = folder / f"{TEMPORARY_PREFIX}{expected.content_id}"
+    stable = folder / f"{TEMPORARY_PREFIX}{expected.content_id}{'-x' if mode & 0o100 else ''}"
     journal_path = stable.with_name(f"{stable.name}.parts")
     journal = _locked(journal_path) if expected.size_bytes >= _WORTH_BYTES else None
     if journal is None:

@@ -18,11 +18,11 @@ from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.sync_state import KnownPacks, SyncState
 from amlctl.parallel import in_parallel
-from amlctl.snapshots.contents import values_of
+from amlctl.snapshots.contents import key_of, values_of
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import list_datasets, read_head_value
+from amlctl.snapshots.heads import list_datasets, read_head
 from amlctl.snapshots.manifests import Written, read_manifest
-from amlctl.stores.contract import Entry, Store
+from amlctl.stores.contract import Store
 
 
 class KnownContents:
@@ -97,8 +97,8 @@ class KnownContents:
                 self._state.forget_pack(self._store_key, pack)
 
     def _learn_from_other_datasets(self, found: dict[str, StoredAt]) -> None:
-        folders = list_datasets(self._store)
-        for manifest in in_parallel(self._readable_manifest, folders, self._store.concurrency):
+        datasets = list_datasets(self._store)
+        for manifest in in_parallel(self._readable_manifest, datasets, self._store.concurrency):
             if manifest is None:
                 continue
             for content, place in manifest.places.items():
@@ -106,9 +106,10 @@ class KnownContents:
                     found.setdefault(content, place)
             self.pack_sizes.update(manifest.pack_sizes)
 
-    def _readable_manifest(self, folder: str) -> Manifest | None:
+    def _readable_manifest(self, dataset: str) -> Manifest | None:
         try:
-            return read_manifest(self._store, read_head_value(self._store, folder).manifest_key)
+            head = read_head(self._store, dataset)
+            return head and read_manifest(self._store, head.manifest_key)
         except (NotFound, IntegrityError):
             # What cannot be read cannot be reused; `store verify` reports it.
             return None
@@ -134,11 +135,6 @@ class ValuesLost(Exception):
     def contents(self, places: Mapping[str, StoredAt]) -> set[str]:
         """Content ids whose bytes are lost."""
         return {c for c, place in places.items() if place.kind is not Kind.MIRROR and key_of(c, place) in self.keys}
-
-
-def key_of(content: str, place: StoredAt) -> str:
-    """Of a content in a pack or an object."""
-    return pack_key(place.pack) if place.kind is Kind.PACK else object_key(content)
 
 
 def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int]:
@@ -172,19 +168,14 @@ def ensure_kept(
         raise ValuesLost(lost)
 
 
-def values_there(store: Store, wanted: Mapping[str, int]) -> dict[str, Entry]:
-    """Those of the keys that are in the store with that size in bytes."""
+def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
+    """Those of the keys that are not in the store with that size in bytes."""
     if len(wanted) <= _FEW:
         found = (entry for entry in in_parallel(store.info, wanted, store.concurrency) if entry is not None)
     else:
         folders = {_folder_to_list(key) for key in wanted}
         found = (entry for folder in folders for entry in store.list(folder))
-    return {entry.key: entry for entry in found if wanted.get(entry.key) in (ANY_SIZE, entry.size_bytes)}
-
-
-def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
-    """The others of the keys."""
-    return wanted.keys() - values_there(store, wanted)
+    return wanted.keys() - {entry.key for entry in found if wanted.get(entry.key) in (ANY_SIZE, entry.size_bytes)}
 
 
 def _folder_to_list(key: str) -> str:

@@ -33,7 +33,6 @@ from amlctl.runs.code import Sources as CodeSources
 from amlctl.runs.code import collect_context
 from amlctl.runs.known import note_made
 from amlctl.snapshots.heads import read_head
-from amlctl.workspaces.contract import TakesJobFiles
 
 if TYPE_CHECKING:
     from amlctl.operations.submit.sources import SubmitRequest
@@ -302,8 +301,8 @@ def hand_over(context: Context, file: JobFile, request: SubmitRequest, now: date
 
     Raises UsageError, SettingsError, Unconfirmed.
     """
-    project, workspace = context.project, context.workspace
-    if not isinstance(workspace, TakesJobFiles):
+    project, service = context.project, context.workspace.service
+    if service is None:
         raise file.only_remote()
     for option, name in _ONLY_FOR_COMMANDS.items():
         if request.spec.get(name, getattr(request, name, None)):
@@ -317,7 +316,7 @@ def hand_over(context: Context, file: JobFile, request: SubmitRequest, now: date
         experiment=typed.get("experiment") or str(value.get("experiment_name") or context.settings.experiment),
         description=str(value.get("description") or ""),
         compute=str(value.get("compute") or SERVERLESS).removeprefix("azureml:").rpartition("/")[2],
-        workspace=workspace.name,
+        workspace=context.workspace.name,
         tags=dict(typed.get("tags") or {}),
     )
     record = RunRecord(
@@ -330,5 +329,5 @@ def hand_over(context: Context, file: JobFile, request: SubmitRequest, now: date
     record.reached(RunState.NOT_STARTED, now)
     note_made(project.ensure_state_dir(), record.run)
     context.sink(RunCreated(record.run))
-    workspace.hand_over(record, file.path)
+    service.hand_over(record, file.path)
     return record.run

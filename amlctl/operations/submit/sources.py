@@ -27,11 +27,10 @@ from amlctl.core.settings import Settings
 from amlctl.core.store_keys import code_index_key
 from amlctl.core.sweep import Sweep
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
-from amlctl.operations.context import Context, holding
-from amlctl.operations.runs import children_left, run_of
+from amlctl.operations.context import Context
+from amlctl.operations.runs import children_left, located
 from amlctl.operations.submit.job_file import JobFile, JobSource, read_job
 from amlctl.stores.contract import Store
 
@@ -98,8 +97,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     typed = _typed(request, project, context.sink)
     earlier, origin = None, context.store
     if request.from_run is not None:
-        holder, reference = holding(context, request.from_run)
-        run = run_of(holder, reference)
+        run, holder = located(context, request.from_run)
         earlier, origin = holder.workspace.read(run), holder.store
     if earlier is not None and earlier.spec.sweep and request.sweep is None:
         first = next(children_left(holder.workspace, earlier.children), "RUN")
@@ -215,7 +213,7 @@ def _script_block(
     request: SubmitRequest, project: Project, sink: EventSink, *, is_local: bool
 ) -> tuple[PartialSpec, EnvironmentSpec | None]:
     """The script and what its inline block says; its compute target is one of Azure ML."""
-    path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=code_rules(project))
+    path = find_script(project, request.script, cwd=request.cwd)
     script = path.relative_to(project.root).as_posix()
     source = _read_script(path, script)
     block = read_script_block(source, script)

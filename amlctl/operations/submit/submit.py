@@ -12,7 +12,6 @@ from __future__ import annotations
 import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -34,7 +33,6 @@ from amlctl.errors import (
 from amlctl.localfs.code_rules import code_rules, job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
-from amlctl.localfs.known_stores import known_store
 from amlctl.localfs.machine import host_name, user_name, utc_now
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
@@ -56,7 +54,7 @@ from amlctl.operations.watch import SweepReader
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
-from amlctl.runs.records import load_local_record, local_records
+from amlctl.runs.records import local_records
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head
@@ -199,9 +197,9 @@ def _with_produced(context: Context, spec: RunSpec) -> RunSpec:
             heads[dataset] = spec.manifests[dataset]  # what the run reads of it
         else:
             head = find_head(context.store, dataset)
-            if head is not None and head.value.removed_at:
-                raise was_removed(dataset, head.value)
-            heads[dataset] = None if head is None or head.value.is_fence else head.manifest_key
+            if head is not None and head.removed_at:
+                raise was_removed(dataset, head)
+            heads[dataset] = None if head is None or head.is_fence else head.manifest_key
     how = {
         "layout": settings.layout,
         "pack_below": settings.pack_below,
@@ -260,17 +258,7 @@ def _send_code(context: Context, code: CodeFiles) -> str:
         return next((spec.code for spec in specs if spec.workspace == context.workspace.name and spec.code), None)
 
     with ended_by_interrupt(context.store):
-        return send_code(context.store, code, complete=_known_code(context), earlier=earlier, sink=context.sink).id
-
-
-def _known_code(context: Context) -> str:
-    """That of the last submit, unless its run failed or is not known: the store may have lost a file of it."""
-    state_dir = context.project.state_dir
-    known = known_store(state_dir, context.store.url)
-    with suppress(IntegrityError, OSError):
-        if known is not None and known.run and (last := load_local_record(state_dir, known.run)) is not None:
-            return "" if last.status == RunState.FAILED else known.code
-    return ""
+        return send_code(context.store, code, earlier=earlier, sink=context.sink).id
 
 
 def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:

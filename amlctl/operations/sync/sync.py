@@ -104,9 +104,7 @@ class Registration(Protocol):
 
 def registration(workspace: Workspace, name: str) -> Registration:
     """Raises UsageError, before anything is sent, where the workspace or the name cannot be used."""
-    from amlctl.workspaces.contract import KeepsAssets
-
-    if not isinstance(workspace, KeepsAssets):
+    if workspace.service is None:
         raise UsageError(
             f"workspace {workspace.name} keeps no data assets", hint="use --workspace with one that is in Azure ML"
         )
@@ -115,7 +113,7 @@ def registration(workspace: Workspace, name: str) -> Registration:
             f"Invalid name of a data asset {name!r}: letters, digits, '-', '_' and '.', and 255 of them at most",
             hint="use another name with --register",
         )
-    assets = workspace.assets
+    assets = workspace.service.assets
 
     def register(store_url: str, dataset: str, snapshot: str, layout: StoredLayout, *, is_file: bool) -> AssetName:
         if layout != "mirror":
