@@ -257,26 +257,11 @@ def _scan_folder(
     prefix = f"{path}/" if path else ""
     with os.scandir(full) as entries:
         for entry in entries:
-            try:
-                found = entry.stat(follow_symlinks=False)
-                kind = found.st_mode & _KIND
-                if kind == _LINK:
-                    found = os.stat(entry.path)
-                    kind = found.st_mode & _KIND
-            except FileNotFoundError:
-                if entry.is_symlink():
-                    result.warnings.append(f"{prefix}{entry.name}: the link leads nowhere; left out")
-                continue
-            except OSError as error:
-                if (failure := failing_disk(error, entry.path)) is not None:
-                    raise failure from error
-                if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    result.warnings.append(f"{prefix}{entry.name}: {error.strerror}; left out")
-                elif active is None or active.match(entry.name, True) is None:
-                    # In a folder that may be listed but not entered, say: left out it would count as deleted.
-                    result.unreadable.append(f"{prefix}{entry.name}: {error.strerror}")
-                continue
             name = entry.name
+            found = _stat_of(result, entry, prefix, active)
+            if found is None:
+                continue
+            kind = found.st_mode & _KIND
             if active is not None and active.match(name, kind == _FOLDER) is not None:
                 continue
             if kind == _REGULAR:
@@ -298,6 +283,27 @@ def _scan_folder(
                 result.warnings.append(f"{prefix}{name}: neither a file nor a folder; left out")
     below.sort()
     return Folder(path, pack_rows(rows), not rows and not below), below
+
+
+def _stat_of(
+    result: Scan, entry: os.DirEntry[str], prefix: str, rules: Optional[FolderRules]
+) -> Optional[os.stat_result]:
+    """Of what a link leads to; None where it leads nowhere, or where the entry has gone or cannot be read."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+        return os.stat(entry.path) if found.st_mode & _KIND == _LINK else found
+    except FileNotFoundError:
+        if entry.is_symlink():
+            result.warnings.append(f"{prefix}{entry.name}: the link leads nowhere; left out")
+    except OSError as error:
+        if (failure := failing_disk(error, entry.path)) is not None:
+            raise failure from error
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            result.warnings.append(f"{prefix}{entry.name}: {error.strerror}; left out")
+        elif rules is None or rules.match(entry.name, True) is None:
+            # In a folder that may be listed but not entered, say: left out it would count as deleted.
+            result.unreadable.append(f"{prefix}{entry.name}: {error.strerror}")
+    return None
 
 
 def _ancestors(known: frozenset[tuple[int, int]], root: Path, path: str) -> frozenset[tuple[int, int]]:
