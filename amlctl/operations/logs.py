@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 from amlctl.core.events import LogText, Note, RunPageKnown, RunStateChanged, Warned
@@ -31,9 +30,9 @@ def code_paths(project: Project, run: str) -> CodePaths:
     """Relative to the current folder, so that a terminal or an editor opens them."""
 
     def find(path: str, below: str) -> str:
-        here = project.pipeline_dir / below
+        here = os.path.join(project.pipeline_dir, below)
         is_of_run = f"/{run}/" in path or not os.path.exists(path)
-        return os.path.relpath(here, Path.cwd()) if is_of_run and here.is_file() else ""
+        return os.path.relpath(here) if is_of_run and os.path.isfile(here) else ""
 
     return CodePaths(find)
 
