@@ -25,10 +25,10 @@ from amlctl.core.secret_names import masked
 from amlctl.core.sweep import Sweep, combined
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 from amlctl.operations import runs as run_operations
-from amlctl.operations.context import holding
 from amlctl.operations.environment import chosen_environment
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.fetch import fetch as fetch_operation
+from amlctl.operations.find_run import locate_run
 from amlctl.operations.logs import FollowOptions, InterruptChoice, follow, log_pieces
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
@@ -249,5 +249,5 @@ def _opened(project: _Folder | None, workspace: str | None, sink: EventSink) -> 
 def _holding(run: str, project: _Folder | None, workspace: str | None, sink: EventSink) -> Iterator[tuple[App, str]]:
     """With the workspace in use that has RUN, and its whole id."""
     with _opened(project, workspace, sink) as app:
-        holder, reference = (app, run) if workspace is not None else holding(app, run)
-        yield holder, run_operations.run_of(holder, reference)
+        run_id, holder = locate_run(app, run, is_fixed=workspace is not None)
+        yield holder, run_id

@@ -11,9 +11,10 @@ from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import RunFailed
-from amlctl.operations.context import Context, holding
+from amlctl.operations.context import Context
+from amlctl.operations.find_run import locate_run
 from amlctl.operations.logs import WAIT_S
-from amlctl.operations.runs import RunAt, children_left, run_of, warn_of_deleted
+from amlctl.operations.runs import RunAt, children_left, warn_of_deleted
 
 _WHATEVER_THE_LOG = 1 << 62
 """A position in a log that it never reaches: only changes of state end a wait."""
@@ -56,10 +57,6 @@ def wait_for(runs: Sequence[RunAt]) -> Waited:
 
 def wait_until_completed(context: Context, references: Sequence[str]) -> None:
     """Raises RunFailed where one did not complete, NotFound."""
-    found = []
-    for one in references:
-        holder, reference = holding(context, one)
-        found.append(RunAt(run_of(holder, reference), holder))
-    failure = wait_for(found).failure
+    failure = wait_for([RunAt(*locate_run(context, one)) for one in references]).failure
     if failure is not None:
         raise RunFailed(f"{failure.message}, so nothing was submitted", hint=failure.hint)

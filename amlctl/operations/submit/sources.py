@@ -30,8 +30,9 @@ from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
-from amlctl.operations.context import Context, holding
-from amlctl.operations.runs import children_left, run_of
+from amlctl.operations.context import Context
+from amlctl.operations.find_run import locate_run
+from amlctl.operations.runs import children_left
 from amlctl.operations.submit.job_file import JobFile, JobSource, read_job
 from amlctl.stores.contract import Store
 
@@ -98,8 +99,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     typed = _typed(request, project, context.sink)
     earlier, origin = None, context.store
     if request.from_run is not None:
-        holder, reference = holding(context, request.from_run)
-        run = run_of(holder, reference)
+        run, holder = locate_run(context, request.from_run)
         earlier, origin = holder.workspace.read(run), holder.store
     if earlier is not None and earlier.spec.sweep and request.sweep is None:
         first = next(children_left(holder.workspace, earlier.children), "RUN")
