@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -230,8 +229,10 @@ def log_pieces(workspace: Workspace, run: str, *, tail: int | None = None, name:
 def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None = None) -> int:
     """The byte offset from which to follow, so that the last `tail` lines come first."""
     end = workspace.log_end(run, name=name)
-    if end is None:
-        return _tail_from_start(workspace, run, tail, name)
+    if end is None:  # what stands in for the log is short
+        end = 0
+        while data := workspace.read_log(run, end, name=name).data:
+            end += len(data)
     finder = TailFinder(tail, end)
     while finder.start is None:
         start = max(0, end - _PART_BYTES)
@@ -239,24 +240,6 @@ def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None =
         finder.feed(data, start)
         end = start
     return finder.start
-
-
-def _tail_from_start(workspace: Workspace, run: str, tail: int, name: str | None) -> int:
-    """The same, reading from the start: only the offsets of the last lines are kept."""
-    starts: deque[int] = deque([0], maxlen=tail + 1)
-    cursor = 0
-    while True:
-        chunk = workspace.read_log(run, cursor, name=name)
-        at = chunk.data.find(b"\n")
-        while at >= 0:
-            starts.append(cursor + at + 1)
-            at = chunk.data.find(b"\n", at + 1)
-        cursor = chunk.cursor
-        if chunk.is_final or not chunk.data:
-            break
-    if starts[-1] == cursor:
-        starts.pop()  # a line feed at the very end does not begin a line
-    return starts[-min(tail, len(starts))] if tail > 0 and starts else cursor
 
 
 def _bytes_between(workspace: Workspace, run: str, name: str | None, start: int, end: int) -> bytes:
