@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from amlctl.core.events import EventSink
@@ -10,7 +11,18 @@ from amlctl.localfs.project import Project
 from amlctl.stores.contract import Store
 
 if TYPE_CHECKING:
+    from amlctl.localfs.disk_use import DiskItem
     from amlctl.workspaces.contract import EnvironmentCache, Workspace
+
+
+class Disk(Protocol):
+    """What runs on this machine have left."""
+
+    def items(self) -> Iterator[DiskItem]: ...
+
+    def free(self, item: DiskItem, store: Store) -> str:
+        """Why it was not freed; empty where it was."""
+        ...
 
 
 class Context(Protocol):
@@ -37,6 +49,9 @@ class Context(Protocol):
 
     @property
     def environments(self) -> EnvironmentCache: ...
+
+    @property
+    def disk(self) -> Disk: ...
 
     def in_workspace(self, name: str) -> Self:
         """The same project with another workspace in use."""

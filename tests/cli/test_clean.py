@@ -120,6 +120,20 @@ def test_copies_of_data_are_made_again(project: Cli) -> None:
         store.mkdir(exist_ok=True)
 
 
+def test_copies_stay_where_the_store_of_another_workspace_is_gone(project: Cli) -> None:
+    project.write("data_blobs/working/x/file", "1")
+    project.write(
+        ".amlctl.toml",
+        "".join(f'[workspaces.{name}]\ncompute = "local"\nstore = "{name}-store"\n' for name in ("local", "other")),
+    )
+    project.write("pipeline/train.py", SCRIPT)
+    project.json(*SUBMIT, "--dataset", "working/x", "--workspace", "other")
+    (project.cwd / "other-store").rename(project.cwd / "away")
+    answer = project("clean", "--caches", "--yes")
+    assert (answer.code, "other-store is gone" in answer.err) == (6, True), answer
+    assert [*(project.cwd / ".amlctl/data").iterdir()]
+
+
 def test_a_run_that_never_started_leaves_nothing(project: Cli, run: str) -> None:
     """As a sweep leaves those that were canceled before: with a folder, and without a process or a log."""
     local = project.cwd / ".amlctl/local"

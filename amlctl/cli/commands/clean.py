@@ -69,7 +69,7 @@ def clean(
 
     def act(*, is_sure: bool) -> CleanResult:
         since = datetime.now(UTC) - unused if unused else None
-        return operation(call.app, call.app.disk, kinds, unused_since=since, is_dry_run=is_dry_run, is_sure=is_sure)
+        return operation(call.app, kinds, unused_since=since, is_dry_run=is_dry_run, is_sure=is_sure)
 
     try:
         result = act(is_sure=yes)

@@ -31,7 +31,7 @@ from amlctl.errors import (
     IntegrityError,
     UsageError,
 )
-from amlctl.localfs.code_rules import code_rules, job_code_rules
+from amlctl.localfs.code_rules import job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
 from amlctl.localfs.known_stores import known_store
@@ -249,8 +249,7 @@ def _collect_code(context: Context, checked: CheckedRun, *, is_reading: bool = F
         rules = job_code_rules(project, source) if source and is_folder else IgnoreRules(project.root, ())
         return collect_code(source, rules, context=checked.image_context, sink=sink)
     with local_state(context, "amlctl submit", is_reading=is_reading) as state:
-        rules = code_rules(project)
-        return collect_code(source, rules, context=checked.image_context, cache=state.cache, sink=sink)
+        return collect_code(source, checked.rules(), context=checked.image_context, cache=state.cache, sink=sink)
 
 
 def _send_code(context: Context, code: CodeFiles) -> str:

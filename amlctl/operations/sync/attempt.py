@@ -29,7 +29,7 @@ from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
-from amlctl.operations.sync.dataset_state import LocalState, agree, begin, head_manifest, look_at
+from amlctl.operations.sync.dataset_state import LocalState, agree, agree_if_new, begin, head_manifest, look_at
 from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head, was_removed
 from amlctl.operations.sync.repair import (
     damage,
@@ -203,9 +203,7 @@ class SyncAttempt:
             return None
         if self._options.checksum or not self._may_skip(head):
             return None
-        base = self._looked.base
-        if base is None or base.snapshot != head.snapshot or not base.head:
-            agree(self._state, self._looked, self._store, head)
+        agree_if_new(self._state, self._looked, self._store, head)
         return unchanged_result(self._dataset, head, settled.files, settled.size_bytes)
 
     def _may_skip(self, head: Head) -> bool:
