@@ -307,13 +307,6 @@ def _remembered(store: Store, project: Project) -> Store:
     return CachedStore(remembered, project.state_dir / "cache" / "manifests")
 
 
-def without_copies(store: Store) -> Store:
-    """The store itself, to read what it really contains."""
-    from amlctl.stores.wrappers import CachedStore
-
-    return store.store if isinstance(store, CachedStore) else store
-
-
 def innermost(store: Store) -> Store:
     """Of stores around each other the one that has the bytes."""
     from amlctl.stores.wrappers import StoreWrapper

@@ -140,7 +140,7 @@ class Status(Failures):
     datasets: list[DatasetStatus]
 
 
-Datasets = like(DatasetList, datasets=list[like(StoredDataset, here=bool)])
+Datasets = like(DatasetList, without=["here"], datasets=list[like(StoredDataset, here=bool)])
 
 
 class DatasetsRemoved(Failures):

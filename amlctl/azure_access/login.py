@@ -92,7 +92,7 @@ class Login:
         except AzureError as error:
             tenant = f" --tenant {self._tenant_id}" if self._tenant_id else ""
             raise LoginError(
-                f"Not logged in to Azure{self._purpose}: {_reason(str(error))}",
+                _failed(str(error), self._purpose),
                 hint=f"az login{tenant}{self._alternatives}",
             ) from error
         except ValueError as error:  # an invalid tenant, an unknown kind of login
@@ -103,11 +103,13 @@ class Login:
         return token.token, float(token.expires_on)
 
 
-def _reason(text: str) -> str:
-    """Of a failed login: that of the last kind of login that is set up here, else the SDK's summary."""
-    lines = text.splitlines()
-    attempts = [line.strip() for line in lines[1:] if _ATTEMPT.match(line) and not _NOT_SET_UP.search(line)]
-    return [*lines[:1], *attempts][-1][:_LONGEST_REASON]
+def _failed(text: str, purpose: str) -> str:
+    """With the reason of the last kind of login that is set up here, else the SDK's summary."""
+    summary, _, rest = text.partition("\n")
+    attempts = [line.strip() for line in rest.splitlines() if _ATTEMPT.match(line) and not _NOT_SET_UP.search(line)]
+    if attempts:
+        return f"The login to Azure{purpose} failed: {attempts[-1][:_LONGEST_REASON]}"
+    return f"Not logged in to Azure{purpose}: {summary[:_LONGEST_REASON]}"
 
 
 def _valid(found: tuple[str, float] | None) -> tuple[str, float] | None:

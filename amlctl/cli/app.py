@@ -113,7 +113,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors are reported, never raised."""
     command = root_command()
     if "_AMLCTL_COMPLETE" in os.environ:
-        from amlctl.cli.completion_values import offer_values
+        from amlctl.cli.completion import offer_values
 
         offer_values(command)
         try:

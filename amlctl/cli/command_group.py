@@ -83,7 +83,7 @@ class RootGroup(AppGroup):
         name, line, rest = super().resolve_command(ctx, args)
         command = line and load(str(name))
         if command is not None and ctx.resilient_parsing:
-            from amlctl.cli.completion_values import offer_values
+            from amlctl.cli.completion import offer_values
 
             offer_values(command, ctx.command)
         return name, command, rest

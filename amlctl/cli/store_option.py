@@ -11,6 +11,7 @@ from amlctl.errors import IntegrityError
 
 if TYPE_CHECKING:
     from amlctl.stores.contract import Store
+    from amlctl.wiring import App
 
 Url = Annotated[str | None, option("Use this store instead of the workspace's", "--store", metavar="URL")]
 
@@ -19,23 +20,23 @@ def open_store(call: Invocation, url: str | None) -> Store:
     """The store at the URL, or that of the workspace in use. Raises NotFound, SettingsError (another format)."""
     from amlctl.snapshots.store_format import require_format
 
-    store = opened(call, url)
+    store = at_store(call, url).store
     require_format(store)
     return store
 
 
-def with_datasets(call: Invocation, url: str | None) -> Store:
-    """The same; only one that was named has to exist."""
+def with_datasets(call: Invocation, url: str | None) -> App:
+    """With that store in use; only one that was named has to exist."""
     from amlctl.snapshots.store_format import require_format
 
-    store = opened(call, url)
+    app = at_store(call, url)
     if url is not None:
         with suppress(IntegrityError):  # what it does have is shown
-            require_format(store)
-    return store
+            require_format(app.store)
+    return app
 
 
-def opened(call: Invocation, url: str | None) -> Store:
-    """The same, whatever is there."""
+def at_store(call: Invocation, url: str | None) -> App:
+    """With that store in use, whatever is there."""
     call.output.commands.store_url = url
-    return call.app.store if url is None else call.app.open_store(url)
+    return call.app if url is None else call.app.with_store(call.app.open_store(url))

@@ -13,6 +13,7 @@ from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import newest_first, parent_of
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import outputs_index_key
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -258,9 +259,26 @@ def open_run(context: Context, run: str) -> str:
     if record.studio_url:
         return record.studio_url
     folder = context.project.outputs_dir / ("" if record.spec.sweep else run)
-    if not folder.is_dir():
+    if folder.is_dir():
+        return str(folder)
+    if record.spec.sweep or _may_be_fetched(context, record):
         raise NotFound(f"the outputs of run {run} are not here yet", hint=Command("fetch", run))
-    return str(folder)
+    if record.is_final:
+        raise NotFound(f"run {run} has no outputs", hint=Command("logs", run))
+    raise NotFound(f"run {run} is {record.status} and has saved no outputs yet", hint=Command("logs", run, "-f"))
+
+
+def _may_be_fetched(context: Context, record: RunRecord) -> bool:
+    """Also where a fetch would say what is wrong with them."""
+    from amlctl.runs.tree import read_index
+
+    try:
+        saved = [
+            read_index(context.store, outputs_index_key(record.run, node)) for node in range(record.spec.instances)
+        ]
+    except IntegrityError:
+        return True
+    return any(saved) or (None in saved and record.status == RunState.COMPLETED)
 
 
 def config_values_of(record: RunRecord) -> Any:

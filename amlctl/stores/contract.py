@@ -238,9 +238,10 @@ class PlainFile(NamedTuple):
 
 
 class PlainFiles(Protocol):
-    """Files that others have put beside a store. Thread-safe."""
+    """Files that others have put beside a store. Thread-safe. `prefix` is what `sync --adopt` takes for them."""
 
     url: str
+    prefix: str
 
     def files(self) -> Sequence[PlainFile]:
         """In no order; those of the store itself are left out."""

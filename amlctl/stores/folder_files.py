@@ -19,7 +19,7 @@ class FolderFiles:
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
         self._folder = folder
-        self.url = str(folder)
+        self.url = self.prefix = str(folder)
 
     def files(self) -> Sequence[PlainFile]:
         own = os.path.realpath(self._store.url)

@@ -171,6 +171,11 @@ class CachedStore(StoreWrapper):
         return left
 
 
+def without_copies(store: Store) -> Store:
+    """The store itself, to read what it really contains."""
+    return store.store if isinstance(store, CachedStore) else store
+
+
 def _is_whole(name: str, data: bytes) -> bool:
     """A manifest's name carries the id of the file, a shard's name that of what is packed in it."""
     snapshot, _, identity = name[: -len(".gz")].rpartition("-")

@@ -19,7 +19,7 @@ sys.exit(code)
 _ALL_COMMANDS = """
 import sys
 from amlctl.cli.command_group import COMMANDS, load
-from amlctl.cli.completion_values import offer_values
+from amlctl.cli.completion import offer_values
 for name in COMMANDS:
     offer_values(load(name))
 print("LOADED", *sorted(sys.modules), sep="\\n")

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from amlctl.cli.app import root_command
 from amlctl.cli.command_group import COMMANDS, load
-from amlctl.cli.completion_values import offer_values
+from amlctl.cli.completion import offer_values
 from tests.cli.conftest import Cli
 from tests.cli.terminal import Terminal
 

@@ -114,6 +114,16 @@ def test_a_completed_run_without_outputs_in_the_store_is_not_fetched(here: Cli, 
     assert (answer.code, "outputs.json is missing" in answer.err) == (1, True), answer
 
 
+def test_plain_files_are_adopted_by_a_new_store_with_yes(here: Cli) -> None:
+    shutil.rmtree(_store(here))
+    plain = here.write("plain/a.txt", "a").parent
+    refused = here("sync", "--adopt", "plain")
+    again = f"sync --adopt {plain} data_blobs/plain --yes"
+    assert (refused.code, f"to start a new one: amlctl {again}\n" in refused.err) == (5, True), refused
+    assert here.json(*again.split())["files"] == 1
+    assert [one["dataset"] for one in here.json("dataset", "list")["datasets"]] == ["plain"]
+
+
 @pytest.mark.parametrize("words", [("list",), ("show", "working/x"), ("remove", "working/x"), ("restore", "working/x")])
 def test_a_mistyped_store_is_not_an_empty_one(project: Cli, words: Sequence[str]) -> None:
     answer = project("dataset", *words, "--store", "typo")

@@ -71,11 +71,12 @@ _BASE = re.compile(r"^.*/workspaces/[^/]+/?", re.IGNORECASE)
 
 @dataclass
 class Bench:
-    """A project in `folder`, and both services. `fault` is what happens to calls like `call`, `times` at most."""
+    """A project in `folder`, and what answers it. `fault` is what happens to calls like `call`, `times` at most."""
 
     folder: Path
     service: AzureMLService
     proxy: FaultProxy
+    login: FaultProxy
     warm: WarmCommand
     call: str = ""
     fault: Fault | None = None
@@ -86,6 +87,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.service.faults.wire = lambda method, target: self._next(f"ml {method} {_of_workspace(target)}")
         self.proxy.act = lambda seen: self._next(f"blob {seen.verb} {_of_blob(seen)}")
+        self.login.act = lambda seen: self._next(f"login {seen.verb} token")
 
     def run(self, *arguments: str) -> Ended:
         """Raises subprocess.TimeoutExpired."""
@@ -119,7 +121,8 @@ class Bench:
     def _variables(self) -> Mapping[str, str]:
         """Logged in, without a key to the storage."""
         given = {name: value for name, value in self.service.stock_variables.items() if "STORAGE" not in name}
-        return {**os.environ, **given, "COLUMNS": "100"}
+        login = {"IDENTITY_ENDPOINT": f"{self.login.url}/token", "XDG_CACHE_HOME": str(self.folder / "cache")}
+        return {**os.environ, **given, **login, "COLUMNS": "100"}
 
 
 @dataclass(frozen=True)
@@ -253,6 +256,7 @@ class Sweep:
         shutil.copytree(self._home, bench.folder, symlinks=True)
         prepare, arguments = COMMANDS[command]
         value = prepare(bench)
+        shutil.rmtree(bench.folder / "cache", ignore_errors=True)  # its tokens: each point begins with a login
         return [one.format(value) for one in arguments]
 
     def failure(self, point: Point) -> str:
@@ -281,7 +285,7 @@ class Sweep:
     def _wrong(self, point: Point, ended: Ended, before: set[str]) -> Iterator[str]:
         text = ended.reported
         fitting = {0} if point.is_once else FITTING.get(point.fault, {0, 6})
-        if "listSecrets" in point.call:  # then the login is used
+        if "listSecrets" in point.call or point.call.startswith("login"):
             fitting = {*fitting, 3}
         if point.fault == "400" and point.call.startswith("blob"):
             fitting = {0, 6}
@@ -329,9 +333,10 @@ def opened(stack: ExitStack, folder: Path, azurite: Azurite, warm: WarmCommand) 
     """A project in `folder`, with services and a state to begin with."""
     proxy = stack.enter_context(fault_proxy(azurite.url))
     service = stack.enter_context(AzureMLService(folder / "azureml", azurite, azurite_outside=Azurite(proxy.url)))
+    login = stack.enter_context(fault_proxy(service.login_variables["IDENTITY_ENDPOINT"].removesuffix("/token")))
     work = folder / "project"
     work.mkdir()
-    bench = Bench(work, service, proxy, warm)
+    bench = Bench(work, service, proxy, login, warm)
     bench.must("init")
     (work / ".amlctl.toml").write_text(settings_text(service, experiment="replies"))
     (work / "pipeline/one.py").write_text(_SCRIPT)

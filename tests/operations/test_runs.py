@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from amlctl.core.store_keys import outputs_index_key
 from amlctl.errors import Conflict, NotFound
 from amlctl.operations import runs
 from amlctl.operations.find_run import resolve_run
@@ -45,13 +46,25 @@ def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
 
 
 def test_opening_a_run_is_its_folder(bench: Bench) -> None:
-    bench.script("print(1)")
+    bench.script("import os, pathlib; pathlib.Path(os.environ['AMLCTL_OUTPUTS_DIR'], 'made').touch()")
     run = bench.submit("train.py", fetch_outputs=False).record.run
     with pytest.raises(NotFound) as caught:
         runs.open_run(bench, run)
     assert caught.value.hint == f"amlctl fetch {run}"
     (bench.project.outputs_dir / run).mkdir(parents=True)
     assert runs.open_run(bench, run) == str(bench.project.outputs_dir / run)
+
+
+def test_a_run_without_outputs_has_nothing_to_open_or_fetch(bench: Bench) -> None:
+    bench.script("print(1)")
+    run = bench.submit("train.py").record.run
+    with pytest.raises(NotFound, match="has no outputs") as caught:
+        runs.open_run(bench, run)
+    assert caught.value.hint == f"amlctl logs {run}"
+    bench.store.delete(outputs_index_key(run))
+    with pytest.raises(NotFound) as caught:
+        runs.open_run(bench, run)
+    assert caught.value.hint == f"amlctl fetch {run}", "which says that the list of outputs is lost"
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 700 + "1" + "}" * 700, '{"a": ' + "9" * 5000 + "}", "\x00"])

@@ -17,8 +17,8 @@ from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.wrappers import CachedStore
-from amlctl.wiring import App, innermost, open_app, without_copies
+from amlctl.stores.wrappers import CachedStore, without_copies
+from amlctl.wiring import App, innermost, open_app
 from tests.support.azurite import Azurite
 from tests.support.clones import DATASET, OPTIONS, Clone, random_tree
 from tests.support.fault_proxy import FaultProxy, Reply, Seen, fault_proxy

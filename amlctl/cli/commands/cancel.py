@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples
-from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
 
 app = TyperApp()
@@ -17,7 +18,10 @@ EXAMPLES = examples(
 
 
 @app.command(epilog=EXAMPLES)
-def cancel(ctx: typer.Context, run: Run) -> None:
+def cancel(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, unique prefix, @last or @2 (second to last)")],
+) -> None:
     """Cancel a run and keep its outputs so far"""
     from amlctl.operations.runs import cancel as operation
 

@@ -11,6 +11,7 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
+from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Column, Line, Table, dim, good
 from amlctl.core.message import Command, Message, count, size
@@ -50,7 +51,7 @@ def clean(
         str | None, option("List or free only what was not used for so long", "--older-than", metavar="AGE")
     ] = None,
     is_dry_run: Annotated[bool, option("Show what would be freed, and change nothing", "--dry-run")] = False,
-    yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
+    yes: Yes = False,
 ) -> None:
     """List what takes up space on this machine, and free what the store has too
 

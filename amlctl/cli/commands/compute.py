@@ -9,6 +9,7 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
+from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import Column, Table, fields
 from amlctl.core.message import Command, count
@@ -83,7 +84,7 @@ def stop(ctx: typer.Context, name: Name) -> None:
 def delete(
     ctx: typer.Context,
     name: Name,
-    yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
+    yes: Yes = False,
 ) -> int:
     """Delete a target from the workspace; its file stays"""
     from amlctl.operations import compute as operations

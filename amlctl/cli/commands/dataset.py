@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.completion import complete_dataset
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import each_dataset, invocation
+from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, warning
 from amlctl.cli.store_option import Url, with_datasets
@@ -30,29 +30,21 @@ app = TyperApp(
     ),
 )
 
-Dataset = Annotated[
-    str, typer.Argument(metavar="DATASET", autocompletion=complete_dataset, help="Name, or path under data_blobs/")
-]
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Name, or path under data_blobs/")]
 Datasets = Annotated[
     list[str],
-    typer.Argument(metavar="DATASET...", autocompletion=complete_dataset, help="Names, or paths under data_blobs/"),
+    typer.Argument(metavar="DATASET...", help="Names, or paths under data_blobs/"),
 ]
 
 
 @app.command("list", epilog=examples("amlctl dataset list --json # all snapshots, for a script"))
 def list_(ctx: typer.Context, store_url: Url = None) -> None:
     """List the store's datasets: size, snapshots, who wrote them and when"""
-    from amlctl.localfs.known_stores import remember_store
-    from amlctl.operations.dataset.listing import list_stored
+    from amlctl.operations.dataset.listing import list_datasets
 
     call = invocation(ctx)
-    found = list_stored(with_datasets(call, store_url))
-    remember_store(call.app.project.state_dir, found.store, datasets=[one.dataset for one in found.datasets])
-    here = {one.dataset for one in found.datasets if call.app.project.dataset_path(one.dataset).exists()}
-    document = found.to_json()
-    for one in document["datasets"]:
-        one["here"] = one["dataset"] in here
-    call.result(document, _list(found, here))
+    found = list_datasets(with_datasets(call, store_url))
+    call.result(found.to_json(), _list(found))
 
 
 @app.command(epilog=examples("amlctl dataset show data_blobs/working/image"))
@@ -61,7 +53,7 @@ def show(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None:
     from amlctl.operations.dataset.listing import show_stored
 
     call = invocation(ctx)
-    found = show_stored(with_datasets(call, store_url), call.app.project.dataset_name(dataset, call.cwd))
+    found = show_stored(with_datasets(call, store_url).store, call.app.project.dataset_name(dataset, call.cwd))
     call.result(found.to_json(), _details(found))
 
 
@@ -69,7 +61,7 @@ def show(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None:
 def remove(
     ctx: typer.Context,
     datasets: Datasets,
-    yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
+    yes: Yes = False,
     store_url: Url = None,
 ) -> int:
     """Remove datasets from the store; what existing runs read is kept
@@ -80,7 +72,7 @@ def remove(
     from amlctl.operations.dataset.removal import remove as remove_operation
 
     call = invocation(ctx)
-    store = with_datasets(call, store_url)
+    store = with_datasets(call, store_url).store
     names = list(dict.fromkeys(call.app.project.dataset_name(one, call.cwd) for one in datasets))
 
     def act(dataset: str) -> RemovalResult:
@@ -106,7 +98,7 @@ def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None
     from amlctl.operations.dataset.removal import restore as restore_operation
 
     call = invocation(ctx)
-    store, name = with_datasets(call, store_url), call.app.project.dataset_name(dataset, call.cwd)
+    store, name = with_datasets(call, store_url).store, call.app.project.dataset_name(dataset, call.cwd)
     done = restore_operation(store, name, call.reporter)
     call.result(
         {"restored": done.to_json()},
@@ -114,7 +106,7 @@ def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None
     )
 
 
-def _list(found: DatasetList, here: set[str]) -> Iterator[Line | Table]:
+def _list(found: DatasetList) -> Iterator[Line | Table]:
     if not found.datasets and not found.without_head:
         message = "All datasets of the store are removed" if found.removed else "The store has no datasets yet"
         yield Message(f"{message}: ", Command("sync", "PATH"))
@@ -139,7 +131,7 @@ def _list(found: DatasetList, here: set[str]) -> Iterator[Line | Table]:
                     str(len(one.snapshots)),
                     moment(one.written_at),
                     one.written_by,
-                    "yes" if one.dataset in here else "",
+                    "yes" if one.dataset in found.here else "",
                 ]
                 for one in found.datasets
             ],

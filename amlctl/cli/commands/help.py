@@ -6,22 +6,15 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import COMMANDS, TyperApp, examples
-from amlctl.cli.completion import starting_with
+from amlctl.cli.command_group import TyperApp, examples
 
 app = TyperApp()
-
-
-def _complete(incomplete: str) -> list[str]:
-    return starting_with(incomplete, COMMANDS)
 
 
 @app.command(epilog=examples("amlctl help # all commands", "amlctl help runs show # one of them"))
 def help(
     ctx: typer.Context,
-    topic: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND...", autocompletion=_complete, help="Command to explain")
-    ] = None,
+    topic: Annotated[list[str] | None, typer.Argument(metavar="COMMAND...", help="Command to explain")] = None,
 ) -> None:
     """Show the help page of a command"""
     root = ctx.find_root()

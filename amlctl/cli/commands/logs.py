@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.parameters import LAST, LastRun
 from amlctl.cli.render.tables import highlight, state_cell
 from amlctl.core.message import Command, Message
 from amlctl.errors import Interrupted

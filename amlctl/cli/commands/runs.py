@@ -14,9 +14,9 @@ from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
 from amlctl.cli.commands import cancel, runs_list, runs_plot, runs_report, runs_share
 from amlctl.cli.commands.runs_list import took
 from amlctl.cli.commands.runs_plot import each_at, runs_at
-from amlctl.cli.completion import LAST, LastRun, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.output import open_in_desktop
+from amlctl.cli.parameters import LAST, LastRun, Yes
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import (
     Line,
@@ -57,9 +57,6 @@ app = TyperApp(
     ),
 )
 
-Yes = Annotated[bool, option("Skip the confirmation", "--yes", "-y")]
-
-
 app.command("list", epilog=runs_list.EXAMPLES)(runs_list.list_)
 
 
@@ -88,9 +85,7 @@ def show(ctx: typer.Context, run: LastRun = LAST) -> None:
 )
 def compare(
     ctx: typer.Context,
-    run: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN...", autocompletion=complete_run, help="Two or more runs")
-    ],
+    run: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two or more runs")],
     patch: Annotated[bool, option("Show what changed in the code, line by line", "--patch", "-p")] = False,
     md: Annotated[bool, option("Print a table in Markdown", "--md")] = False,
     csv_: Annotated[bool, option("Print a table in CSV", "--csv")] = False,
@@ -129,7 +124,7 @@ app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 )
 def wait(
     ctx: typer.Context,
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_run, help="One or more runs")],
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="One or more runs")],
 ) -> int:
     """Wait until runs have finished; the exit code says whether all of them Completed"""
     from amlctl.operations.waiting import wait_for
@@ -159,7 +154,7 @@ def open_(ctx: typer.Context, run: LastRun = LAST) -> None:
 @app.command(epilog=examples("amlctl runs delete @last --yes # without confirmation"))
 def delete(
     ctx: typer.Context,
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_run, help="Finished runs")],
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Finished runs")],
     yes: Yes = False,
 ) -> int:
     """Delete finished runs: record, logs and stored outputs; what was fetched stays"""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.completion import LAST, complete_run
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.output import FALLBACK_WIDTH, UNLIMITED_WIDTH
+from amlctl.cli.parameters import LAST
 from amlctl.cli.render.tables import Cell, Line, Styled, Table, bold
 from amlctl.core.message import Command
 from amlctl.errors import NotFound
@@ -29,7 +29,7 @@ _HEIGHT = 18
 
 Runs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN...", autocompletion=complete_run, help="Runs; default: @last"),
+    typer.Argument(metavar="RUN...", help="Runs; default: @last"),
 ]
 
 

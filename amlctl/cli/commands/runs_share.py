@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.parameters import LAST, LastRun
 from amlctl.cli.render.tables import Line, dim, good, highlight, linked, moment
 from amlctl.core.message import Command, Message, SecretLink, count, size
 from amlctl.errors import UsageError

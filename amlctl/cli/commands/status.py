@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples
-from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import each_dataset, invocation
+from amlctl.cli.parameters import Paths
 from amlctl.cli.render.tables import Cell, Line, bad, dim, good, highlight, warning
 from amlctl.core.message import Command, Message, below_data_blobs
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +12,8 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
-from amlctl.cli.store_option import Url, open_store, opened
+from amlctl.cli.store_option import Url, at_store, open_store
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
-from amlctl.errors import IntegrityError
 
 if TYPE_CHECKING:
     from amlctl.operations.dataset.listing import StoredDataset, StoreStats
@@ -90,19 +88,10 @@ def gc(
 @app.command(epilog=examples("amlctl store verify # exit code 1 if something is damaged or missing"))
 def verify(ctx: typer.Context, store_url: Url = None) -> int:
     """Read back everything that the newest snapshots reference, and compare"""
-    from amlctl.core.store_keys import CODE
-    from amlctl.localfs.known_stores import remember_store
-    from amlctl.operations.store.verify import verify as verify_operation
-    from amlctl.snapshots.store_format import require_format
-    from amlctl.wiring import without_copies
+    from amlctl.operations.store.verify import verify_store
 
     call = invocation(ctx)
-    store = opened(call, store_url)
-    with suppress(IntegrityError):  # reported with the other damage
-        require_format(store)
-    result = verify_operation(without_copies(store), call.reporter)
-    if any(damage.key.startswith(CODE) for damage in result.damages):
-        remember_store(call.app.project.state_dir, store.url, code="")  # so that the next submit looks for its files
+    result = verify_store(at_store(call, store_url))
     call.result(result.to_json(), _verify(result))
     return 1 if result.damaged else 0
 

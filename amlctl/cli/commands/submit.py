@@ -12,7 +12,6 @@ import typer
 from amlctl.cli.arguments import before_script
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import FROM
-from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.output import open_in_desktop
@@ -123,7 +122,6 @@ def submit(
         str | None,
         typer.Argument(
             metavar="SCRIPT",
-            autocompletion=complete_script,
             help="Script under pipeline/, by path or unique name, or an Azure ML job file (job.yml)",
         ),
     ] = None,
@@ -141,7 +139,6 @@ def submit(
             "--dataset",
             panel=_DATA,
             metavar="D",
-            autocompletion=complete_dataset,
         ),
     ] = None,
     produces: Annotated[
@@ -193,7 +190,6 @@ def submit(
             "--from",
             panel=_RUN,
             metavar="RUN",
-            autocompletion=complete_run,
         ),
     ] = None,
     experiment: Annotated[str | None, option("Add the run to this experiment", panel=_RUN, metavar="NAME")] = None,
@@ -206,7 +202,6 @@ def submit(
             "--after",
             panel=_RUN,
             metavar="RUN",
-            autocompletion=complete_run,
         ),
     ] = None,
     is_sweep: Annotated[

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import Invocation, Outcomes, each_dataset, invocation
+from amlctl.cli.parameters import Paths
 from amlctl.cli.questions import choose, is_confirmed
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.core.message import ID_CELLS, Command, count, size
@@ -139,11 +139,8 @@ def sync(
 
         assets = assets_for(call.app.workspace, registered)
     app_ = _with_store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
-    if adopted is not None:
-        done = _adopt(call, app_, asked, options)
-        call.result(done.to_json(), _lines(done, is_pull=False))
-        return 0
-    datasets = list(dict.fromkeys(app_.project.dataset_name(path, call.cwd) for path in asked.paths))
+    named = asked.paths or ([] if adopted is None else [_adopted_path(app_, adopted)])
+    datasets = list(dict.fromkeys(app_.project.dataset_name(path, call.cwd) for path in named))
     datasets = datasets or _chosen(call, app_)
     outcomes = _sync_each(call, app_, asked, options, datasets)
     results = outcomes.results
@@ -191,13 +188,10 @@ def _contradictions(asked: _Asked, flags: SyncOptions, layout: str | None) -> It
         yield "--register requires a single PATH, without --pull and --dry-run"
 
 
-def _adopt(call: Invocation, app_: App, asked: _Asked, options: SyncOptions) -> SyncResult:
-    from amlctl.operations.sync.adopt import adopt, adopted_name
+def _adopted_path(app_: App, prefix: str) -> str:
+    from amlctl.operations.sync.adopt import adopted_name
 
-    assert asked.adopted is not None
-    path = asked.paths[0] if asked.paths else str(app_.project.data_blobs_dir / adopted_name(asked.adopted))
-    name = app_.project.dataset_name(path, call.cwd)
-    return adopt(app_, app_.plain_files(asked.adopted), name, options, is_dry_run=asked.is_dry_run)
+    return str(app_.project.data_blobs_dir / adopted_name(prefix))
 
 
 def _sync_each(
@@ -207,6 +201,10 @@ def _sync_each(
     from amlctl.operations.sync.sync import sync as sync_operation
 
     def try_once(dataset: str, options: SyncOptions) -> SyncResult:
+        if asked.adopted is not None:
+            from amlctl.operations.sync.adopt import adopt
+
+            return adopt(app_, app_.plain_files(asked.adopted), dataset, options, is_dry_run=asked.is_dry_run)
         if asked.is_pull:
             from amlctl.operations.sync.pull import pull as pull_operation
 
@@ -241,7 +239,7 @@ def _with_store(
     call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool
 ) -> App:
     from amlctl.config.settings import parse_size
-    from amlctl.wiring import without_copies
+    from amlctl.stores.wrappers import without_copies
 
     bytes_per_s = None if bwlimit is None else parse_size(bwlimit.removesuffix("/s"))
     if bytes_per_s is not None and bytes_per_s <= 0:

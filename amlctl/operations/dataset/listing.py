@@ -4,8 +4,8 @@ much of each kind."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ from amlctl.core.store_keys import (
     snapshot_of,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.localfs.known_stores import remember_store
+from amlctl.operations.context import Context
 from amlctl.operations.store.needed import REMOVED_S
 from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
@@ -96,13 +98,28 @@ class RemovedDataset:
 
 @dataclass(frozen=True)
 class DatasetList:
+    """What a store has, and which of its datasets are on this machine (`here`)."""
+
     store: str
     datasets: Sequence[StoredDataset] = ()
     removed: Sequence[RemovedDataset] = ()
     without_head: Sequence[str] = ()
+    here: Collection[str] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        document = asdict(self)
+        del document["here"]
+        for one in document["datasets"]:
+            one["here"] = one["dataset"] in self.here
+        return document
+
+
+def list_datasets(context: Context) -> DatasetList:
+    """See `list_stored`. Completion knows the datasets from then on."""
+    found, project = list_stored(context.store), context.project
+    names = [one.dataset for one in found.datasets]
+    remember_store(project.state_dir, found.store, datasets=names)
+    return replace(found, here={name for name in names if project.dataset_path(name).exists()})
 
 
 def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> DatasetList:

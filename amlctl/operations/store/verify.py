@@ -7,19 +7,23 @@ A value whose name is a content id is checked as a whole, so that packs are also
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.message import Command, Message
-from amlctl.core.store_keys import FORMAT_KEY
+from amlctl.core.store_keys import CODE, FORMAT_KEY
 from amlctl.errors import IntegrityError
+from amlctl.localfs.known_stores import remember_store
+from amlctl.operations.context import Context
 from amlctl.operations.store.damage import Damage, StoreListing
 from amlctl.operations.store.verify_datasets import StoredDatasets, bytes_checks, check_datasets
 from amlctl.operations.store.verify_runs import code_checks, run_checks
 from amlctl.parallel import ended_by_interrupt, in_parallel
-from amlctl.snapshots.store_format import find_store_id
+from amlctl.snapshots.store_format import find_store_id, require_format
 from amlctl.stores.contract import Store
+from amlctl.stores.wrappers import without_copies
 
 _MOST_WORKERS = 4
 """Each holds a pack, or a piece of a large file, in memory."""
@@ -41,6 +45,18 @@ class VerifyResult:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def verify_store(context: Context) -> VerifyResult:
+    """The store in use, not what this machine has of it. Where it has lost code, the next submit looks for its files.
+    Raises NotFound (no store), SettingsError (a newer format) and what the store raises."""
+    store = without_copies(context.store)
+    with suppress(IntegrityError):  # reported with the other damage
+        require_format(store)
+    result = verify(store, context.sink)
+    if any(damage.key.startswith(CODE) for damage in result.damages):
+        remember_store(context.project.state_dir, store.url, code="")
+    return result
 
 
 def verify(store: Store, sink: EventSink) -> VerifyResult:

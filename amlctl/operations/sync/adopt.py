@@ -16,7 +16,7 @@ from amlctl.core.store_keys import check_dataset_name, object_key
 from amlctl.errors import Conflict, IntegrityError, NotFound, UsageError
 from amlctl.localfs.machine import user_at_host
 from amlctl.operations.context import Context
-from amlctl.operations.sync.merge import was_removed
+from amlctl.operations.sync.merge import new_store_confirmed, was_removed
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
@@ -38,10 +38,12 @@ def adopted_name(prefix: str) -> str:
 
 
 def adopt(context: Context, plain: PlainFiles, dataset: str, options: SyncOptions, *, is_dry_run: bool) -> SyncResult:
-    """Raises NotFound (no files there), Conflict (the dataset exists, or a file has changed), UsageError (a name)."""
+    """Raises NotFound (no files there), Conflict (the dataset exists, or a file has changed), UsageError (a name),
+    NeedsConfirmation (the store is gone)."""
     check_dataset_name(dataset)
     store, measure = context.store, Measure(context.store)
-    with ended_by_interrupt(store):
+    command = Command("sync", "--adopt", plain.prefix, below_data_blobs(dataset))
+    with new_store_confirmed(store, command, options), ended_by_interrupt(store):
         present = find_head(store, dataset)
         if present is not None and present.value.removed_at:
             raise was_removed(dataset, present.value)

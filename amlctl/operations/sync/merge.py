@@ -176,9 +176,9 @@ def merge_with_head(
 
 
 @contextmanager
-def new_store_confirmed(store: Store, dataset: str, options: SyncOptions) -> Iterator[None]:
+def new_store_confirmed(store: Store, command: Command, options: SyncOptions) -> Iterator[None]:
     """Raises NeedsConfirmation where a store that this project has used is gone: what others have synced would be
-    missing in a new one. Raises StoreGone for --verify, which never starts one."""
+    missing in a new one; `command` starts it. Raises StoreGone for --verify, which never does."""
     if options.yes and not options.verify:
         begin_again(store)
     try:
@@ -186,8 +186,7 @@ def new_store_confirmed(store: Store, dataset: str, options: SyncOptions) -> Ite
     except StoreGone as gone:
         if options.verify:
             raise StoreGone(gone.message, hint="mount or restore it") from gone
-        begin = Command("sync", below_data_blobs(dataset), "--yes")
-        hint = Message("mount or restore it; to start a new one: ", begin)
+        hint = Message("mount or restore it; to start a new one: ", Command(*command.words, "--yes"))
         raise NeedsConfirmation(gone.message, hint=hint) from gone
 
 

@@ -26,17 +26,17 @@ class BlobFiles:
     def __init__(self, container: BlobService, url: str, prefix: str, store_prefix: str) -> None:
         """`container` has no prefix; `store_prefix` is that of the store."""
         self._container = container
-        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._store_prefix = store_prefix
-        self.url = f"{url}/{self._prefix}"
+        self.url = f"{url}/{self.prefix}"
 
     def files(self) -> Sequence[PlainFile]:
         found, marker = [], ""
         while True:
-            page, marker = self._container.list_page(self._prefix, marker)
+            page, marker = self._container.list_page(self.prefix, marker)
             for name, size_bytes, _, _ in page:
                 if not name.startswith(self._store_prefix or "\0"):
-                    found.append(PlainFile(name[len(self._prefix) :], size_bytes))
+                    found.append(PlainFile(name[len(self.prefix) :], size_bytes))
             if not marker:
                 return found
 
@@ -46,7 +46,7 @@ class BlobFiles:
         hasher, version, at = ContentHasher(), "", 0
         while at < file.size_bytes:
             size = min(_RANGE_BYTES, file.size_bytes - at)
-            answer = self._container.get_range(self._prefix + file.path, at, size, version, accept=(*_CHANGED, 416))
+            answer = self._container.get_range(self.prefix + file.path, at, size, version, accept=(*_CHANGED, 416))
             if answer.status >= 400 or len(answer.data) != size:
                 raise self._changed(file)
             version = version or answer.etag
@@ -56,7 +56,7 @@ class BlobFiles:
 
     def _as_here(self, file: PlainFile, here: Path) -> tuple[str, str] | None:
         """The service has the MD5 of what was written in one piece, and of what AzCopy was told to give one."""
-        answer = self._container.properties(self._prefix + file.path, accept=(404,))
+        answer = self._container.properties(self.prefix + file.path, accept=(404,))
         wanted = answer.headers.get("content-md5", "")
         if not wanted:
             return None
@@ -72,7 +72,7 @@ class BlobFiles:
         return (hasher.content_id(), answer.etag) if is_equal else None
 
     def copy(self, file: PlainFile, version: str, key: str, content_id: str) -> None:
-        source, target = self._prefix + file.path, self._store_prefix + key
+        source, target = self.prefix + file.path, self._store_prefix + key
         answer = self._container.copy(
             source, target, NEW, {CONTENT_ID: content_id}, source_etag=version, accept=(*_CHANGED, 409)
         )

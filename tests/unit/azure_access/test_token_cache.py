@@ -102,5 +102,5 @@ def test_the_login_that_is_set_up_says_why_it_failed(monkeypatch: pytest.MonkeyP
             ("PATH", "/nowhere"),
         ):
             monkeypatch.setenv(name, value)
-        with pytest.raises(LoginError, match="Not logged in to Azure: ManagedIdentityCredential: "):
+        with pytest.raises(LoginError, match="The login to Azure failed: ManagedIdentityCredential: "):
             Login().token("https://storage.azure.com")
