@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
 
-from amlctl.core.events import LogText, Note, RunPageKnown, RunStateChanged, Warned
+from amlctl.core.events import EventSink, LogText, Note, RunPageKnown, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
@@ -46,6 +46,15 @@ class Outage(NamedTuple):
 
     pause_s: float = 5.0
     limit_s: float = 1800.0
+
+    def since(self, silent_since: float | None, error: ServiceUnavailable, sink: EventSink) -> float:
+        """Since when there is no answer (None: since now, which is reported). Raises the error after the limit."""
+        now_s = time.monotonic()
+        if silent_since is None:
+            sink(Warned(f"{error.message}; the run stays active; trying again"))
+        elif now_s - silent_since > self.limit_s:
+            raise error
+        return now_s if silent_since is None else silent_since
 
 
 DEFAULT_OUTAGE = Outage()
@@ -101,11 +110,7 @@ def follow(
                 if reader.has_ended():
                     return reader.record
         except ServiceUnavailable as error:
-            if reader.silent_since is None:
-                reader.silent_since = time.monotonic()
-                context.sink(Warned(f"{error.message}; the run stays active; trying again"))
-            elif time.monotonic() - reader.silent_since > outage.limit_s:
-                raise
+            reader.silent_since = outage.since(reader.silent_since, error, context.sink)
         except KeyboardInterrupt:
             if is_cancelling:
                 return reader.record

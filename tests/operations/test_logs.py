@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.events import Event, LogText, RunStateChanged
+from amlctl.core.events import Event, LogText, RunStateChanged, Warned
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable
 from amlctl.operations.logs import FollowOptions, InterruptChoice, Outage, code_paths, follow, log_pieces, tail_cursor
+from amlctl.operations.runs import RunAt
+from amlctl.operations.waiting import wait_for
 from amlctl.workspaces.contract import LogChunk
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, wait_for_state
@@ -223,3 +225,11 @@ def test_an_interrupt_or_an_outage_at_the_first_read_is_as_any_other(bench: Benc
     record = follow(followed, run, FollowOptions(choose, outage=Outage(pause_s=0.01)))
     assert record.status == "Completed"
     assert len(asked) == isinstance(failure, KeyboardInterrupt)
+
+
+def test_a_wait_outlives_an_outage(bench: Bench) -> None:
+    bench.script("print(1)")
+    run = bench.submit("train.py", is_detached=True).record.run
+    waits = replace(bench, workspace=FailsOnce(bench.workspace, ServiceUnavailable("no network")))  # type: ignore[arg-type]
+    assert [one.status for one in wait_for([RunAt(run, waits)], Outage(pause_s=0.01)).records] == ["Completed"]
+    assert ["no network" in warning.message for warning in bench.reported(Warned)] == [True]
