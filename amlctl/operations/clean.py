@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import Warned
@@ -14,8 +14,9 @@ from amlctl.core.message import Command, Message, count, size
 from amlctl.core.store_keys import FORMAT_KEY, outputs_index_key
 from amlctl.errors import IntegrityError, NeedsConfirmation
 from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, KINDS, OUTPUTS, DiskItem, disk_item, folders_in
-from amlctl.localfs.folders import remove_empty_folders
+from amlctl.localfs.folders import walk
 from amlctl.localfs.project import Project
+from amlctl.localfs.target import in_the_way
 from amlctl.operations.context import Context, Disk
 from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import load_local_record
@@ -128,22 +129,12 @@ def _free_outputs(context: Context, item: DiskItem) -> str:
         return "the store does not have them"
     fetched = FetchedFiles(state_dir, run, item.path)
     for path in fetched.paths:
-        if fetched.may_replace(path):
+        if fetched.may_replace(path) and in_the_way(item.path, path).top == path:  # not behind a link
             (item.path / path).unlink(missing_ok=True)
-            _remove_empty_above(item.path / path, item.path)
-    with suppress(OSError):
-        remove_empty_folders(item.path)
+    for folder, _, _ in reversed([*walk(item.path)]):
+        with suppress(OSError):  # it has more files
+            os.rmdir(folder)
     return "files that were changed or added here" if item.path.exists() else ""
-
-
-def _remove_empty_above(path: Path, top: Path) -> None:
-    for folder in path.parents:
-        if folder == top:
-            return
-        try:
-            folder.rmdir()
-        except OSError:  # it has more files
-            return
 
 
 def space_check(project: Project, disk: Disk, limit_bytes: int) -> Check:

@@ -70,6 +70,14 @@ def test_what_was_changed_or_added_stays(project: Cli, run: str) -> None:
     assert sorted(os.listdir(project.cwd / f"outputs/{run}")) == ["notes.txt", "result.txt"]
 
 
+def test_what_lies_behind_a_link_stays(project: Cli, run: str) -> None:
+    deep = project.cwd / f"outputs/{run}/deep"
+    deep.rename(project.cwd / "elsewhere")
+    deep.symlink_to(project.cwd / "elsewhere")
+    assert "was kept" in project("clean", "--outputs", "--yes").err
+    assert (project.cwd / "elsewhere/model.bin").exists()
+
+
 def test_outputs_that_the_store_lacks_stay(project: Cli, run: str) -> None:
     index = project.cwd / f".amlctl/store/runs/{run}/outputs.json"
     index.rename(index.with_name("away"))
