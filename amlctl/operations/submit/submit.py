@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import secrets as randomness
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from amlctl.core.events import Note, Warned
@@ -43,11 +44,11 @@ from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import FollowOptions, follow
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
-from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
+from amlctl.operations.submit.job_file import JobFile, find_job_file, handed_over
 from amlctl.operations.submit.needed import Equals, planned_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.start import PreparedRun, start, start_sweep
+from amlctl.operations.submit.start import PreparedRun, announce, start, start_sweep
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
@@ -60,6 +61,7 @@ from amlctl.runs.records import load_local_record, local_records
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head
+from amlctl.workspaces.contract import TakesJobFiles
 
 
 def submit(
@@ -82,7 +84,7 @@ def submit(
         raise UsageError("--sweep is for scripts", hint="in a job file, use type: sweep")
     equal = None
     if file is not None and file.kind != "command":
-        run = hand_over(context, file, request, clock())
+        run = _hand_over(context, request, file, clock())
     elif request.sweep is not None:
         prepared = prepare(context, request, file, clock)
         _warn_of_secrets(context, prepared)
@@ -101,6 +103,16 @@ def submit(
     else:
         result = _finish(context, run, following, fetch_outputs=fetch_outputs)
     return replace(result, seconds=round(time.monotonic() - started, 3), is_reused=equal is not None)
+
+
+def _hand_over(context: Context, request: SubmitRequest, file: JobFile, now: datetime) -> str:
+    """Returns the run's id. Raises UsageError, SettingsError, Unconfirmed."""
+    if not isinstance(context.workspace, TakesJobFiles):
+        raise file.only_remote()
+    record = _record(context, request, handed_over(context, file, request), now)
+    announce(context, record.run)
+    context.workspace.hand_over(record, file.path)
+    return record.run
 
 
 def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
@@ -152,7 +164,7 @@ def prepare(
     files = _collect_code(context, checked) if not spec.code else None
     if files is not None:
         spec = replace(spec, code=_send_code(context, files), git=read_git_state(context.project.root))
-    record = _record(context, request, checked, _with_produced(context, spec), clock(), phases)
+    record = _record(context, request, _with_produced(context, spec), clock(), phases, checked.secrets)
 
     def send_again() -> None:
         if files is not None:
@@ -215,14 +227,14 @@ def _with_produced(context: Context, spec: RunSpec) -> RunSpec:
 def _record(
     context: Context,
     request: SubmitRequest,
-    checked: CheckedRun,
     spec: RunSpec,
     now: datetime,
-    phases: list[dict[str, str]],
+    phases: Sequence[dict[str, str]] = (),
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> RunRecord:
     run = new_run_id(spec.name, now, randomness.token_hex(2))
     tags = request.spec.get("tags") or {}
-    hidden = [*checked.secrets.values(), *(value for name, value in tags.items() if spec.tags.get(name) != value)]
+    hidden = [*secrets.values(), *(value for name, value in tags.items() if spec.tags.get(name) != value)]
     record = RunRecord(
         run,
         spec,
@@ -231,7 +243,7 @@ def _record(
         host=host_name(),
         created_at=now.isoformat(timespec="milliseconds"),
         outputs=f"{context.project.outputs_dir.name}/{run}",
-        phases=phases,
+        phases=list(phases),
     )
     record.reached(RunState.NOT_STARTED, now)
     try:
