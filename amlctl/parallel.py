@@ -10,12 +10,29 @@ from contextlib import contextmanager
 from threading import BoundedSemaphore, Thread, current_thread, main_thread
 from typing import Callable, Protocol, TypeVar
 
+from amlctl.errors import Interrupted
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 class _Skipped(Exception):
     """The call was not made: another one has failed."""
+
+
+class Stop:
+    """Tells calls that are under way to end early. Thread-safe; may be called more than once."""
+
+    def __init__(self) -> None:
+        self._is_called = False
+
+    def __call__(self) -> None:
+        self._is_called = True
+
+    def check(self) -> None:
+        """Raises Interrupted once it was called."""
+        if self._is_called:
+            raise Interrupted("stopped")
 
 
 def _nothing() -> None:
@@ -72,6 +89,20 @@ def in_background(call: Callable[[], _Result]) -> Iterator[Future[_Result]]:
     """Make the call while the block runs, which gets its future result. The block ends after the call."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(call)
+
+
+@contextmanager
+def alongside(call: Callable[[], _Result], stop: Stop) -> Iterator[Future[_Result]]:
+    """As `in_background`, where an error of one side stops the other: the first one is raised."""
+    with in_background(call) as future:
+        try:
+            yield future
+            future.result()
+        except BaseException as error:
+            stop()
+            if isinstance(error, Interrupted):
+                future.result()  # what has stopped this side says why
+            raise
 
 
 _LONGEST_WAIT_S = 0.5

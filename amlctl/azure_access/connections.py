@@ -22,7 +22,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from amlctl.azure_access.http import ProxyUnreachable
+from amlctl.azure_access.network_errors import ProxyUnreachable
 from amlctl.errors import Interrupted, SettingsError
 
 _CONNECT_S = 15.0

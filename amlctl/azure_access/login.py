@@ -17,14 +17,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from azure.core.credentials import AccessToken
 
 from amlctl.errors import LoginError, SettingsError
 from amlctl.localfs.atomic import remove_left_behind, write_bytes
 from amlctl.localfs.regular_file import read_regular
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
+    from azure.core.credentials import TokenCredential
 
 _RENEW_BEFORE_S = 300
 _ATTEMPT = re.compile(r"\t\w+Credential: ")
@@ -42,25 +45,40 @@ _MOST_BYTES = 16 << 20
 
 
 class Login:
-    """Thread-safe. `azure.identity` is imported only without a valid kept token: import and login take a second."""
+    """Satisfies `azure.core.credentials.TokenCredential`. Thread-safe. `azure.identity` is imported only without a
+    valid kept token: import and login take a second."""
 
-    def __init__(self, *, authority: str = "", tenant_id: str = "", purpose: str = "", alternatives: str = "") -> None:
-        """`purpose` (what the login is for) and `alternatives` to a login appear in errors."""
+    def __init__(
+        self,
+        *,
+        authority: str = "",
+        tenant_id: str = "",
+        purpose: str = "",
+        alternatives: str = "",
+        audiences: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`purpose` (what the login is for) and `alternatives` to a login appear in errors. `audiences` are requested
+        in place of others."""
         self._authority = authority
         self._tenant_id = tenant_id
         self._purpose = purpose
         self._alternatives = alternatives
+        self._audiences = audiences
         self._credential: TokenCredential | None = None
         self._cache = TokenCache(os.environ)  # `azure.identity` reads the process's variables as well
-        self._tokens: dict[str, tuple[str, float]] = {}
+        self._tokens: dict[str, AccessToken] = {}
         self._lock = Lock()
 
-    def token(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> tuple[str, float]:
-        """A bearer token for `audience` and when it expires, in seconds since 1970; a new one if there are `claims`,
-        or for `is_fresh`.
+    def get_token(self, *scopes: str, claims: str | None = None, **_: Any) -> AccessToken:
+        """As `token`. The tenant is the login's."""
+        return self.token(scopes[0].removesuffix("/.default"), claims=claims or "")
+
+    def token(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> AccessToken:
+        """A bearer token for `audience`; a new one if there are `claims`, or for `is_fresh`.
 
         Raises LoginError, SettingsError.
         """
+        audience = self._audiences.get(audience, audience)
         name = " ".join((self._authority, self._tenant_id, audience))
         with self._lock:
             found = None
@@ -74,7 +92,7 @@ class Login:
             self._tokens[audience] = found
             return found
 
-    def _ask(self, audience: str, claims: str) -> tuple[str, float]:
+    def _ask(self, audience: str, claims: str) -> AccessToken:
         from azure.core.exceptions import AzureError
         from azure.identity import DefaultAzureCredential
 
@@ -86,7 +104,7 @@ class Login:
                     **({"authority": self._authority} if self._authority else {}),
                     additionally_allowed_tenants=[self._tenant_id] if self._tenant_id else [],
                 )
-            token = self._credential.get_token(
+            return self._credential.get_token(
                 f"{audience}/.default", claims=claims or None, tenant_id=self._tenant_id or None
             )
         except AzureError as error:
@@ -100,7 +118,6 @@ class Login:
                 f"Invalid settings for the Azure login: {str(error).splitlines()[0]}",
                 hint="check tenant_id in .amlctl.toml, and the variables AZURE_TOKEN_CREDENTIALS and AZURE_TENANT_ID",
             ) from error
-        return token.token, float(token.expires_on)
 
 
 def _failed(text: str, purpose: str) -> str:
@@ -112,22 +129,8 @@ def _failed(text: str, purpose: str) -> str:
     return f"Not logged in to Azure{purpose}: {summary[:_LONGEST_REASON]}"
 
 
-def _valid(found: tuple[str, float] | None) -> tuple[str, float] | None:
-    return found if found is not None and time.time() < found[1] - _RENEW_BEFORE_S else None
-
-
-class LoginCredential:
-    """The login as an `azure.core.credentials.TokenCredential`."""
-
-    def __init__(self, login: Login) -> None:
-        self._login = login
-
-    def get_token(self, *scopes: str, claims: str | None = None, **_: Any) -> AccessToken:
-        """Raises LoginError, SettingsError. The tenant is the login's."""
-        from azure.core.credentials import AccessToken
-
-        token, expires_at_s = self._login.token(scopes[0].removesuffix("/.default"), claims=claims or "")
-        return AccessToken(token, int(expires_at_s))
+def _valid(found: AccessToken | None) -> AccessToken | None:
+    return found if found is not None and time.time() < found.expires_on - _RENEW_BEFORE_S else None
 
 
 class TokenCache:
@@ -136,12 +139,12 @@ class TokenCache:
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
 
-    def get(self, name: str) -> tuple[str, float] | None:
-        """A token and when it expires (seconds since 1970); None if it is not kept."""
+    def get(self, name: str) -> AccessToken | None:
+        """None if it is not kept."""
         found = self._read().get(self._key(name))
         if isinstance(found, list) and len(found) == 2 and isinstance(found[0], str):
-            with suppress(TypeError, ValueError):
-                return found[0], float(found[1])
+            with suppress(TypeError, ValueError, OverflowError):
+                return AccessToken(found[0], int(found[1]))
         return None
 
     def keep(self, name: str, token: str, expires_at_s: float) -> None:

@@ -17,7 +17,8 @@ from azure.core.exceptions import AzureError, ServiceRequestError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import HTTPPolicy
 
-from amlctl.azure_access.http import MemoryResponse, is_lasting, is_silence, reason_of, seconds_of, unreachable
+from amlctl.azure_access.http import MemoryResponse, seconds_of
+from amlctl.azure_access.network_errors import is_lasting, is_silence, reason_of, unreachable
 from amlctl.azure_access.transport import Transport
 from amlctl.core.events import EventSink, Retried, null_sink
 from amlctl.errors import ServiceUnavailable
@@ -102,10 +103,10 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
         *,
         host_source: str,
         reason: Callable[[MemoryResponse], str],
-        renew: Callable[[], bool] | None = None,
+        renew: Callable[[Any], bool] | None = None,
     ) -> None:
         """`host_source` is where the host's name comes from, for errors; `reason` explains a status that is retried;
-        `renew` gets new credentials after a 401."""
+        `renew` gets new credentials after a 401, and whatever of them the request itself carries."""
         super().__init__()
         self._retries = retries
         self._transport = transport
@@ -150,7 +151,7 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
             answer.location_mode = mode
             status = answer.status_code
             was_sent = was_sent or status not in _NOT_ACTED_ON
-            if status == 401 and not is_renewed and self._renew is not None and self._renew():
+            if status == 401 and not is_renewed and self._renew is not None and self._renew(request.http_request):
                 is_renewed = True
             elif status not in (RETRIED_STATUSES if is_repeatable else _NOT_ACTED_ON):
                 return response

@@ -21,7 +21,7 @@ from azure.core.exceptions import IncompleteReadError, ServiceRequestError, Serv
 from azure.core.pipeline.transport import HttpTransport
 
 from amlctl.azure_access.connections import Connections, Interrupts
-from amlctl.azure_access.http import MemoryResponse, WireResponse, response_to, unsent_bytes
+from amlctl.azure_access.http import MemoryResponse, WireResponse, refusal_of_rest, response_to, unsent_bytes
 from amlctl.core.events import EventSink, Unanswered, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError
@@ -212,10 +212,12 @@ class Transport(SharedTransport):
                         head = connections.request_head(request.method, target, headers)
                         size = 0 if content is None else int(headers["content-length"])
                         chunks = self._chunks(head, content, size, options.get("may_go_on"))
-                        for chunk in _reported(chunks, len(head), connection.sock, moved) if size > _CHUNK else chunks:
-                            connection.sock.sendall(chunk)
-                        on_wait = partial(moved.sent, size, connection.sock)
-                        response = response_to(connection.sock, request.method, size, self._on_silence, on_wait)
+                        if size > _CHUNK:
+                            chunks = _reported(chunks, len(head), connection.sock, moved)
+                        response = _sent_until_refused(connection.sock, request.method, chunks)
+                        if response is None:
+                            on_wait = partial(moved.sent, size, connection.sock)
+                            response = response_to(connection.sock, request.method, size, self._on_silence, on_wait)
                     except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                         if not (is_used and is_repeatable):
                             raise
@@ -319,6 +321,20 @@ class Transport(SharedTransport):
                     parts.hostname or "", port, is_https=is_https, variables=self._variables, interrupts=self.interrupts
                 )
             return found
+
+
+def _sent_until_refused(
+    sending: socket.socket, method: str, chunks: Iterable[bytes | memoryview]
+) -> WireResponse | None:
+    """Sends a whole request; a refusal that came before its end. Raises OSError."""
+    for chunk in chunks:
+        try:
+            sending.sendall(chunk)
+        except (ConnectionResetError, BrokenPipeError):
+            if (refusal := refusal_of_rest(sending, method)) is None:
+                raise
+            return refusal
+    return None
 
 
 def _reported(

@@ -43,7 +43,7 @@ def choose(question: str, names: Sequence[str], output: Output) -> list[str]:
     for number, name in enumerate(names, 1):
         output.write_line(f"  {number:>{len(str(len(names)))}}  {name}")
     while typed := _answer("numbers or names (Enter: none): ").split():
-        chosen = [names[int(word) - 1] if word.isdigit() and 0 < int(word) <= len(names) else word for word in typed]
+        chosen = [names[int(word) - 1] if word.isdecimal() and 0 < int(word) <= len(names) else word for word in typed]
         unknown = [name for name in chosen if name not in names]
         if not unknown:
             return list(dict.fromkeys(chosen))

@@ -14,7 +14,7 @@ HOURS_A_MONTH = 730
 _IDLE_S = 120
 _MOST = 4
 _INSTANCE_IDLE_MINUTES = 60
-_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.\d+)?S)?)?")
+_DURATION = re.compile(r"P(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})(?:\.\d+)?S)?)?")
 
 
 @dataclass(frozen=True)

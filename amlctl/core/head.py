@@ -9,28 +9,28 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from amlctl.core.content_id import is_content_id
-from amlctl.core.document import Fields, check_of
+from amlctl.core.document import Fields, check_of, parse
 from amlctl.core.manifest import LAYOUTS_WRITTEN, StoredLayout, repair_command
 from amlctl.core.store_keys import folders_of
 from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 2
-_READABLE = (1, FORMAT)
 REMEMBERED_COMMITS = 16
 """Commits that HEAD lists: a machine that is more of them behind is taken for one that has simply been away."""
 _COMMIT_DIGITS = 16
 
 
-class HeadValue(NamedTuple):
+class Head(NamedTuple):
     """What HEAD says: the latest snapshot, the file that lists it, and its layout.
 
     `store_id` is the id of the store (`format.json`); `sequence` counts commits from 1; `gc` is the generation of the
     last gc that has passed, `fences` counts leases of a mirror that were taken over; `before` are the commits before
     this one, newest first. Format 1 lacks these five. A dataset that was removed has no snapshot; its last commit is
-    the first of `before`.
+    the first of `before`. `version`, which is not written, is the tag that a swap compares; empty where the value is
+    missing and is to be made again.
     """
 
     snapshot: str
@@ -43,6 +43,7 @@ class HeadValue(NamedTuple):
     fences: int = 0
     removed_at: str = ""
     removed_by: str = ""
+    version: str = ""
 
     @property
     def is_fence(self) -> bool:
@@ -55,7 +56,7 @@ class HeadValue(NamedTuple):
         """Names this commit: a part of its manifest's content id, which no other manifest has."""
         return commit_of(self.manifest_key)
 
-    def after(self, expected: HeadValue) -> HeadValue:
+    def after(self, expected: Head) -> Head:
         """This value as the commit that follows `expected`."""
         commits = expected.before if expected.is_fence else (expected.commit, *expected.before)
         before = commits[:REMEMBERED_COMMITS]
@@ -83,7 +84,7 @@ def commit_of(manifest_key: str) -> str:
     return manifest_key.rpartition("-")[2][:_COMMIT_DIGITS]
 
 
-def relation(seen: HeadValue, now: HeadValue) -> Relation:
+def relation(seen: Head, now: Head) -> Relation:
     """`now` as seen from `seen`. HEADs of format 1 do not tell, and count as AHEAD."""
     if seen.commit == now.commit:
         return Relation.SAME
@@ -95,20 +96,18 @@ def relation(seen: HeadValue, now: HeadValue) -> Relation:
     return Relation.AHEAD if is_out_of_sight else Relation.UNRELATED
 
 
-def parse_head(data: bytes, dataset: str) -> HeadValue:
+def parse_head(data: bytes, dataset: str) -> Head:
     """HEAD of the dataset. Raises IntegrityError, SettingsError (a newer format)."""
     try:
-        document: dict[str, Any] = json.loads(data)
-        number = document["format"]
-        if type(number) is int and number > FORMAT:
+        fields = Fields(parse(data))
+        number = fields.number("format", least=1)
+        if number > FORMAT:
             raise SettingsError(
                 f"HEAD of {dataset} has format {number}; this amlctl reads format {FORMAT}",
                 hint="pip install --upgrade amlctl",
             )
-        if number not in _READABLE:
-            raise ValueError(f"its format is {number!r}")
-        value = _value(document) if number == 1 else _checked_value(document, dataset)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        value = _value(fields) if number == 1 else _checked_value(fields, dataset)
+    except ValueError as error:
         raise _damaged(dataset, error) from error
     if value.is_fence and number == FORMAT and not value.snapshot:
         return value
@@ -120,11 +119,11 @@ def parse_head(data: bytes, dataset: str) -> HeadValue:
     return value
 
 
-def encode_head(value: HeadValue, dataset: str) -> bytes:
+def encode_head(value: Head, dataset: str) -> bytes:
     document = {
         "format": FORMAT,
         "store": value.store_id,
-        "dataset": dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "dataset": _in_utf_8(dataset),
         "sequence": value.sequence,
         "gc": value.gc,
         "snapshot": value.snapshot,
@@ -137,27 +136,22 @@ def encode_head(value: HeadValue, dataset: str) -> bytes:
     return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
 
 
-def _value(document: dict[str, Any]) -> HeadValue:
-    fields = Fields(document)
+def _value(fields: Fields) -> Head:
     snapshot, key = fields.text("snapshot"), fields.text("manifest")
-    return HeadValue(snapshot, key, fields.one_of("layout", LAYOUTS_WRITTEN)) if key else HeadValue(snapshot, key)
+    return Head(snapshot, key, fields.one_of("layout", LAYOUTS_WRITTEN)) if key else Head(snapshot, key)
 
 
-def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:
-    check = document.pop("check")
-    if check != check_of(document):
-        raise ValueError("its check does not match")
-    named = dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if document["dataset"] != named:
-        raise ValueError(f"it is the HEAD of {document['dataset']}")
-    fields = Fields(document)
+def _checked_value(fields: Fields, dataset: str) -> Head:
+    fields.require_check()
+    if (named := fields.text("dataset")) != _in_utf_8(dataset):
+        raise ValueError(f"it is the HEAD of {named}")
     before = tuple(fields.array("before"))
     if not all(type(commit) is str for commit in before):
-        raise TypeError("a member has the wrong type")
+        raise ValueError("'before' must be a list of commits")
     removed_at = fields.text("removed_at", "")
     if removed_at and datetime.fromisoformat(removed_at).tzinfo is None:
         raise ValueError("'removed_at' must name its zone")
-    return _value(document)._replace(
+    return _value(fields)._replace(
         store_id=fields.text("store"),
         sequence=fields.number("sequence"),
         gc=fields.number("gc"),
@@ -166,6 +160,10 @@ def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:
         removed_at=removed_at,
         removed_by=fields.text("removed_by", ""),
     )
+
+
+def _in_utf_8(dataset: str) -> str:
+    return dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _damaged(dataset: str, why: object) -> IntegrityError:

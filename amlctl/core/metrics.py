@@ -155,17 +155,17 @@ def from_mlflow(data: bytes) -> Optional[History]:
     """Lines of `TIMESTAMP VALUE STEP`, of newer versions with the dataset behind; None without any."""
     series = SeriesBuilder()
     began: Optional[int] = None
-    latest: tuple[int, int, float] = (-(1 << 63), 0, math.nan)
+    latest = (-math.inf, 0, math.nan)
     for line in data.decode("utf-8", "replace").split("\n"):
         parts = line.split(" ")
         try:
             at, value = int(parts[0]), float(parts[1])
-            step = int(parts[2]) if len(parts) > 2 else 0
-        except (ValueError, IndexError):
+            step = float(int(parts[2])) if len(parts) > 2 else 0.0
+        except (ValueError, IndexError, OverflowError):
             continue  # the last line may still be being written
         began = at if began is None else min(began, at)
         latest = max(latest, (step, at, value), key=lambda one: one[:2])
-        series.add(float(step), value)
+        series.add(step, value)
     return None if began is None else History(began, latest[2], series.points())
 
 
@@ -197,7 +197,7 @@ def mlflow_start(meta: bytes) -> Optional[int]:
     if fields.get("lifecycle_stage") == "deleted":
         return None
     start = fields.get("start_time", "")
-    return int(start) if start.isdigit() and len(start) < 16 else 0
+    return int(start) if start.isdecimal() and len(start) < 16 else 0
 
 
 def as_json(value: Union[int, float]) -> Union[int, float, str]:

@@ -28,7 +28,7 @@ Rule = Callable[[Any], bool]
 
 _STATES = frozenset(RunState)
 _NAMED = re.compile(r"[A-Za-z0-9_.-]{0,255}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _LEAVES = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """NUL ends a path or a variable early. Of the surrogates only those that stand for a byte can be written anywhere."""

@@ -47,10 +47,10 @@ class Database:
         schema: str,
         synchronous: str,
         on_damage: Callable[[str], None],
-        upgrade: Callable[[sqlite3.Connection, int], list[Change]] = _nothing_to_keep,
+        upgrade: Callable[[sqlite3.Connection, int], Optional[list[Change]]] = _nothing_to_keep,
     ) -> None:
         """`schema` is used where the file is missing or of another version; `upgrade` reads from one of another version
-        what is to be written into the new one. `synchronous` as SQLite's pragma.
+        what is to be written into the new one; None: it cannot read that one. `synchronous` as SQLite's pragma.
         """
         self._path = path
         self._version = version
@@ -112,10 +112,12 @@ class Database:
                     database.execute(f'DROP TABLE "{table}"')
                 for statement in filter(str.strip, self._schema.split(";")):
                     database.execute(statement)
-                for statement, rows in kept:
+                for statement, rows in kept or ():
                     database.executemany(statement, rows)
                 database.execute(f"PRAGMA user_version = {self._version}")
                 database.execute("COMMIT")
+                if kept is None:
+                    self._on_damage(f"{self._path} was written by another version of amlctl and is created again")
         except BaseException:
             database.close()
             raise

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -216,7 +217,7 @@ def read_rules(path: Path, source: str, folder: str) -> list[Rule]:
         return []
     except OSError as error:
         raise RightsError(
-            f"cannot read the ignore file {path}: {error.strerror}", hint=f"chmod u+r {source}"
+            f"cannot read the ignore file {path}: {error.strerror}", hint=f"chmod u+r {shlex.quote(str(path))}"
         ) from error
     content = content[len(_UTF8_MARK) :] if content.startswith(_UTF8_MARK) else content
     lines = [line[:-1] if line.endswith(b"\r") else line for line in content.split(b"\n")]

@@ -234,10 +234,10 @@ def _text(store: str) -> str:
     return store.encode("utf-8", "backslashreplace").decode()
 
 
-def _from_older_version(database: sqlite3.Connection, version: int) -> list[Change]:
+def _from_older_version(database: sqlite3.Connection, version: int) -> Optional[list[Change]]:
     """Version 4 had bases without their HEAD, by URL alone; version 6 had one table more. Packs were as they are."""
     if version not in (4, 5, 6):
-        return []
+        return None if version else []
 
     def intact(table: str) -> list[tuple[Any, ...]]:
         rows = database.execute(f"SELECT * FROM {table} ORDER BY {'rowid' if table == 'pack' else '1, 2'}")

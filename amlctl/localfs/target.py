@@ -13,7 +13,7 @@ import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, move, temporary_name
 from amlctl.localfs.disk_errors import failing_disk, is_refusal
@@ -63,14 +63,16 @@ class TargetFolders:
         self._keep(folder, descriptor)
         return descriptor
 
-    def adopt(self, temporary: Path, folder: str, name: str) -> None:
-        """The file gets that name in the folder, which this thread has opened last. Raises OSError."""
+    def adopt(self, temporary: Union[str, Path], folder: str, name: str) -> None:
+        """The file gets that name in the folder, which this thread has opened last. `temporary` is a path, or a name in
+        that folder. Raises OSError."""
+        source = temporary if isinstance(temporary, str) else temporary.absolute()
         try:
-            _rename(temporary, name, self._of_thread.descriptor)
+            _rename(source, name, self._of_thread.descriptor)
         except OSError as error:
             if not (is_refusal(error) and self.is_in_place(folder)):
                 raise
-            move(temporary, Path(self._of_thread.path, name))
+            move(Path(self._of_thread.path, source), Path(self._of_thread.path, name))
 
     def is_in_place(self, folder: str) -> bool:
         """Whether the folder that this thread has open still is the one under that name. Raises OSError where the disk
@@ -107,9 +109,9 @@ def _opened_in(above: int, part: str, make: bool) -> int:
     return os.open(part, _OPEN, dir_fd=above)
 
 
-def _rename(temporary: Path, name: str, folder: int) -> None:
+def _rename(temporary: Union[str, Path], name: str, folder: int) -> None:
     try:
-        os.rename(temporary, name, dst_dir_fd=folder)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -124,7 +126,7 @@ def _rename(temporary: Path, name: str, folder: int) -> None:
                 copy.flush()
                 os.utime(copy.fileno(), ns=(seen.st_atime_ns, seen.st_mtime_ns))
         os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-        temporary.unlink()
+        os.unlink(temporary)
 
 
 class Obstacle(NamedTuple):

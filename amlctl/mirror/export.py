@@ -15,6 +15,7 @@ from typing import Optional
 import xxhash
 
 from amlctl.core.events import Note, Warned
+from amlctl.core.head import Head
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, needs_no_bytes
 from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import head_key, mirror_key
@@ -23,7 +24,7 @@ from amlctl.errors import CheckFailed, Conflict, NotFound, SettingsError
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.mirror.plain_files import MirrorLease, files_in_the_way, mirrors_sharing_files
 from amlctl.snapshots.contents import stored_content_id
-from amlctl.snapshots.heads import Head, HeadMoved, datasets_inside, fence_writer
+from amlctl.snapshots.heads import HeadMoved, datasets_inside, fence_writer
 from amlctl.snapshots.lease import delete_all
 
 _CAREFUL_ABOVE = 0.1

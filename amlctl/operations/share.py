@@ -161,7 +161,7 @@ def _shared_keys(store: Store, run: str) -> list[str]:
 
 def _expired(key: str, run: str) -> bool:
     until = key.removeprefix(shared_prefix(run)).partition("-")[0]
-    return until.isdigit() and int(until) < time.time()
+    return until.isdecimal() and int(until) < time.time()
 
 
 def _delete(store: Store, keys: Sequence[str]) -> None:

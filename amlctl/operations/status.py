@@ -63,9 +63,9 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     store, sink = context.store, context.sink
     looked = look_at(context, dataset, options.ignore, state, is_local_enough=True)
     head, base = looked.head, looked.agreement.base
-    removed = "" if looked.removed is None else looked.removed.value.removed_at
+    removed = "" if looked.removed is None else looked.removed.removed_at
     if looked.removed is not None and looked.scanned is None:
-        raise was_removed(dataset, looked.removed.value, NotFound)
+        raise was_removed(dataset, looked.removed, NotFound)
     if looked.scanned is None and looked.store_gone is not None:
         raise looked.store_gone
     if looked.scanned is None and head is None:

@@ -16,7 +16,7 @@ from typing import Callable, Optional
 
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, Stage, null_sink
-from amlctl.core.head import HeadValue
+from amlctl.core.head import Head
 from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
 from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.run import RunRecord
@@ -35,7 +35,7 @@ from amlctl.mirror.plain_files import (
 )
 from amlctl.runs.records import read_published
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import Head, fence_writer, find_head, swap_head
+from amlctl.snapshots.heads import fence_writer, find_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.pack_sender import PackSender
@@ -223,7 +223,7 @@ def make_newest(
     *,
     source: Optional[Store] = None,
     sink: EventSink = null_sink,
-) -> HeadValue:
+) -> Head:
     """Move HEAD to the manifest, or to its merge with a HEAD that moved; returns what HEAD names then.
 
     `base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). The plain files of a mirror
@@ -231,7 +231,7 @@ def make_newest(
     where the run and another writer have changed the same file: HEAD does not move, and the snapshot is kept.
     """
     header = read_header(store, manifest_key)
-    produced = HeadValue(header.snapshot, manifest_key, header.layout)
+    produced = Head(header.snapshot, manifest_key, header.layout)
     with MirrorLease(store, lease_key(dataset), sink) as lease:
         newest = _Newest(store, dataset, produced, base_key, source, lease, GcWatch(store, sink))
         while (value := newest.try_to_commit()) is None:
@@ -245,22 +245,22 @@ class _Newest:
 
     store: Store
     dataset: str
-    produced: HeadValue
+    produced: Head
     base_key: Optional[str]
     source: Optional[Store]
     lease: MirrorLease
     watch: GcWatch
 
-    def try_to_commit(self) -> Optional[HeadValue]:
+    def try_to_commit(self) -> Optional[Head]:
         """What HEAD names then; None where it has to be done again with another HEAD."""
         self.watch.note()
         head = find_head(self.store, self.dataset)
-        if head is not None and head.value.removed_at:
+        if head is not None and head.removed_at:
             raise _not_newest(self.dataset, self.produced.snapshot, "it was removed from the store meanwhile")
-        if head is not None and head.value.is_fence:
+        if head is not None and head.is_fence:
             head = None
         if head is not None and head.snapshot == self.produced.snapshot:
-            return head.value
+            return head
         has_moved = head is not None and head.manifest_key != self.base_key
         layout = head.layout if head is not None and has_moved else self.produced.layout
         if layout == "mirror" and self.source is not None and not self.lease.is_held:
@@ -270,13 +270,13 @@ class _Newest:
             return None
         value = self._written(head, is_merged=has_moved)
         if head is not None and value.manifest_key == head.manifest_key:
-            return head.value  # it was done before
+            return head  # it was done before
         try:
-            return swap_head(self.store, self.dataset, value, head, generation=self.watch.generation).value
+            return swap_head(self.store, self.dataset, value, head, generation=self.watch.generation)
         except Conflict:
             return None
 
-    def _written(self, head: Optional[Head], *, is_merged: bool) -> HeadValue:
+    def _written(self, head: Optional[Head], *, is_merged: bool) -> Head:
         """What HEAD is to name: its manifest and bytes are in the store, and plain files where the lease is held."""
         store, produced, source, lease = self.store, self.produced, self.source, self.lease
         newest = read_manifest(store, produced.manifest_key)
@@ -288,7 +288,7 @@ class _Newest:
             if source is not None and lease.is_held and not mirrors_sharing_files(store, dataset, newest.entries):
                 newest = with_plain_files(store, source, newest, present, lease)
             if head is not None and (newest.snapshot, newest.places) == (head.snapshot, present.places):
-                return head.value
+                return head
             if is_merged or lease.is_held:
                 written = write_manifest(store, newest)
             else:
@@ -305,7 +305,7 @@ class _Newest:
             ) from error
         except Conflict as error:
             raise _not_newest(dataset, produced.snapshot, error.message) from error
-        return HeadValue(newest.snapshot, written.key, newest.layout)
+        return Head(newest.snapshot, written.key, newest.layout)
 
     def _merged(self, ours: Manifest, theirs: Manifest) -> Manifest:
         try:

@@ -109,7 +109,7 @@ def read_first_failure(store: Store, run: str) -> Optional[tuple[int, int]]:
         rank = entry.key.rpartition("/")[2].partition(".")[0]
         document = _read_note(store, entry.key) or {}
         code, ended_ns = document.get("exit_code"), document.get("ended_ns")
-        if rank.isdigit() and isinstance(code, int) and isinstance(ended_ns, int):
+        if rank.isdecimal() and isinstance(code, int) and isinstance(ended_ns, int):
             found.append((ended_ns, int(rank), code))
     return min(found)[1:] if found else None
 

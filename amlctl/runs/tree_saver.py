@@ -308,7 +308,7 @@ class _Layer:
 
 def _layer_number(top: str, name: str) -> Optional[int]:
     number = top[len(name) + 1 :]
-    return int(number) if top.startswith(f"{name}.") and number.isdigit() else None
+    return int(number) if top.startswith(f"{name}.") and number.isdecimal() else None
 
 
 def _above(path: str) -> list[str]:

@@ -56,7 +56,7 @@ def node_rank(variables: Mapping[str, str]) -> NodeRank:
 
 def _number(variables: Mapping[str, str], *names: str) -> int | None:
     for name in names:
-        if variables.get(name, "").isdigit():
+        if variables.get(name, "").isdecimal():
             return int(variables[name])
     return None
 

@@ -1,9 +1,9 @@
 """Read contents back from a store: members of packs and whole values, verified; large ones as files.
 
 A large file that is being downloaded outlives a kill: the next download continues from there. In a folder are
-`.amlctl-tmp-<content id>`, the bytes so far, and `….parts`, which lists the stretches that they have: 16 bytes each,
-start and length, appended after the bytes were written. After a power cut the list may claim too much: a reader of the
-file checks its content id.
+`.amlctl-tmp-<content id>` (`…-x` of an executable file), the bytes so far, and `….parts`, which lists the stretches
+that they have: 16 bytes each, start and length, appended after the bytes were written. After a power cut the list may
+claim too much: a reader of the file checks its content id.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def downloaded(
     After an error of the store what has arrived is kept; after one in the block it is not, since it may be wrong.
     Raises NotFound, ServiceUnavailable, OSError.
     """
-    stable = folder / f"{TEMPORARY_PREFIX}{expected.content_id}"
+    stable = folder / f"{TEMPORARY_PREFIX}{expected.content_id}{'-x' if mode & 0o100 else ''}"
     journal_path = stable.with_name(f"{stable.name}.parts")
     journal = _locked(journal_path) if expected.size_bytes >= _WORTH_BYTES else None
     if journal is None:

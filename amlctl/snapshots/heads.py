@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import NamedTuple, Optional
+from typing import Optional
 
-from amlctl.core.head import HeadValue, encode_head, parse_head
+from amlctl.core.head import Head, encode_head, parse_head
 from amlctl.core.manifest import StoredLayout
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.store_keys import (
     DATASETS,
     dataset_folder,
-    dataset_of_folder,
     dataset_of_key,
     folder_of,
     folders_of,
@@ -29,9 +28,6 @@ from amlctl.snapshots.manifests import read_header
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
 
-_MOST_HEAD_BYTES = 1 << 20
-"""A HEAD has a few kilobytes at most: one long name, and 16 commits."""
-
 
 class HeadMoved(Exception):
     """Another machine swapped HEAD after it was read; `conflict` is shown if planning again fails as well."""
@@ -41,30 +37,10 @@ class HeadMoved(Exception):
         self.conflict = conflict
 
 
-class Head(NamedTuple):
-    """What HEAD names; `version` is the tag that a swap compares: empty where the value is missing and is to be made
-    again."""
-
-    value: HeadValue
-    version: str
-
-    @property
-    def snapshot(self) -> str:
-        return self.value.snapshot
-
-    @property
-    def manifest_key(self) -> str:
-        return self.value.manifest_key
-
-    @property
-    def layout(self) -> StoredLayout:
-        return self.value.layout
-
-
 def read_head(store: Store, dataset: str) -> Optional[Head]:
     """None where the dataset was never synced. Raises IntegrityError, SettingsError (newer format)."""
     found = find_head(store, dataset)
-    return None if found is None or found.value.is_fence else found
+    return None if found is None or found.is_fence else found
 
 
 def find_head(store: Store, dataset: str) -> Optional[Head]:
@@ -72,23 +48,14 @@ def find_head(store: Store, dataset: str) -> Optional[Head]:
     next commit makes the new one."""
     found = store.get_versioned(head_key(dataset))
     if found is not None:
-        return Head(parse_head(found.data, dataset), found.version)
+        return parse_head(found.data, dataset)._replace(version=found.version)
     if old_folder(dataset) != dataset_folder(dataset):
         found = store.get_versioned(head_key_in(old_folder(dataset)))
-    return None if found is None else Head(parse_head(found.data, dataset), "")
+    return None if found is None else parse_head(found.data, dataset)
 
 
 def has_snapshots(store: Store, dataset: str) -> bool:
     return bool(_manifests(store, dataset))
-
-
-def without_head(keys: Iterable[str]) -> list[str]:
-    """Datasets that have snapshots and no HEAD, in order; `keys` are what the store lists below `datasets/`."""
-    datasets: dict[bool, set[str]] = {True: set(), False: set()}
-    for key in keys:
-        if is_head_key(key) or is_manifest_key(key):
-            datasets[is_head_key(key)].add(dataset_of_key(key))
-    return sorted(datasets[False] - datasets[True])
 
 
 def no_head(store: Store, dataset: str) -> IntegrityError:
@@ -125,8 +92,7 @@ def last_written(store: Store, dataset: str) -> Head:
             break
         except (IntegrityError, NotFound):
             continue
-    snapshot = snapshot_of(key)
-    return Head(HeadValue(snapshot, key, layout), "" if found is None else found.version)
+    return Head(snapshot_of(key), key, layout, version="" if found is None else found.version)
 
 
 def _manifests(store: Store, dataset: str) -> list[str]:
@@ -145,7 +111,7 @@ def _modified_at(entry: Entry) -> float:
     return entry.modified_at
 
 
-def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head], *, generation: int = 0) -> Head:
+def swap_head(store: Store, dataset: str, value: Head, expected: Optional[Head], *, generation: int = 0) -> Head:
     """Commit `value` as the successor of `expected`. Raises Conflict where HEAD is not `expected` anymore.
 
     `generation` is that of the last gc which the writer knows of (`GcWatch`): the fence of that one does not stop the
@@ -158,21 +124,20 @@ def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[H
         version = store.swap(head_key(dataset), data, expected=(expected and expected.version) or None)
     except Conflict:
         present = find_head(store, dataset) if expected is None else None
-        if present is None or not present.value.is_fence or present.value.removed_at:
+        if present is None or not present.is_fence or present.removed_at:
             raise
-        if present.value.gc > generation:
-            restore_generation(store, present.value.gc)
+        if present.gc > generation:
+            restore_generation(store, present.gc)
             raise
         version = store.swap(head_key(dataset), data, expected=present.version)
-    return Head(value, version)
+    return value._replace(version=version)
 
 
 def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
     """A gc of that generation has passed: every commit that was planned on the HEAD of before fails from now on."""
     while True:
         present = find_head(store, dataset)
-        value = HeadValue("", "") if present is None else present.value
-        value = value._replace(gc=generation, store_id=value.store_id or store_id)
+        value = (present or Head("", ""))._replace(gc=generation, store_id=(present and present.store_id) or store_id)
         try:
             expected = (present and present.version) or None
             store.swap(head_key(dataset), encode_head(value, dataset), expected=expected)
@@ -187,63 +152,43 @@ def fence_writer(store: Store, dataset: str) -> None:
     """
     while True:
         present = find_head(store, dataset)
-        if present is None or present.value.is_fence:
-            generation = max(next_generation(store), 0 if present is None else present.value.gc + 1)
+        if present is None or present.is_fence:
+            generation = max(next_generation(store), 0 if present is None else present.gc + 1)
             fence(store, dataset, generation, ensure_format(store))
             restore_generation(store, generation)
             return
-        value = present.value._replace(fences=present.value.fences + 1)
+        value = present._replace(fences=present.fences + 1)
         with suppress(Conflict):
             store.swap(head_key(dataset), encode_head(value, dataset), expected=present.version or None)
             return
 
 
-def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadValue:
+def next_head(store: Store, value: Head, expected: Optional[Head]) -> Head:
     """`value` as it would be committed after `expected`. Where neither of them names the store, its `format.json` is
     asked, and brought up to date."""
-    before = HeadValue("", "") if expected is None else expected.value
+    before = expected or Head("", "")
     if not before.store_id:
         before = before._replace(store_id=value.store_id or ensure_format(store))
     return value.after(before)
 
 
-def read_head_value(store: Store, folder: str) -> HeadValue:
-    """HEAD of a dataset that `list_datasets` has named. Raises NotFound (it has only a fence), IntegrityError,
-    SettingsError."""
-    value = read_any_head(store, folder)
-    if value.is_fence:
-        raise NotFound(f"{dataset_of_folder(folder)} has no snapshot in {store.url}")
-    return value
-
-
-def read_any_head(store: Store, folder: str) -> HeadValue:
-    """The same for a fence too."""
-    return parse_head(read_head_bytes(store, folder), dataset_of_folder(folder))
-
-
-def read_head_bytes(store: Store, folder: str) -> bytes:
-    """Of a larger HEAD, which is damaged, its beginning. Raises NotFound."""
-    return store.get(head_key_in(folder), length=_MOST_HEAD_BYTES)
-
-
 def list_datasets(store: Store, below: str = DATASETS) -> list[str]:
-    """Keys of the folders of all datasets that have a HEAD, as `datasets/<escaped name>`."""
-    return folders_with_head(entry.key for entry in store.list(below))
+    """All that have a HEAD, in order."""
+    return datasets_with_head(entry.key for entry in store.list(below))
 
 
-def folders_with_head(keys: Iterable[str]) -> list[str]:
+def datasets_with_head(keys: Iterable[str]) -> list[str]:
     """The same from what the store lists."""
-    found = {folder_of(key) for key in keys if is_head_key(key)}
-    return sorted(folder for folder in found if not is_superseded(folder, found))
+    return sorted({dataset_of_key(key) for key in keys if is_head_key(key)})
 
 
-def is_superseded(folder: str, folders: Collection[str]) -> bool:
-    """Whether it is the old spelling of a dataset that has a HEAD in the new one as well."""
-    current = dataset_folder(dataset_of_folder(folder))
-    return folder != current and current in folders
+def without_head(keys: Collection[str]) -> list[str]:
+    """Datasets that have snapshots and no HEAD, in order; `keys` are what the store lists below `datasets/`."""
+    with_snapshots = {dataset_of_key(key) for key in keys if is_manifest_key(key)}
+    return sorted(with_snapshots.difference(datasets_with_head(keys)))
 
 
 def datasets_inside(store: Store, dataset: str) -> list[str]:
     """Datasets below the folder of this one."""
-    found = {dataset_of_folder(one) for at in folders_of(dataset) for one in list_datasets(store, f"{at}/")}
+    found = {one for at in folders_of(dataset) for one in list_datasets(store, f"{at}/")}
     return sorted(found - {dataset})

@@ -20,7 +20,7 @@ from amlctl.localfs.sync_state import KnownPacks, SyncState
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import values_of
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import list_datasets, read_head_value
+from amlctl.snapshots.heads import list_datasets, read_head
 from amlctl.snapshots.manifests import Written, read_manifest
 from amlctl.stores.contract import Entry, Store
 
@@ -97,8 +97,8 @@ class KnownContents:
                 self._state.forget_pack(self._store_key, pack)
 
     def _learn_from_other_datasets(self, found: dict[str, StoredAt]) -> None:
-        folders = list_datasets(self._store)
-        for manifest in in_parallel(self._readable_manifest, folders, self._store.concurrency):
+        datasets = list_datasets(self._store)
+        for manifest in in_parallel(self._readable_manifest, datasets, self._store.concurrency):
             if manifest is None:
                 continue
             for content, place in manifest.places.items():
@@ -106,9 +106,10 @@ class KnownContents:
                     found.setdefault(content, place)
             self.pack_sizes.update(manifest.pack_sizes)
 
-    def _readable_manifest(self, folder: str) -> Manifest | None:
+    def _readable_manifest(self, dataset: str) -> Manifest | None:
         try:
-            return read_manifest(self._store, read_head_value(self._store, folder).manifest_key)
+            head = read_head(self._store, dataset)
+            return head and read_manifest(self._store, head.manifest_key)
         except (NotFound, IntegrityError):
             # What cannot be read cannot be reused; `store verify` reports it.
             return None

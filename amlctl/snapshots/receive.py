@@ -17,13 +17,13 @@ from typing import Optional, Union
 
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.manifest import ONE_FILE, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes
-from amlctl.errors import Conflict, Interrupted
+from amlctl.errors import Conflict
 from amlctl.localfs.atomic import link_to, move, remove_left_behind, temporary_name
-from amlctl.localfs.disk_errors import disk_error, is_refusal
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import RACY_NS, Written
 from amlctl.localfs.target import NotAFolder, TargetFolders
-from amlctl.parallel import Turns, for_each, in_background
+from amlctl.parallel import Stop, Turns, alongside, for_each
 from amlctl.snapshots.contents import (
     PackRange,
     Value,
@@ -47,8 +47,6 @@ _WRITERS = 2
 """Stretches that are written at a time. Eight took a ninth more processor time, and a seventh longer."""
 _FILES_BETWEEN_CHECKS = 256
 _BACKDATED_NS = 2 * RACY_NS
-_MOST_NOTED = 300_000
-"""Files whose state after writing is kept: some 300 bytes each."""
 
 
 @dataclass
@@ -59,7 +57,7 @@ class Received:
     written: dict[str, Written] | None = None
     displaced: set[str] = field(default_factory=set)
     mtime_ns: int = field(default_factory=lambda: time.time_ns() - _BACKDATED_NS)
-    _is_stopped: bool = field(default=False, repr=False)
+    stop: Stop = field(default_factory=Stop)
 
     def note(self, entry: FileEntry, name: str, folder: int) -> None:
         """It has that name in the folder now, dated back: with any other time it is somebody else's already."""
@@ -78,20 +76,6 @@ class Received:
         with suppress(OSError):  # some mounts refuse it: then the file is read again by the next command
             os.utime(file, ns=(self.mtime_ns, self.mtime_ns))
 
-    @classmethod
-    def noting(cls, entries: Sequence[FileEntry]) -> Received:
-        """One that has `written`, unless there are so many entries that it would take much memory."""
-        return cls({} if len(entries) <= _MOST_NOTED else None)
-
-    def stop(self) -> None:
-        """What is being received ends at its next part."""
-        self._is_stopped = True
-
-    def check(self) -> None:
-        """Raises Interrupted once receiving has been stopped."""
-        if self._is_stopped:
-            raise Interrupted("receiving was stopped")
-
 
 def _always(entry: FileEntry) -> bool:
     return True
@@ -101,14 +85,13 @@ def _always(entry: FileEntry) -> bool:
 class ReceiveOptions:
     """`link_objects`: large objects become symlinks into the store's folder, where nothing can be written through
     them. `may_replace` is asked right before a file appears under its name; if not, what is there is left alone.
-    Memory is bounded by `max_workers` stretches of packs, at most eight; `file_workers` other files arrive at a time.
+    `workers` files arrive at a time, and of stretches of packs at most eight, which bounds memory.
     """
 
     is_private: bool = False
     link_objects: bool = False
     may_replace: Callable[[FileEntry], bool] = _always
-    max_workers: int = 4
-    file_workers: int = 4
+    workers: int = 4
 
 
 def receive(
@@ -133,19 +116,9 @@ def receive(
         transfers.begin()
         stretches, files = receiver.jobs()
         transfers.expect(len(entries), total_bytes, len(stretches) + len(files))
-        at_a_time = min(options.max_workers, _MOST_STRETCHES if store.folder is None else _LOCAL_STRETCHES)
-        with in_background(
-            lambda: for_each(receiver.receive_large, files, options.file_workers, stop=done.stop)
-        ) as all_files:
-            try:
-                for_each(receiver.receive_range, stretches, at_a_time, stop=done.stop)
-            except Interrupted:
-                all_files.result()  # what has stopped the others says why
-                raise
-            except BaseException:
-                done.stop()
-                raise
-            all_files.result()
+        at_a_time = min(options.workers, _MOST_STRETCHES if store.folder is None else _LOCAL_STRETCHES)
+        with alongside(lambda: for_each(receiver.receive_large, files, options.workers, stop=done.stop), done.stop):
+            for_each(receiver.receive_range, stretches, at_a_time, stop=done.stop)
     transfers.finish()
 
 
@@ -191,13 +164,13 @@ class _Receiver:
         with self.writing.turn():
             for number, (entry, place, stored) in enumerate(members):
                 if number % _FILES_BETWEEN_CHECKS == 0:
-                    self.done.check()
+                    self.done.stop.check()
                 self._write(entry, checked(stretch.dataset, entry, stored, place))
         transfer.done()
 
     def receive_large(self, wanted: tuple[FileEntry, StoredAt]) -> None:
         entry, place = wanted
-        self.done.check()
+        self.done.stop.check()
         transfer = self.transfers.transfer(1, entry.size_bytes, entry.size_bytes)
         key = place_key(self.manifest, entry, place)
         path = Path(_path(self.target, entry))
@@ -210,7 +183,7 @@ class _Receiver:
                 return
 
         def moved(size_bytes: int) -> None:
-            self.done.check()
+            self.done.stop.check()
             transfer.moved(size_bytes)
 
         arriving = downloaded(
@@ -252,7 +225,7 @@ class _Receiver:
         try:
             _write_new(temporary, data, _mode(entry.is_executable), folder, self.done.date_back)
             if self._may_appear(entry, above):
-                self._rename_within(folder, above, temporary, name)
+                self.folders.adopt(temporary, above, name)
                 self.done.note(entry, name, folder)
             else:
                 os.unlink(temporary, dir_fd=folder)
@@ -260,14 +233,6 @@ class _Receiver:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             raise
-
-    def _rename_within(self, folder: int, above: str, temporary: str, name: str) -> None:
-        try:
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except OSError as error:
-            if not (is_refusal(error) and self.folders.is_in_place(above)):
-                raise
-            move(self.root / above / temporary, self.root / above / name)
 
     def _appear(self, entry: FileEntry, temporary: Path) -> None:
         """A file that has arrived elsewhere takes its name, where that is allowed."""
@@ -367,5 +332,5 @@ def materialise(
     (root may write what is read-only); with `download` everything is copied.
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
-    options = ReceiveOptions(is_private=True, link_objects=mode == "mount", file_workers=store.concurrency)
+    options = ReceiveOptions(is_private=True, link_objects=mode == "mount", workers=store.concurrency)
     receive(store, read_manifest(store, manifest_key), target, options, Received(), sink)

@@ -10,10 +10,10 @@ from amlctl.core.content_id import content_id
 from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Kind, Manifest, StoredAt
 from amlctl.core.store_keys import object_key
 from amlctl.core.sync_plan import SyncPlan
-from amlctl.errors import Conflict, Interrupted
+from amlctl.errors import Conflict
 from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.read_file import read_small
-from amlctl.parallel import in_background, in_parallel
+from amlctl.parallel import Stop, alongside, in_parallel
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.pack_sender import PackSender
 from amlctl.snapshots.transfers import taking_turns
@@ -66,7 +66,7 @@ def send_plan(
     Raises Conflict where a file is not any more what it was when it was identified.
     """
     store, transfers, replace = sender.store, sender.transfers, sender.replace
-    running = _Running()
+    stop = Stop()
     # Packs may have been sent before there was a plan.
     values = len(plan.packs) + len(plan.files)
     transfers.expect(sender.content_files + plan.send_files, sender.content_bytes + plan.send_bytes, values)
@@ -75,7 +75,7 @@ def send_plan(
     predecessors = {} if destination.replaces else _predecessors(plan, head)
 
     def send_file(entry: FileEntry) -> bool:
-        running.check()
+        stop.check()
         destination.check()
         transfer = transfers.transfer(1, entry.size_bytes, entry.size_bytes)
         body = FileBody(
@@ -88,7 +88,7 @@ def send_plan(
         )
 
         def moved(size_bytes: int) -> None:
-            running.check()
+            stop.check()
             transfer.moved(size_bytes)
 
         was_new = store.put(destination.key(entry), body, replace=replace or destination.replaces, on_bytes=moved)
@@ -96,18 +96,15 @@ def send_plan(
         return was_new
 
     files = taking_turns(plan.files, lambda entry: entry.size_bytes)
-    with in_background(lambda: list(in_parallel(send_file, files, max_workers, stop=running.stop))) as were_new:
-        try:
-            for pack in plan.packs:
-                if pack[0].content_id in plan.repacked:
-                    sender.flush()
-                for entry in pack:
-                    sender.add(entry, _content(store, root, head, entry, plan))
-            sender.finish()
-            was_there = {entry.content_id for entry, was_new in zip(files, were_new.result()) if not was_new}
-        except BaseException:
-            running.stop()
-            raise
+    with alongside(lambda: list(in_parallel(send_file, files, max_workers, stop=stop)), stop) as were_new:
+        for pack in plan.packs:
+            if pack[0].content_id in plan.repacked:
+                sender.flush()
+            for entry in pack:
+                stop.check()
+                sender.add(entry, _content(store, root, head, entry, plan))
+        sender.finish()
+    was_there = {entry.content_id for entry, was_new in zip(files, were_new.result()) if not was_new}
     transfers.finish()
     places = {**dict.fromkeys((entry.content_id for entry in plan.files), OBJECT), **plan.places, **sender.places}
     live = {entry.content_id for entry in plan.entries}
@@ -115,22 +112,6 @@ def send_plan(
     sizes = {**head.pack_sizes, **sender.pack_sizes}
     named = {place.pack for place in places.values() if place.kind is Kind.PACK}
     return places, {pack: sizes[pack] for pack in named}, was_there | sender.was_there
-
-
-class _Running:
-    """Whether files are still being sent. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._is_stopped = False
-
-    def stop(self) -> None:
-        """Files that are being sent end at their next part, and no other one begins."""
-        self._is_stopped = True
-
-    def check(self) -> None:
-        """Raises Interrupted once sending has been stopped."""
-        if self._is_stopped:
-            raise Interrupted("sending was stopped")
 
 
 def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: SyncPlan) -> bytes:

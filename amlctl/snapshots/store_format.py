@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Optional
 
-from amlctl.core.content_id import is_content_id
+from amlctl.core.document import Fields, parse
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import DATASETS, FORMAT_KEY
 from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
@@ -58,26 +57,14 @@ def require_format(store: Store) -> None:
 
 
 def _id(store: Store, found: Versioned) -> str:
-    document: Optional[Any]
     try:
-        document = json.loads(found.data)
-        number = document["format"]
-        store_id = document["id"] if number == FORMAT else ""
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _unreadable(store) from error
-    if type(number) is int and number > FORMAT:
-        raise SettingsError(
-            f"the store {store.url} has format {number}; this amlctl reads format {FORMAT}",
-            hint="pip install --upgrade amlctl",
-        )
-    if (
-        type(number) is not int
-        or number not in (1, FORMAT)
-        or not (store_id == "" or (type(store_id) is str and is_content_id(store_id)))
-    ):
-        raise _unreadable(store)
-    return str(store_id)
-
-
-def _unreadable(store: Store) -> IntegrityError:
-    return IntegrityError(f"{FORMAT_KEY} of {store.url} cannot be read", hint=_REPAIR)
+        fields = Fields(parse(found.data))
+        number = fields.number("format", least=1)
+        if number > FORMAT:
+            raise SettingsError(
+                f"the store {store.url} has format {number}; this amlctl reads format {FORMAT}",
+                hint="pip install --upgrade amlctl",
+            )
+        return fields.content_id("id") if number == FORMAT and fields.text("id") else ""
+    except ValueError as error:
+        raise IntegrityError(f"{FORMAT_KEY} of {store.url} cannot be read", hint=_REPAIR) from error

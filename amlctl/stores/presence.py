@@ -123,10 +123,11 @@ class RememberedStore(PresentStore):
     def _check(self) -> None:
         if self._is_new or (self._may_be_empty and self._has_format()):
             return
-        is_known = self._is_remembered or known_store(self._project.state_dir, self.url) is not None
-        if is_known and not self._is_there():
+        if not self._is_remembered:
+            self._is_remembered = known_store(self._project.state_dir, self.url) is not None
+        if self._is_remembered and not self._is_there():
             raise self._gone(Message("mount or restore it; to start a new one: ", Command("sync", "PATH", "--yes")))
-        self._is_new = not is_known
+        self._is_new = not self._is_remembered
         self._may_be_empty = True
 
     def _has_format(self) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import email.utils
 import gc
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -328,3 +330,27 @@ def test_a_download_that_breaks_off_goes_on(store: AzureBlobStore, proxy: FaultP
     proxy.act = _once(LoseAnswer(), times=3)
     assert store.download("packs/aa/large.zip", tmp_path / "back") == len(data)
     assert (tmp_path / "back").read_bytes() == data
+
+
+@pytest.mark.parametrize(("status", "said"), [(403, RightsError), (413, ServiceUnavailable)])
+def test_a_refusal_before_a_large_body_was_sent_is_reported(
+    slept: list[float], status: int, said: type[AmlctlError]
+) -> None:
+    """A service that does not take a body ends the connection without reading it, which resets the connection."""
+    refusal = f"HTTP/1.1 {status} No\r\nx-ms-error-code: Refused\r\nx-ms-request-id: 1\r\ncontent-length: 4\r\n\r\nbody"
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def refuse() -> None:
+            accepted, _ = server.accept()
+            server.close()
+            with accepted:
+                assert accepted.recv(100)
+                accepted.sendall(refusal.encode())
+
+        url = "http://{}:{}/acc/data".format(*server.getsockname())
+        refusing = pool.submit(refuse)
+        opened = open_blob_store(url, {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
+        with closing(opened) as store, pytest.raises(said, match="Refused"):
+            store.put("runs/r/large", bytes(5 << 20), replace=True)
+        refusing.result()
+    assert slept == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,17 @@ def _range(seen: Seen) -> str:
     """Empty where the whole value was asked for."""
     headers = {name.lower(): value for name, value in seen.headers.items()}
     return headers.get("x-ms-range") or headers.get("range", "")
+
+
+def test_what_has_arrived_of_a_file_is_not_used_for_an_executable_one(
+    store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxy.act = lambda seen: Reply(503) if seen.verb == "GET" and _start(seen) >= RANGE else None
+    with pytest.raises(ServiceUnavailable):
+        _download(store, tmp_path)
+    proxy.act = lambda seen: None
+    with downloaded(store, KEY, Value(content_id(DATA), len(DATA)), tmp_path, mode=0o777) as arrived:
+        assert os.access(arrived, os.X_OK)
 
 
 def test_an_answer_that_is_cut_short_is_asked_for_again(

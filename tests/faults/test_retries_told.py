@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from amlctl.azure_access import http, retry
+from amlctl.azure_access.login import Login
 from amlctl.core.events import Event, Retried, Unanswered
 from amlctl.errors import ServiceUnavailable
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.workspaces.azureml.address import Cloud
 from amlctl.workspaces.azureml.clients import Exchange
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import FaultProxy, LoseAnswer, Reply, Seen, fault_proxy
@@ -152,7 +154,8 @@ def _give_up(store: AzureBlobStore) -> None:
 
 def test_azure_ml_tells_its_retries(silent: Silent) -> None:
     events: list[Event] = []
-    exchange = Exchange({}, sleep=lambda s: None, tell=events.append)
+    cloud = Cloud("mine", silent.url, silent.url, "x", silent.url, silent.url)
+    exchange = Exchange({}, Login(), cloud, sleep=lambda s: None, tell=events.append)
     with pytest.raises(ServiceUnavailable, match=r"no answer within 0 s \([23] attempts"):
         exchange.send("GET", f"{silent.url}/subscriptions/s", {})
     reported = [event for event in events if isinstance(event, Retried)]

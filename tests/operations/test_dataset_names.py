@@ -87,13 +87,15 @@ def test_what_was_written_in_the_old_spelling_is_read_and_goes_on_in_the_new_one
         )
         one.make(random_tree(1, 24), dataset)
         first = one.sync(dataset)
-    assert list_datasets(clones.store) == [old_folder(dataset)]
+    assert {key for key in clones.stored_keys() if key.endswith("/HEAD")} == {f"{old_folder(dataset)}/HEAD"}
+    assert list_datasets(clones.store) == [dataset]
     assert one.sync(dataset).unchanged == 24
     two.pull(dataset)
     assert clones.stored(dataset) == random_tree(1, 24)
     assert verify(clones.store, null_sink).damaged == []
     gc(clones.store, KeepRules(datetime.now(UTC)), delete=True, sink=null_sink)  # the fence makes the new HEAD
-    assert list_datasets(clones.store) == [dataset_folder(dataset)]
+    assert f"{dataset_folder(dataset)}/HEAD" in clones.stored_keys()
+    assert list_datasets(clones.store) == [dataset]
     one.make(random_tree(1, 24) | {"new": b"1"}, dataset)
     one.sync(dataset)
     two.pull(dataset)

@@ -96,6 +96,16 @@ def test_bases_and_packs_of_older_versions_are_kept(clones: Clones, make_older: 
     assert clones.stored() == {path: data for path, data in BEFORE.items() if path != "a"}
 
 
+def test_state_of_a_newer_version_is_not_forgotten_without_a_word(clones: Clones) -> None:
+    one = clones["one"]
+    one.make(BEFORE)
+    one.sync()
+    with sqlite3.connect(one.project.state_dir / "sync_state.sqlite") as database:
+        database.execute("PRAGMA user_version = 99")
+    one.sync()
+    assert [one for one in one.messages if "another version of amlctl" in one and "is forgotten" in one]
+
+
 def test_a_store_that_is_gone_is_not_begun_again_unasked(gone: Clone) -> None:
     with pytest.raises(NeedsConfirmation, match="is gone") as caught:
         gone.sync()

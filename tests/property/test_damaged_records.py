@@ -220,6 +220,7 @@ def test_a_record_that_lacks_a_field_it_always_had_is_damaged(name: str) -> None
         *(("children", [{}]), ("children", [{"run": "a-1", "status": "Running"}]), ("children", ["a-1"])),
         *(("times", {"Running": 5}), ("times", []), ("times", {"Later": "2026-01-01T00:00:00+00:00"})),
         *(("times", {"Running": "2026-01-01T00:00:00"}), ("created_at", "yesterday"), ("created_at", 5)),
+        ("created_at", "2026-01-01T00:00:00.\u0661\u0662\u0663+00:00"),
         *(("workspace", ["local"]), ("tags", {"a": 1}), ("variables", {"a=b": "c"}), ("variables", {"": "c"})),
         *(
             ("manifests", {"x": "runs/y/record.json"}),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from amlctl.core.content_id import content_id
 from amlctl.core.document import MOST_BYTES, gunzip, parse
 from amlctl.core.events import null_sink
-from amlctl.core.head import HeadValue, encode_head, parse_head
+from amlctl.core.head import Head, encode_head, parse_head
 from amlctl.core.manifest import (
     FileEntry,
     Kind,
@@ -127,7 +127,7 @@ MANIFEST = Manifest(
     {"ab" * 16: 1000},
 )
 HEADER = ManifestHeader(DATASET, MANIFEST.snapshot, "pack", 6, MANIFEST.size_bytes, "2026-11-01", ("cd" * 16 + ".gz",))
-HEAD = HeadValue("ab" * 16, f"datasets/{DATASET}/{'ab' * 16}-{'cd' * 16}.gz", "pack", "ef" * 16, 3, 1, ("01" * 8,))
+HEAD = Head("ab" * 16, f"datasets/{DATASET}/{'ab' * 16}-{'cd' * 16}.gz", "pack", "ef" * 16, 3, 1, ("01" * 8,))
 
 
 @FUZZ

@@ -9,10 +9,19 @@ from collections.abc import Collection, Iterable, Mapping
 from amlctl.core.content_id import content_id
 from amlctl.core.head import commit_of
 from amlctl.core.manifest import FileEntry, Kind, Manifest, needs_no_bytes
-from amlctl.core.store_keys import code_index_key, code_prefix, dataset_of_folder, mirror_key, object_key, pack_key
+from amlctl.core.store_keys import (
+    code_index_key,
+    code_prefix,
+    dataset_of_key,
+    head_key,
+    is_head_key,
+    mirror_key,
+    object_key,
+    pack_key,
+)
 from amlctl.errors import AmlctlError
 from amlctl.runs.tree import read_index
-from amlctl.snapshots.heads import find_head, list_manifests, read_head_value
+from amlctl.snapshots.heads import find_head, list_manifests, read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.memory_store import MemoryStore
 from tests.support.trees import Tree
@@ -25,8 +34,8 @@ class Broken(AssertionError):
 
 
 def datasets(store: MemoryStore) -> list[str]:
-    """Folders of those that have a HEAD."""
-    return [key[: -len("/HEAD")] for key in store.values if key.startswith("datasets/") and key.endswith("/HEAD")]
+    """Those that have a HEAD."""
+    return [dataset_of_key(key) for key in store.values if is_head_key(key)]
 
 
 Underway = Mapping[str, Collection[bytes]]
@@ -45,38 +54,40 @@ def stored_tree(store: MemoryStore, manifest_key: str, what: str, underway: Unde
     return tree
 
 
-def head_tree(store: MemoryStore, folder: str, underway: Underway = _NOTHING) -> Tree:
-    what = f"HEAD of {dataset_of_folder(folder)}"
+def head_tree(store: MemoryStore, dataset: str, underway: Underway = _NOTHING) -> Tree:
+    what = f"HEAD of {dataset}"
     try:
-        value = read_head_value(store, folder)
+        head = read_head(store, dataset)
     except AmlctlError as error:
         raise Broken(f"{what} cannot be read: {error.message}") from error
-    return stored_tree(store, value.manifest_key, what, underway)
+    if head is None:
+        raise Broken(f"{what} names no snapshot")
+    return stored_tree(store, head.manifest_key, what, underway)
 
 
 def all_heads(store: MemoryStore, underway: Underway = _NOTHING) -> dict[str, Tree]:
     """By dataset. Raises Broken where one of them is not whole."""
-    return {dataset_of_folder(folder): head_tree(store, folder, underway) for folder in committed(store)}
+    return {dataset: head_tree(store, dataset, underway) for dataset in committed(store)}
 
 
 def committed(store: MemoryStore) -> list[str]:
-    """Folders of the datasets that have a snapshot; what cannot be read is one of them."""
-    return [folder for folder in datasets(store) if not _is_fence(store, folder)]
+    """The datasets that have a snapshot; what cannot be read is one of them."""
+    return [dataset for dataset in datasets(store) if not _is_fence(store, dataset)]
 
 
 def removed_tree(store: MemoryStore, dataset: str) -> Tree | None:
     """What the dataset held when it was removed; None where it is not removed, or a gc has deleted that."""
     head = find_head(store, dataset)
-    if head is None or not head.value.removed_at:
+    if head is None or not head.removed_at:
         return None
-    last = [entry.key for entry in list_manifests(store, dataset) if commit_of(entry.key) == head.value.before[0]]
+    last = [entry.key for entry in list_manifests(store, dataset) if commit_of(entry.key) == head.before[0]]
     return stored_tree(store, last[0], f"{dataset}, which was removed") if last else None
 
 
-def _is_fence(store: MemoryStore, folder: str) -> bool:
+def _is_fence(store: MemoryStore, dataset: str) -> bool:
     """Whether a gc has passed, but nothing was committed yet."""
     try:
-        return json.loads(store.values[f"{folder}/HEAD"].data).get("manifest") == ""
+        return json.loads(store.values[head_key(dataset)].data).get("manifest") == ""
     except (ValueError, AttributeError):
         return False
 

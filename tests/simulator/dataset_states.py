@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from amlctl.core.events import null_sink
+from amlctl.core.store_keys import dataset_folder, head_key
 from amlctl.errors import NotFound
 from amlctl.operations.dataset.removal import remove
 from amlctl.operations.dataset.removal import restore as restore_removed
@@ -67,7 +68,7 @@ def removed(scenario: Scenario, world: World) -> None:
 def restore_if_removed(world: World) -> None:
     """Where a gc was faster, `a` has all of it."""
     head = find_head(world.store, DATASET)
-    if head is not None and not head.value.removed_at and not head.value.is_fence:
+    if head is not None and not head.removed_at and not head.is_fence:
         return
     try:
         restore_dataset(world, world.store)
@@ -95,8 +96,7 @@ def swapped_heads(scenario: Scenario, world: World) -> None:
     """HEAD is that of another dataset, as after a restore of single files from a backup."""
     world.edit("a", {"z": b"of another dataset"}, OTHER)
     world.sync("a", dataset=OTHER)
-    heads = {folder: world.store.values[f"{folder}/HEAD"] for folder in checks.datasets(world.store)}
-    world.store.values[f"datasets/{DATASET}/HEAD"] = heads[f"datasets/{OTHER}"]
+    world.store.values[head_key(DATASET)] = world.store.values[head_key(OTHER)]
 
 
 def not_believed(world: World, results: Mapping[str, Any]) -> None:
@@ -113,9 +113,10 @@ def folder_gone(scenario: Scenario, world: World) -> None:
 
 def forget_old_snapshots(world: World) -> None:
     """As if ten more had been synced and collected since; what they alone named is still there."""
-    for folder in checks.datasets(world.store):
-        kept = read_head(world.store, folder.removeprefix("datasets/"))
+    for dataset in checks.datasets(world.store):
+        kept = read_head(world.store, dataset)
         assert kept is not None
+        folder = dataset_folder(dataset)
         for key in [key for key in world.store.values if key.startswith(f"{folder}/") and key.endswith(".gz")]:
             if key != kept.manifest_key:
                 del world.store.values[key]

@@ -15,7 +15,8 @@ from typing import Any
 
 from amlctl.core import head as core_head
 from amlctl.core.diff import Side, merge
-from amlctl.core.head import encode_head
+from amlctl.core.document import Fields
+from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import FileEntry
 from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
@@ -30,7 +31,6 @@ from amlctl.operations.sync import pull, repair
 from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, tree_saver
 from amlctl.snapshots import gc_mark, heads, known, lease, manifests
-from amlctl.snapshots.heads import Head
 from amlctl.snapshots.known import ANY_SIZE, KnownContents
 from amlctl.snapshots.manifests import Written
 from amlctl.stores.contract import Entry, Store
@@ -92,7 +92,7 @@ def _swap_without_compare() -> Replaced:
         value = heads.next_head(store, value, expected)
         found = store.get_versioned(head_key(dataset))
         data = encode_head(value._replace(gc=max(value.gc, generation)), dataset)
-        return Head(value, store.swap(head_key(dataset), data, expected=None if found is None else found.version))
+        return value._replace(version=store.swap(head_key(dataset), data, expected=found and found.version))
 
     return _everywhere(heads.swap_head, swap_head)
 
@@ -153,9 +153,9 @@ def _manifest_after_head() -> Replaced:
 
 
 def _head_without_check() -> Replaced:
-    def checked_value(document: dict[str, Any], dataset: str) -> Any:
-        more = {name: document[key] for name, key in (("store_id", "store"), ("sequence", "sequence"), ("gc", "gc"))}
-        return core_head._value(document)._replace(**more, before=tuple(document["before"]))
+    def checked_value(fields: Fields, dataset: str) -> Any:
+        more = {"store_id": fields.text("store"), "sequence": fields.number("sequence"), "gc": fields.number("gc")}
+        return core_head._value(fields)._replace(**more, before=tuple(fields.array("before")))
 
     real = core_head.parse_head
 
@@ -253,7 +253,8 @@ def _remove_without_compare() -> Replaced:
     def swap_head(store: Store, dataset: str, value: Any, expected: Head, **_: Any) -> Head:
         value = heads.next_head(store, value, expected)
         found = store.get_versioned(head_key(dataset))
-        return Head(value, store.swap(head_key(dataset), encode_head(value, dataset), expected=found and found.version))
+        data = encode_head(value, dataset)
+        return value._replace(version=store.swap(head_key(dataset), data, expected=found and found.version))
 
     return [(removal, "swap_head", swap_head)]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from amlctl.core.store_keys import dataset_of_key, head_key, is_head_key
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from tests.simulator import checks, virtual
 from tests.simulator.checks import Broken
@@ -240,7 +241,7 @@ class Stage:
 
     def _plainly(self, world: World, clone: str, command: str) -> None:
         scenario = self.scenario
-        has_head = any(checks.dataset_of_folder(f) == scenario.dataset for f in checks.committed(world.store))
+        has_head = scenario.dataset in checks.committed(world.store)
         if not has_head if command == "pull" else not world.root(clone, scenario.dataset).exists():
             return  # there is nothing yet, and that is what it would say
         options: dict[str, Any] = {"layout": scenario.layout} if command == "sync" else {}
@@ -281,22 +282,22 @@ class _Heads:
     def __init__(self, world: World) -> None:
         self._found: list[tuple[str, Tree]] = []
         self._world = world
-        for folder in checks.datasets(world.store):
-            self.note(f"{folder}/HEAD")
+        for dataset in checks.datasets(world.store):
+            self.note(head_key(dataset))
 
     def note(self, key: str) -> None:
         """HEAD has moved just now; one that is not whole is told by others."""
-        folder, _, name = key.rpartition("/")
-        if name == "HEAD":
+        if is_head_key(key):
+            dataset = dataset_of_key(key)
             try:
-                self._found.append((folder, checks.head_tree(self._world.store, folder)))
+                self._found.append((dataset, checks.head_tree(self._world.store, dataset)))
             except Broken:
                 return
 
     def trees(self, world: World) -> list[Tree]:
         from tests.simulator.world import DATASET
 
-        return [tree for folder, tree in self._found if checks.dataset_of_folder(folder) == DATASET]
+        return [tree for dataset, tree in self._found if dataset == DATASET]
 
 
 def _edited(base: Mapping[str, bytes], edits: Mapping[str, bytes | None]) -> Tree:

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from typing import Any, NamedTuple
 
-from amlctl.core.head import HeadValue
+from amlctl.core.head import Head
 from amlctl.core.manifest import ManifestHeader, StoredLayout
 from amlctl.core.message import Command, Message, below_data_blobs, did_you_mean
 from amlctl.core.run_state import is_final
 from amlctl.core.store_keys import (
     DATASETS,
     RUNS,
-    dataset_of_folder,
     dataset_of_key,
     is_manifest_key,
     snapshot_of,
@@ -29,12 +29,11 @@ from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
 from amlctl.snapshots.heads import (
-    Head,
+    datasets_with_head,
     find_head,
-    folders_with_head,
     list_manifests,
     no_head,
-    read_any_head,
+    read_head,
     without_head,
 )
 from amlctl.snapshots.manifests import read_header
@@ -132,14 +131,12 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
             found = written.setdefault(dataset_of_key(entry.key), {})
             snapshot = snapshot_of(entry.key)
             found[snapshot] = max(entry.modified_at, found.get(snapshot, 0.0))
-    wanted = folders_with_head(entry.key for entry in listed)
+    keys = [entry.key for entry in listed]
 
-    def read(folder: str) -> StoredDataset | RemovedDataset | None:
-        try:
-            head = read_any_head(store, folder)
-        except NotFound:
+    def read(dataset: str) -> StoredDataset | RemovedDataset | None:
+        head = find_head(store, dataset)
+        if head is None:
             return None  # deleted in the meantime
-        dataset = dataset_of_key(f"{folder}/HEAD")
         if head.removed_at:
             until = datetime.fromisoformat(head.removed_at) + timedelta(seconds=REMOVED_S)
             return RemovedDataset(dataset, head.removed_at, head.removed_by, until.isoformat(timespec="seconds"))
@@ -147,16 +144,16 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
             return None
         return StoredDataset(*_at_head(store, dataset, head), _newest_first(written.get(dataset, {})))
 
-    found_ = [one for one in in_parallel(read, wanted, store.concurrency) if one is not None]
+    found_ = [one for one in in_parallel(read, datasets_with_head(keys), store.concurrency) if one is not None]
     return DatasetList(
         store.url,
         [one for one in found_ if isinstance(one, StoredDataset)],
         [one for one in found_ if isinstance(one, RemovedDataset)],
-        without_head(entry.key for entry in listed),
+        without_head(keys),
     )
 
 
-def _at_head(store: Store, dataset: str, head: HeadValue) -> tuple[str, str, StoredLayout, int, int, str, str]:
+def _at_head(store: Store, dataset: str, head: Head) -> tuple[str, str, StoredLayout, int, int, str, str]:
     """Fields of a StoredDataset, up to its snapshots."""
     header = read_header(store, head.manifest_key)
     of_header = (header.files, header.size_bytes, header.created_at, header.created_by)
@@ -193,7 +190,7 @@ def show_stored(store: Store, dataset: str) -> DatasetDetails:
 
     found = [one for one in in_parallel(details, newest, store.concurrency) if one is not None]
     producers = [use.run for use in runs if dataset in use.produces and use.is_active]
-    return DatasetDetails(*_at_head(store, dataset, head.value), found, producers)
+    return DatasetDetails(*_at_head(store, dataset, head), found, producers)
 
 
 class RunUse(NamedTuple):
@@ -234,25 +231,24 @@ class StoredNames(NamedTuple):
 def stored_names(store: Store) -> StoredNames:
     """Raises IntegrityError, and what the store raises."""
 
-    def name(folder: str) -> str:
+    def has_snapshot(dataset: str) -> bool:
         try:
-            return dataset_of_folder(folder) if not read_any_head(store, folder).is_fence else ""
-        except NotFound:
-            return ""  # deleted in the meantime
+            return read_head(store, dataset) is not None
         except IntegrityError:
-            return dataset_of_folder(folder)  # the command that uses it says what is wrong with it
+            return True  # the command that uses it says what is wrong with it
 
     keys = [entry.key for entry in store.list(DATASETS)]
-    names = in_parallel(name, folders_with_head(keys), store.concurrency)
-    return StoredNames(sorted(filter(None, names)), without_head(keys))
+    names = datasets_with_head(keys)
+    are_there = in_parallel(has_snapshot, names, store.concurrency)
+    return StoredNames(list(compress(names, are_there)), without_head(keys))
 
 
 def stored_head(store: Store, dataset: str) -> Head:
     """Raises NotFound, also where the dataset was removed, IntegrityError."""
     head = find_head(store, dataset)
-    if head is not None and head.value.removed_at:
-        raise was_removed(dataset, head.value, NotFound)
-    if head is None or head.value.is_fence:
+    if head is not None and head.removed_at:
+        raise was_removed(dataset, head, NotFound)
+    if head is None or head.is_fence:
         raise not_stored(store, dataset)
     return head
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from amlctl.core.events import EventSink
-from amlctl.core.head import HeadValue, commit_of
+from amlctl.core.head import Head, commit_of
 from amlctl.core.manifest import Kind, Manifest
 from amlctl.core.message import Command, Message, count, size
 from amlctl.core.store_keys import folder_of, head_key, mirror_key, shard_key
@@ -21,7 +21,7 @@ from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
 from amlctl.operations.dataset.listing import not_stored, runs_in, stored_head
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import Head, find_head, list_manifests, swap_head
+from amlctl.snapshots.heads import find_head, list_manifests, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept, missing_values
 from amlctl.snapshots.manifests import Written, read_header, read_manifest
 from amlctl.stores.contract import Store
@@ -56,7 +56,7 @@ def remove(store: Store, dataset: str, *, now: datetime, is_sure: bool) -> Remov
                 hint=Message("if that is intended: ", Command("dataset", "remove", dataset, "--yes")),
                 details=_uses(store, dataset),
             )
-        value = HeadValue("", "", removed_at=now.isoformat(timespec="seconds"), removed_by=user_at_host())
+        value = Head("", "", removed_at=now.isoformat(timespec="seconds"), removed_by=user_at_host())
         try:
             removed = swap_head(store, dataset, value, head)
         except Conflict:
@@ -73,7 +73,7 @@ def _date_by_store(store: Store, dataset: str, removed: Head, now: datetime) -> 
         return
     at = datetime.fromtimestamp(entry.modified_at, UTC).isoformat(timespec="seconds")
     with suppress(Conflict):  # it was restored or synced meanwhile
-        swap_head(store, dataset, removed.value._replace(removed_at=at), removed)
+        swap_head(store, dataset, removed._replace(removed_at=at), removed)
 
 
 def _uses(store: Store, dataset: str) -> Sequence[str]:
@@ -94,15 +94,15 @@ def restore(store: Store, dataset: str, sink: EventSink) -> RemovalResult:
     for _ in range(_TRIES):
         watch.note()
         head = find_head(store, dataset)
-        if head is None or (head.value.is_fence and not head.value.removed_at):
+        if head is None or (head.is_fence and not head.removed_at):
             raise not_stored(store, dataset)
-        if not head.value.removed_at:
+        if not head.removed_at:
             raise NotFound(f"{dataset} is not removed", hint=Command("dataset", "show", dataset))
         key = _last_manifest(store, dataset, head)
         manifest = read_manifest(store, key)
         _ensure_whole(store, watch, manifest, key)
         try:
-            value = HeadValue(manifest.snapshot, key, manifest.layout)
+            value = Head(manifest.snapshot, key, manifest.layout)
             swap_head(store, dataset, value, head, generation=watch.generation)
         except Conflict:
             continue  # a gc has passed, or someone has restored or synced it
@@ -111,7 +111,7 @@ def restore(store: Store, dataset: str, sink: EventSink) -> RemovalResult:
 
 
 def _last_manifest(store: Store, dataset: str, head: Head) -> str:
-    last = head.value.before[:1]
+    last = head.before[:1]
     for entry in list_manifests(store, dataset):
         if commit_of(entry.key) in last:
             return entry.key

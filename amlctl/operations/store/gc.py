@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amlctl.core.events import EventSink, Note
-from amlctl.core.head import HeadValue, encode_head
+from amlctl.core.head import Head, encode_head
 from amlctl.core.store_keys import (
     CODE,
     DATASETS,
@@ -82,7 +82,7 @@ def _fence(store: Store, lease: GcLease) -> None:
     keys = [entry.key for entry in store.list(DATASETS)]
     datasets = sorted({dataset_of_key(key) for key in keys if is_head_key(key) or is_manifest_key(key)})
     heads = list(in_parallel(lambda dataset: read_head(store, dataset), datasets, store.concurrency))
-    lease.raise_above(max((head.value.gc for head in heads if head is not None), default=0))
+    lease.raise_above(max((head.gc for head in heads if head is not None), default=0))
     store_id = ensure_format(store)
     for_each(lambda dataset: fence(store, dataset, lease.generation, store_id), datasets, store.concurrency)
 
@@ -146,7 +146,7 @@ def forget(
                 if lease.was_taken_over:
                     fence_writer(store, dataset)
             head = find_head(store, dataset)
-            if head is None or not head.value.removed_at:
+            if head is None or not head.removed_at:
                 return False
             guard = lease.guard
 
@@ -159,7 +159,7 @@ def forget(
         sink(Note(busy.message))
         return False
     if not has_snapshots(store, dataset):
-        value = HeadValue("", "", store_id=head.value.store_id, gc=head.value.gc)
+        value = Head("", "", store_id=head.store_id, gc=head.gc)
         try:
             store.swap(head_key(dataset), encode_head(value, dataset), expected=head.version or None)
         except Conflict:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from amlctl.core.head import HeadValue, commit_of
+from amlctl.core.head import Head, commit_of
 from amlctl.core.manifest import Kind, repair_command
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import (
@@ -17,8 +16,9 @@ from amlctl.core.store_keys import (
     code_prefix,
     dataset_of_key,
     folder_of,
+    folders_of,
+    head_key_in,
     is_code_index_key,
-    is_head_key,
     is_manifest_key,
     mirror_key,
     object_key,
@@ -30,7 +30,7 @@ from amlctl.core.store_keys import (
 )
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.runs.records import heads_of_record, manifests_of_record, read_fields, read_published
-from amlctl.snapshots.heads import is_superseded, read_any_head
+from amlctl.snapshots.heads import datasets_with_head, find_head
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.stores.contract import Entry, Store
 
@@ -76,27 +76,14 @@ class _Found:
         self.heads: set[str] = set()
         self.kept: set[str] = set()
         """Keys of manifests."""
-        self.removed: dict[str, HeadValue] = {}
+        self.removed: dict[str, Head] = {}
         self.present = {entry.key for entry in entries}
-        folders_with_head = {folder_of(key) for key in self.present if is_head_key(key)}
         manifests: dict[str, list[Entry]] = {}
         commits: dict[str, Sequence[str]] = {}
         for entry in entries:
             folder, _, name = entry.key.rpartition("/")
             if is_code_index_key(entry.key) and entry.modified_at >= rules.young_after:
                 self.live.add(code_prefix(code_of(entry.key)))  # sent again not long ago: what it names is older
-            elif is_head_key(entry.key):
-                if is_superseded(folder, folders_with_head):
-                    continue
-                self.live.add(entry.key)
-                dataset = dataset_of_key(entry.key)
-                with suppress(NotFound):
-                    head = read_any_head(store, folder)
-                    if head.removed_at:
-                        self.removed[dataset] = head
-                    elif not head.is_fence:
-                        self.heads.add(head.manifest_key)
-                    commits[dataset] = head.before if head.is_fence else (head.commit, *head.before)
             elif is_manifest_key(entry.key):
                 manifests.setdefault(dataset_of_key(entry.key), []).append(entry)
             elif entry.key.startswith("runs/") and name == "record.json":
@@ -105,6 +92,15 @@ class _Found:
                 self.live.update((code_prefix(code), code_index_key(code)) if code else ())
             elif entry.key.startswith("runs/") and name == "published.json":
                 self.kept.update(_published(store, folder.removeprefix("runs/")))
+        for dataset in datasets_with_head(self.present):
+            self.live.add(next(key for key in map(head_key_in, folders_of(dataset)) if key in self.present))
+            if (head := find_head(store, dataset)) is None:
+                continue  # deleted in the meantime
+            if head.removed_at:
+                self.removed[dataset] = head
+            elif not head.is_fence:
+                self.heads.add(head.manifest_key)
+            commits[dataset] = head.before if head.is_fence else (head.commit, *head.before)
         for dataset, found in manifests.items():
             self._keep_newest(found, commits.get(dataset, ()), rules, is_forgotten=self.is_forgotten(dataset, rules))
 
@@ -141,7 +137,7 @@ def needed(store: Store, entries: Sequence[Entry], rules: KeepRules) -> Needed:
             repair = repair_command(dataset_of_key(key))
             hint = repair if key in found.heads else f"that older snapshot is lost: delete {key} in {store.url}"
             raise IntegrityError(what, hint=Message(hint, ", then gc again")) from error
-    names = {dataset_of_key(key) for key in found.present if is_head_key(key)}
+    names = datasets_with_head(found.present)
     return Needed(
         live,
         {
@@ -152,7 +148,7 @@ def needed(store: Store, entries: Sequence[Entry], rules: KeepRules) -> Needed:
     )
 
 
-def _plain_files(dataset: str, keys: set[str], datasets: set[str]) -> Set[str]:
+def _plain_files(dataset: str, keys: set[str], datasets: Sequence[str]) -> Set[str]:
     """Keys of plain files that are not those of a dataset inside this one."""
     prefix = mirror_key(dataset, "")
     inside = tuple(mirror_key(other, "") for other in datasets if other.startswith(f"{dataset}/")) or ("\0",)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from amlctl.core.head import parse_head
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command, snapshot_id
 from amlctl.core.message import Command, Message, count
 from amlctl.core.store_keys import (
@@ -15,7 +14,6 @@ from amlctl.core.store_keys import (
     OBJECTS,
     PACKS,
     dataset_of_key,
-    folder_of,
     folders_of,
     head_key_in,
     is_head_key,
@@ -35,7 +33,7 @@ from amlctl.operations.store.damage import (
 )
 from amlctl.operations.store.verify_runs import manifests_of_runs
 from amlctl.snapshots.contents import stored_content_id
-from amlctl.snapshots.heads import read_head_bytes
+from amlctl.snapshots.heads import find_head
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.stores.contract import Store
 
@@ -101,22 +99,22 @@ def _check_head(
         return ""
 
     try:
-        value = parse_head(read_head_bytes(store, folder_of(key)), dataset)
+        head = find_head(store, dataset)
     except IntegrityError as error:
         return damaged(error.message)
-    except NotFound:
+    if head is None:
         return ""  # removed in the meantime
-    if value.is_fence:
-        is_lost = manifests and value.before and not value.removed_at
+    if head.is_fence:
+        is_lost = manifests and head.before and not head.removed_at
         return damaged("names no snapshot, although some are there") if is_lost else ""
-    if store_id is not None and value.store_id and value.store_id != store_id:
+    if store_id is not None and head.store_id and head.store_id != store_id:
         damaged("names another store than format.json")
-    if value.manifest_key not in manifests:
-        return damaged(f"names {value.manifest_key}, which is missing")
-    manifest = manifests[value.manifest_key]
-    if manifest is not None and manifest.layout != value.layout:
-        damaged(f"has the layout {value.layout}, its manifest {manifest.layout}")
-    return value.manifest_key
+    if head.manifest_key not in manifests:
+        return damaged(f"names {head.manifest_key}, which is missing")
+    manifest = manifests[head.manifest_key]
+    if manifest is not None and manifest.layout != head.layout:
+        damaged(f"has the layout {head.layout}, its manifest {manifest.layout}")
+    return head.manifest_key
 
 
 def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest | None:

@@ -315,8 +315,8 @@ def _with_datasets(
 def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> AmlctlError:
     project, store = context.project, context.store
     head = find_head(store, dataset)
-    if head is not None and head.value.removed_at:
-        return was_removed(dataset, head.value, NotFound)
+    if head is not None and head.removed_at:
+        return was_removed(dataset, head, NotFound)
     if has_snapshots(store, dataset):
         return no_head(store, dataset)
     if is_here:

@@ -62,9 +62,11 @@ def start(
         announce(context, record.run)
         with ended_by_interrupt(store):
             code = ensure_run_kept(store, prepared.watch, record, prepared.send_code)
-        known = known_store(context.project.state_dir, store.url) or KnownStore()
-        if prepared.send_code is not None or code == known.code:  # else its files were not looked for
-            remember_store(context.project.state_dir, store.url, code=code, run=record.run)
+        state_dir, has_files = context.project.state_dir, prepared.send_code is not None
+        if (
+            has_files or code == (known_store(state_dir, store.url) or KnownStore()).code
+        ):  # else they were not looked for
+            remember_store(state_dir, store.url, code=code, run=record.run)
         if children is None:
             workspace.start(record, prepared.secrets)
         else:

@@ -211,9 +211,9 @@ def _with_produced(context: Context, spec: RunSpec) -> RunSpec:
             heads[dataset] = spec.manifests[dataset]  # what the run reads of it
         else:
             head = find_head(context.store, dataset)
-            if head is not None and head.value.removed_at:
-                raise was_removed(dataset, head.value)
-            heads[dataset] = None if head is None or head.value.is_fence else head.manifest_key
+            if head is not None and head.removed_at:
+                raise was_removed(dataset, head)
+            heads[dataset] = None if head is None or head.is_fence else head.manifest_key
     how = {
         "layout": settings.layout,
         "pack_below": settings.pack_below,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from amlctl.core.content_id import EMPTY
 from amlctl.core.events import Note, SnapshotCommitted, Stage, StageProgress
-from amlctl.core.head import HeadValue
+from amlctl.core.head import Head
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, check_path, entry_order, needs_no_bytes
 from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.store_keys import check_dataset_name, object_key
@@ -46,9 +46,9 @@ def adopt(context: Context, plain: PlainFiles, dataset: str, options: SyncOption
     command = Command("sync", "--adopt", plain.prefix, below_data_blobs(dataset))
     with new_store_confirmed(store, command, options), ended_by_interrupt(store):
         present = find_head(store, dataset)
-        if present is not None and present.value.removed_at:
-            raise was_removed(dataset, present.value)
-        if present is not None and not present.value.is_fence:
+        if present is not None and present.removed_at:
+            raise was_removed(dataset, present)
+        if present is not None and not present.is_fence:
             raise Conflict(
                 f"{dataset} is in the store already", hint=Command("sync", "--pull", below_data_blobs(dataset))
             )
@@ -108,7 +108,7 @@ def _adopted(
             return FileEntry(file.path, file.size_bytes, False, content)
 
         entries, done = [], 0
-        for number, entry in enumerate(in_parallel(take, files, options.file_workers(store)), 1):
+        for number, entry in enumerate(in_parallel(take, files, options.workers(store)), 1):
             entries.append(entry)
             done += entry.size_bytes
             sink(StageProgress(Stage.SEND, dataset, number, done, len(files), total))
@@ -117,7 +117,7 @@ def _adopted(
         written = write_manifest(store, manifest)
         try:
             ensure_kept(store, watch, manifest, written, reused=places)
-            value = HeadValue(manifest.snapshot, written.key, manifest.layout, store_id=store_id)
+            value = Head(manifest.snapshot, written.key, manifest.layout, store_id=store_id)
             swap_head(store, dataset, value, None, generation=watch.generation)
         except ValuesLost as error:
             failure = error.conflict

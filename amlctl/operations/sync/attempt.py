@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from amlctl.core.diff import colliding_names, diff
 from amlctl.core.events import Note, SnapshotCommitted, Stage, Warned
-from amlctl.core.head import HeadValue, encode_head
+from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import (
     FileEntry,
     Manifest,
@@ -43,7 +43,7 @@ from amlctl.operations.sync.repair import (
 from amlctl.operations.sync.result import SyncOptions, SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync.stored import EarlyPacks, StoredContents
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import Head, HeadMoved, has_snapshots, next_head, no_head, swap_head
+from amlctl.snapshots.heads import HeadMoved, has_snapshots, next_head, no_head, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.pack_sender import PackSender
@@ -100,7 +100,7 @@ class SyncAttempt:
         self._looked = look_at(context, dataset, options.ignore, state, is_repair=options.repair)
         self._scanned = self._looked.local()
         if self._looked.removed is not None and not options.force:
-            raise was_removed(dataset, self._looked.removed.value)
+            raise was_removed(dataset, self._looked.removed)
         if self._looked.agreement == Agreement(None):
             self._note_overlap()
         self._layout = options.layout_rules(None if self._looked.head is None else self._looked.head.layout)
@@ -298,7 +298,7 @@ class SyncAttempt:
             self._looked.root,
             replace(head, pack_sizes={**merged.known.pack_sizes, **head.pack_sizes}),
             sender,
-            max_workers=self._options.file_workers(self._store),
+            max_workers=self._options.workers(self._store),
             destination=self._plain_files if self._plain_files.is_mirror else OBJECTS,
         )
         manifest = Manifest(
@@ -328,7 +328,7 @@ class SyncAttempt:
         except ValuesLost as error:
             raise ContentsLost(error.contents(manifest.places), error.conflict) from error
         self._plain_files.confirm()
-        value = HeadValue(manifest.snapshot, written.key, manifest.layout, looked.store_id)
+        value = Head(manifest.snapshot, written.key, manifest.layout, looked.store_id)
         base = self._only_here(merged) if merged.taken else Base(value.snapshot, value.manifest_key)
         expected = looked.head or looked.removed
         tried = encode_head(next_head(store, value, expected), dataset)

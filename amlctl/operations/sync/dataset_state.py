@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from amlctl.core.content_id import is_content_id
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
-from amlctl.core.head import encode_head
+from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import head_key
@@ -32,7 +32,7 @@ from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
 from amlctl.operations.store_location import check_store_is_outside
 from amlctl.parallel import in_background
-from amlctl.snapshots.heads import Head, find_head, has_snapshots, last_written, no_head
+from amlctl.snapshots.heads import find_head, has_snapshots, last_written, no_head
 from amlctl.snapshots.manifests import KeptManifests, read_manifest
 from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
@@ -183,8 +183,8 @@ def look_at(
             if not is_local_enough:
                 raise
             found, gone = None, error
-        removed = found if found is not None and found.value.removed_at else None
-        head = None if found is None or found.value.is_fence else found
+        removed = found if found is not None and found.removed_at else None
+        head = None if found is None or found.is_fence else found
         if head is None and removed is None and is_repair and has_snapshots(store, dataset):
             found = head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
     digest = b"" if scanned is None else scanned.digest(rules.digest)
@@ -213,7 +213,7 @@ def look_at(
 
 def _store_key(project: Project, store: Store, head: Head | None, known: SyncState) -> str:
     """No request where HEAD names its store."""
-    store_id = (head.value.store_id if head is not None else "") or find_store_id(store)
+    store_id = (head.store_id if head is not None else "") or find_store_id(store)
     if not store_id:
         return store.url
     if by_url := known.datasets(store.url):  # from before the store had an id
@@ -233,7 +233,7 @@ def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, 
     if looked.agreement.under_way and looked.scanned is not None:
         for folder in looked.scanned.folders:  # what a pull that was killed has left among the user's files
             remove_left_behind(looked.root / folder.path, older_than_s=0)
-    state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head.value, looked.dataset)))
+    state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head, looked.dataset)))
     remember_store(state.folder, store.url, store_id=looked.store_key)
     looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from amlctl.core.diff import Changes, Side, arrived, merge
 from amlctl.core.events import EventSink, Warned
-from amlctl.core.head import HeadValue, Relation, parse_head, relation
+from amlctl.core.head import Head, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest, decode_section
 from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NeedsConfirmation, NotFound, StoreGone
@@ -33,7 +33,7 @@ def agreed_entries(
     snapshot that is to come here."""
     if looked.base is not None and looked.base.snapshot == stored.snapshot:
         return stored.entries
-    head = None if looked.head is None else looked.head.value
+    head = looked.head
     entries, seen = _follow(store, looked, local, head)
     if head is None or seen is None:
         return entries
@@ -48,11 +48,11 @@ def agreed_entries(
 
 
 def _follow(
-    store: Store, looked: DatasetState, local: Sequence[FileEntry], head: HeadValue | None
-) -> tuple[Sequence[FileEntry], HeadValue | None]:
+    store: Store, looked: DatasetState, local: Sequence[FileEntry], head: Head | None
+) -> tuple[Sequence[FileEntry], Head | None]:
     """The base, and the steps that broke off since; the HEAD that was seen last."""
     entries: Sequence[FileEntry] = ()
-    seen: HeadValue | None = None
+    seen: Head | None = None
     agreement = looked.agreement
     if agreement.base is not None:
         entries, seen = _entries(store, looked, agreement.base), _head(looked, agreement.base)
@@ -79,11 +79,11 @@ def _entries(store: Store, looked: DatasetState, base: Base) -> Sequence[FileEnt
     return ()
 
 
-def _head(looked: DatasetState, base: Base) -> HeadValue | None:
+def _head(looked: DatasetState, base: Base) -> Head | None:
     return parse_head(base.head, looked.dataset) if base.head else None
 
 
-def was_removed(dataset: str, head: HeadValue, kind: type[AmlctlError] = Conflict) -> AmlctlError:
+def was_removed(dataset: str, head: Head, kind: type[AmlctlError] = Conflict) -> AmlctlError:
     """Someone has removed the dataset on purpose: a sync by habit does not bring it back. What would only read it gets
     NotFound."""
     return kind(

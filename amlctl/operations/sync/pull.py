@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from amlctl.core.diff import Changes, by_path, diff, merge
 from amlctl.core.events import EventSink, Note
-from amlctl.core.head import encode_head
+from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest
 from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import snapshot_of
@@ -27,7 +27,7 @@ from amlctl.operations.sync.merge import agreed_entries, confirm_deletions, was_
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult, unchanged_result
 from amlctl.parallel import ended_by_interrupt
-from amlctl.snapshots.heads import Head, list_manifests
+from amlctl.snapshots.heads import list_manifests
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.receive import Received, ReceiveOptions, receive
 from amlctl.stores.contract import Store
@@ -54,7 +54,7 @@ def pull(
     ):
         looked = look_at(context, dataset, options.ignore, state)
         if looked.removed is not None:
-            raise was_removed(dataset, looked.removed.value, NotFound)
+            raise was_removed(dataset, looked.removed, NotFound)
         if looked.head is None:
             from amlctl.operations.dataset.listing import not_stored  # here, since few pulls need it
 
@@ -125,7 +125,7 @@ class _Pull:
         )
         if to_write or changes.deleted:
             step = Step.PULL_ALL if snapshot is None and looked.scanned is None else Step.PULL
-            seen = encode_head(head.value, looked.dataset)
+            seen = encode_head(head, looked.dataset)
             begin(self.state, looked, context.store, step, Base(wanted.snapshot, key, head=seen))
         self._write(wanted, target, changes, to_write)
         if snapshot is not None and head.snapshot != wanted.snapshot:
@@ -202,10 +202,8 @@ class _Pull:
         store, looked, options = self.context.store, self.looked, self.options
         folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
         writable = replace(wanted, entries=folder.make_room(changes.deleted, to_write))
-        received = Received.noting(writable.entries)
-        how = ReceiveOptions(
-            may_replace=folder.may_write, max_workers=options.max_workers, file_workers=options.file_workers(store)
-        )
+        received = Received(written={})
+        how = ReceiveOptions(may_replace=folder.may_write, workers=options.workers(store))
         receive(store, writable, looked.root, how, received, self.context.sink)
         folder.leave_out(received.displaced)
         folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])

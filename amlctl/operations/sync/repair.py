@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from amlctl.operations.store.damage import Member, is_of_one_value, is_whole_shard, read_pack
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import place_key, stored_content_id
-from amlctl.snapshots.heads import list_datasets, list_manifests, read_head_value
+from amlctl.snapshots.heads import list_datasets, list_manifests, read_head
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.snapshots.store_format import FORMAT, find_store_id
 from amlctl.stores.contract import Store
@@ -194,10 +195,9 @@ def repair_format(store: Store) -> bool:
 def _id_in_heads(store: Store) -> str:
     """The one that most HEADs have; empty where none has one."""
     ids: Counter[str] = Counter()
-    for folder in list_datasets(store):
-        try:
-            ids[read_head_value(store, folder).store_id] += 1
-        except (NotFound, IntegrityError):
-            continue
+    for dataset in list_datasets(store):
+        with suppress(IntegrityError):
+            head = read_head(store, dataset)
+            ids[head.store_id if head else ""] += 1
     del ids[""]
     return ids.most_common(1)[0][0] if ids else ""

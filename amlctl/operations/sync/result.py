@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from amlctl.core.diff import Changes, Side
+from amlctl.core.head import Head
 from amlctl.core.manifest import FileEntry, Manifest, StoredLayout, total_bytes
 from amlctl.core.settings import LayoutName, SyncSettings
 from amlctl.core.sync_plan import Layout, SyncPlan
-from amlctl.snapshots.heads import Head
 from amlctl.stores.contract import Store
 
 
@@ -39,12 +39,8 @@ class SyncOptions:
         """What the settings say of every sync."""
         return cls(settings.layout, settings.pack_below, settings.pack_size, settings.ignore)
 
-    @property
-    def max_workers(self) -> int:
-        return self.jobs or 8
-
-    def file_workers(self, store: Store) -> int:
-        """Files that travel at a time on their own."""
+    def workers(self, store: Store) -> int:
+        """Files that travel at a time."""
         return self.jobs or store.concurrency
 
     @property

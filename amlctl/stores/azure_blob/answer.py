@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from amlctl.azure_access.http import MemoryResponse, refused_by_proxy, seconds_of
+from amlctl.azure_access.http import MemoryResponse, seconds_of
+from amlctl.azure_access.network_errors import refused_by_proxy
 from amlctl.azure_access.retry import RETRIED_STATUSES
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable

@@ -21,7 +21,7 @@ from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HTTPPolicy, SansIOHTTPPolicy
 
-from amlctl.azure_access.login import Login, LoginCredential, TokenCache
+from amlctl.azure_access.login import Login, TokenCache
 from amlctl.errors import SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
 
@@ -146,13 +146,13 @@ class Token(Credential):
         self._renewed_at_s = float("-inf")
         self._lock = Lock()
 
-    @cached_property
+    @property
     def for_sdk(self) -> Any:
-        return LoginCredential(self._login)
+        return self._login
 
     @cached_property
     def policy(self) -> Any:
-        return BearerTokenCredentialPolicy(LoginCredential(self._login), f"{_AUDIENCE}/.default")
+        return BearerTokenCredentialPolicy(self._login, f"{_AUDIENCE}/.default")
 
     def renew(self) -> bool:
         with self._lock:

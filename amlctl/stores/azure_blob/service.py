@@ -370,7 +370,7 @@ class BlobService:
             self._transport,
             host_source="storage account in the store's URL",
             reason=lambda response: BlobAnswer.of(response).reason(),
-            renew=self._credential.renew,
+            renew=lambda request: self._credential.renew(),
         )
 
 

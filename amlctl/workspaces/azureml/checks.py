@@ -74,7 +74,7 @@ def _forget_another(connection: Connection, document: Mapping[str, Any]) -> bool
 def _login(connection: Connection) -> Check:
     """Raises LoginError."""
     address = connection.address
-    claims = _claims(connection.login.token(address.cloud.audience)[0])
+    claims = _claims(connection.login.token(address.cloud.audience).token)
     user = next((str(claims[name]) for name in ("upn", "unique_name", "appid", "oid") if claims.get(name)), "logged in")
     tenant = str(claims.get("tid") or "")
     if address.tenant_id and tenant and tenant != address.tenant_id:

@@ -30,18 +30,17 @@ from azure.core.rest import HttpRequest
 
 from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import, first_line
 from amlctl.azure_access.http import MemoryResponse
-from amlctl.azure_access.login import Login, LoginCredential
-from amlctl.azure_access.retry import RETRIED_STATUSES, Attempts, Retries, RetryPolicy, retry_after_s
+from amlctl.azure_access.login import Login
+from amlctl.azure_access.retry import RETRIED_STATUSES, Retries, RetryPolicy
 from amlctl.azure_access.transport import SharedTransport, Transport
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import AmlctlError, ServiceUnavailable, UsageError
-from amlctl.workspaces.azureml.address import WorkspaceAddress
+from amlctl.workspaces.azureml.address import Cloud, WorkspaceAddress
 from amlctl.workspaces.azureml.documents import as_object, invalid_answer, objects, parsed
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Job
-    from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.exceptions import HttpResponseError
 
 _NAME = "Azure ML"
@@ -146,40 +145,33 @@ def answer_of_error(error: HttpResponseError) -> Answer:
     return Answer(int(error.status_code or 0), {}, b"") if response is None else answer_of(response)
 
 
-@dataclass(frozen=True)
-class Authorization:
-    """`credential` gives tokens for `scope`, `renew` a new one after a 401; `takes_login` says which URLs may get
-    one."""
-
-    credential: TokenCredential
-    scope: str
-    renew: Callable[[], str]
-    takes_login: Callable[[str], bool]
-
-
 class Exchange:
     """Thread-safe."""
 
     def __init__(
         self,
         variables: Mapping[str, str],
-        authorization: Authorization | None = None,
+        login: Login,
+        cloud: Cloud,
         *,
         sleep: Callable[[float], object] = time.sleep,
         tell: EventSink = null_sink,
     ) -> None:
         """`tell` gets an event for each retry."""
-        self._retries = Retries(_NAME, _TRIES, sleep, tell)
+        self.retries = Retries(_NAME, _TRIES, sleep, tell)
         self._transport = Transport(
             _NAME, variables, repeats=_REUSED, max_bytes=_MAX_BYTES, inspect=_check_origin, tell=tell
         )
+
+        def renew(request: HttpRequest) -> bool:
+            request.headers["Authorization"] = f"Bearer {login.token(cloud.audience, is_fresh=True).token}"
+            return True
+
+        bearer = BearerTokenCredentialPolicy(login, f"{cloud.audience}/.default")
         self._public = self._client(self._policy())
-        self._authorized = self._public
-        if authorization is not None:
-            bearer = BearerTokenCredentialPolicy(authorization.credential, authorization.scope)
-            self._authorized = self._client(self._policy(authorization.renew), bearer)
-        pipeline = Pipeline(self._transport, policies=[self._policy()])
-        self.sdk_transport = SDKTransport(pipeline, self._transport, authorization)
+        self._authorized = self._client(self._policy(renew), bearer)
+        of_sdk = self._policy(lambda request: cloud.has_manager(request.url) and renew(request))
+        self.sdk_transport = SDKTransport(Pipeline(self._transport, policies=[of_sdk]), self._transport)
 
     def close(self) -> None:
         """Close idle connections; the next request opens new ones."""
@@ -201,21 +193,13 @@ class Exchange:
         client = self._authorized if is_authorized else self._public
         return answer_of(client.send_request(HttpRequest(verb, url, headers=dict(headers), content=body)))
 
-    def begin(self) -> Attempts:
-        """For a caller that decides itself whether to repeat a request."""
-        return self._retries.begin()
-
-    def again(self, attempts: Attempts, answer: Answer) -> bool:
-        """Whether another attempt follows this answer, after the wait that it asks for."""
-        return attempts.again(answer.reason, asked_s=retry_after_s(answer.headers))
-
-    def _policy(self, renew: Callable[[], str] | None = None) -> RetryPolicy:
+    def _policy(self, renew: Callable[[HttpRequest], bool] | None = None) -> RetryPolicy:
         return RetryPolicy(
-            self._retries,
+            self.retries,
             self._transport,
             host_source="workspace and its cloud",
             reason=lambda response: answer_of(response).reason,
-            renew=None if renew is None else lambda: bool(renew()),
+            renew=renew,
         )
 
     def _client(self, *policies: Any) -> PipelineClient[Any, Any]:
@@ -230,50 +214,28 @@ class SDKTransport(SharedTransport):
         self,
         pipeline: Pipeline[Any, Any],
         transport: Transport,
-        authorization: Authorization | None,
     ) -> None:
         self._pipeline = pipeline
         self._transport = transport
-        self._authorization = authorization
         self.answers = 0
         """Number of answers of the service so far."""
 
     def send(self, request: Any, **options: Any) -> Any:
-        response, login = self._run(request), self._authorization
-        self.answers += 1
-        # The SDK's policy gets a new token only if the answer names claims.
-        has_claims = "claims=" in response.headers.get("www-authenticate", "")
-        if response.status_code == 401 and login and login.takes_login(request.url) and not has_claims:
-            request.headers["Authorization"] = f"Bearer {login.renew()}"
-            response = self._run(request)
-        return response
-
-    def _run(self, request: Any) -> Any:
         is_repeatable = request.method != "PUT" or _JOB_URL.search(request.url) is None
-        return self._pipeline.run(request, is_repeatable=is_repeatable).http_response
+        response = self._pipeline.run(request, is_repeatable=is_repeatable).http_response
+        self.answers += 1
+        return response
 
     def sleep(self, duration: float) -> None:
         self._transport.sleep(duration)
 
 
-class ArmCredential(LoginCredential):
-    """The login for Azure ML; an endpoint of one's own in the settings does not change the audience of tokens."""
-
-    def __init__(self, login: Login, address: WorkspaceAddress) -> None:
-        super().__init__(login)
-        self._cloud = address.cloud
-
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        is_own = scopes[0].removesuffix("/.default") == self._cloud.resource_manager
-        return super().get_token(f"{self._cloud.audience}/.default" if is_own else scopes[0], **options)
-
-
 class SDKClient:
     """One `MLClient` per workspace. Used from one thread; `begin_import` may be called at any time before."""
 
-    def __init__(self, address: WorkspaceAddress, credential: ArmCredential, transport: SDKTransport) -> None:
+    def __init__(self, address: WorkspaceAddress, login: Login, transport: SDKTransport) -> None:
         self._address = address
-        self._credential = credential
+        self._login = login
         self._transport = transport
         self._cloud = f"amlctl-{uuid.uuid4().hex}"  # the addresses of a cloud that the SDK knows cannot be changed
         self._client: MLClient | None = None
@@ -306,7 +268,7 @@ class SDKClient:
         address, cloud = self._address, self._address.cloud
         options: dict[str, Any] = {"transport": self._transport, "retry_total": 0, "polling_interval": _POLL_S}
         return MLClient(
-            self._credential,
+            self._login,
             address.subscription_id,
             address.resource_group,
             address.workspace_name,

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
-from amlctl.azure_access.http import refused_by_proxy
 from amlctl.azure_access.login import Login
+from amlctl.azure_access.network_errors import refused_by_proxy
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import WorkspaceSettings
@@ -24,7 +24,7 @@ from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsErr
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.address import WorkspaceAddress, workspace_address
-from amlctl.workspaces.azureml.clients import Answer, ArmCredential, Authorization, Exchange, SDKClient
+from amlctl.workspaces.azureml.clients import Answer, Exchange, SDKClient
 from amlctl.workspaces.azureml.documents import invalid_answer
 
 WORKSPACE_VERSION = "2024-10-01-preview"
@@ -65,17 +65,15 @@ class Connection:
         self.project = project
         self.memory = Memory(project, f"{cloud.resource_manager}{self.address.id}")
         self.login = Login(
-            authority=cloud.authority, tenant_id=self.address.tenant_id, purpose=f" for {self.address.shown}"
+            authority=cloud.authority,
+            tenant_id=self.address.tenant_id,
+            purpose=f" for {self.address.shown}",
+            audiences={
+                cloud.resource_manager: cloud.audience
+            },  # an endpoint of one's own does not change that of tokens
         )
-        credential = ArmCredential(self.login, self.address)
-        authorization = Authorization(
-            credential,
-            f"{cloud.audience}/.default",
-            renew=lambda: self.login.token(cloud.audience, is_fresh=True)[0],
-            takes_login=cloud.has_manager,
-        )
-        self.exchange = Exchange(variables, authorization, sleep=sleep, tell=tell)
-        self.sdk = SDKClient(self.address, credential, self.exchange.sdk_transport)
+        self.exchange = Exchange(variables, self.login, cloud, sleep=sleep, tell=tell)
+        self.sdk = SDKClient(self.address, self.login, self.exchange.sdk_transport)
         self.identity = settings.identity or ""
         self.variables = variables
         self.other_containers: set[str] = set()

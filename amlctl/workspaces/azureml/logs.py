@@ -212,4 +212,4 @@ def _build_log(files: Mapping[str, str]) -> str | None:
 
 def _total(answer: Answer, default: int) -> int:
     text = answer.headers.get("content-range", "").rpartition("/")[2]
-    return int(text) if text.isdigit() else default
+    return int(text) if text.isdecimal() else default

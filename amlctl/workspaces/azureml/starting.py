@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amlctl.azure_access.azure_ai_ml import first_line
+from amlctl.azure_access.retry import retry_after_s
 from amlctl.config.environment_file import recorded_environment
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message
@@ -148,7 +149,7 @@ def submit_job(connection: Connection, job: Job, git: Mapping[str, Any] | None =
     Raises UsageError and the like (refused), ServiceUnavailable (not accepted), Unconfirmed (nothing is known)."""
     run = str(job.name)
     may_exist = False
-    attempts = connection.exchange.begin()
+    attempts = connection.exchange.retries.begin()
     with _git_variables(connection.project.root, git):
         while True:
             outcome = _put(connection, job)
@@ -166,7 +167,7 @@ def submit_job(connection: Connection, job: Job, git: Mapping[str, Any] | None =
             if not is_unclear:
                 raise failure
             if isinstance(outcome, Answer):
-                is_another = connection.exchange.again(attempts, outcome)
+                is_another = attempts.again(outcome.reason, asked_s=retry_after_s(outcome.headers))
             else:
                 is_another = attempts.again(failure.message)
             if not is_another:

@@ -28,7 +28,7 @@ from amlctl.localfs.atomic import set_mtime
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
-from amlctl.parallel import in_background, in_parallel
+from amlctl.parallel import alongside, in_parallel
 from amlctl.runs.copies import copy_manifest, copy_value
 from amlctl.runs.records import save_record
 from amlctl.runtime.data import PlacingLog, mark_placed, unreadable
@@ -139,16 +139,11 @@ class Placer:
     def _receive(self, manifest: Manifest, target: Path) -> None:
         done = Received()
         is_mount = self.record.spec.mode == "mount"
-        options = ReceiveOptions(is_private=True, link_objects=is_mount, file_workers=self.node.concurrency)
+        options = ReceiveOptions(is_private=True, link_objects=is_mount, workers=self.node.concurrency)
         sink = PlacingLog(self.log)
-        with in_background(lambda: receive(self.node, manifest, target, options, done, sink)) as unpacked:
-            try:
-                while wait([unpacked], timeout=_POLL_S).not_done:
-                    self.check()
-            except BaseException:
-                done.stop()
-                raise
-            unpacked.result()
+        with alongside(lambda: receive(self.node, manifest, target, options, done, sink), done.stop) as unpacked:
+            while wait([unpacked], timeout=_POLL_S).not_done:
+                self.check()
 
     def _from_data_blobs(self, manifest: Manifest, wanted: Sequence[FileEntry], target: Path) -> list[FileEntry]:
         """Copy what the project itself has, as far as it still has these bytes; the entries that are left."""

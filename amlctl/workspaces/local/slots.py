@@ -104,7 +104,7 @@ class SlotQueue:
 
     def _waiting(self) -> list[tuple[int, Path]]:
         found = [(path.name.partition("-")[0], path) for path in self._tickets.iterdir()]
-        return sorted((int(number), path) for number, path in found if number.isdigit())
+        return sorted((int(number), path) for number, path in found if number.isdecimal())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amlctl.core.head import REMEMBERED_COMMITS, HeadValue, Relation, encode_head, parse_head, relation
+from amlctl.core.head import REMEMBERED_COMMITS, Head, Relation, encode_head, parse_head, relation
 from amlctl.errors import IntegrityError, SettingsError
 
 DATASET = "working/x"
@@ -22,11 +22,11 @@ def key(number: int) -> str:
     return f"{FOLDER}/{number:032x}-{number + 0xAB << 100:032x}.gz"
 
 
-def commits(count: int, *, start: HeadValue | None = None, first: int = 1) -> list[HeadValue]:
+def commits(count: int, *, start: Head | None = None, first: int = 1) -> list[Head]:
     """HEADs of commits that follow each other."""
-    found = [start or HeadValue("", "", store_id="5" * 32)]
+    found = [start or Head("", "", store_id="5" * 32)]
     for number in range(first, first + count):
-        found.append(HeadValue(f"{number:032x}", key(number), "pack").after(found[-1]))
+        found.append(Head(f"{number:032x}", key(number), "pack").after(found[-1]))
     return found[1:]
 
 
@@ -94,10 +94,10 @@ def test_how_heads_stand_to_each_other() -> None:
 
 
 def test_a_head_of_format_1_counts_as_ahead() -> None:
-    old = HeadValue(f"{3:032x}", key(3), "pack")
-    line = commits(2, start=HeadValue(f"{3:032x}", key(3), "pack", store_id="5" * 32), first=4)
+    old = Head(f"{3:032x}", key(3), "pack")
+    line = commits(2, start=Head(f"{3:032x}", key(3), "pack", store_id="5" * 32), first=4)
     assert relation(old, line[1]) is Relation.AHEAD
-    assert relation(old, HeadValue(f"{9:032x}", key(9), "pack")) is Relation.AHEAD
+    assert relation(old, Head(f"{9:032x}", key(9), "pack")) is Relation.AHEAD
 
 
 def test_the_list_of_commits_is_bounded() -> None:

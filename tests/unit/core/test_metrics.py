@@ -106,8 +106,10 @@ def test_histories_of_mlflow_are_read_in_all_their_forms() -> None:
     assert math.isnan(history.last)
     assert from_mlflow(b"") is None
     assert from_mlflow(b"\x89PNG \x00 \xff") is None
+    assert from_mlflow(b"1 0.5 " + b"9" * 400) is None  # no float has such a step
     assert mlflow_start(b"lifecycle_stage: active\nrun_id: x\nstart_time: 1700000000000\n") == 1700000000000
     assert mlflow_start(b"lifecycle_stage: deleted\nstart_time: 1\n") is None
+    assert mlflow_start("start_time: \u00b2\n".encode()) == 0  # a digit, but not a number
 
 
 def test_an_outer_run_of_mlflow_wins_over_nested_and_earlier_ones() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from amlctl.errors import RightsError
 from amlctl.localfs.ignore import SETTINGS_SOURCE, IgnoreRules, Rule
+from tests.support.ordinary_user import open_folder, ordinary_user
 
 
 @pytest.fixture(scope="session")
@@ -235,12 +236,18 @@ def test_an_ignore_file_that_is_a_link_or_a_folder(tmp_path: Path) -> None:
     assert here.match("a", False) is not None
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_ignore_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / ".amlctlignore").write_text("secret\n")
-    (tmp_path / ".amlctlignore").chmod(0)
-    with pytest.raises(RightsError, match="amlctlignore"):
-        IgnoreRules(tmp_path, (".amlctlignore",)).enter("", [".amlctlignore"])
+def test_an_unreadable_ignore_file_is_an_error_whose_hint_makes_it_readable() -> None:
+    with open_folder() as folder, ordinary_user():
+        inner = folder / "my data"
+        inner.mkdir()
+        ignore_file = inner / ".amlctlignore"
+        ignore_file.write_text("secret\n")
+        ignore_file.chmod(0)
+        rules = IgnoreRules(folder, (".amlctlignore",))
+        with pytest.raises(RightsError, match="amlctlignore") as caught:
+            rules.enter("my data", [".amlctlignore"])
+        subprocess.run(caught.value.hint, shell=True, check=True, cwd="/")
+        assert rules.enter("my data", [".amlctlignore"]).match("secret", False) is not None
 
 
 def test_many_rules_decide_like_each_alone(tmp_path: Path) -> None:

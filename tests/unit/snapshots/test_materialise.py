@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,29 +11,15 @@ import pytest
 from amlctl.runs.produced import Publisher
 from amlctl.snapshots.receive import materialise
 from amlctl.stores.directory import DirectoryStore
+from tests.support.ordinary_user import open_folder, ordinary_user
 
-NO_USER = 65534
 LARGE = os.urandom(2 << 20)
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Open to every user, as pytest's own are not."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o777)
-        yield Path(name)
-
-
-@contextmanager
-def _ordinary_user() -> Iterator[None]:
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NO_USER)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    with open_folder() as made:
+        yield made
 
 
 def _place(folder: Path, mode: str) -> Path:
@@ -49,7 +33,7 @@ def _place(folder: Path, mode: str) -> Path:
 
 
 def test_an_ordinary_user_gets_a_link(folder: Path) -> None:
-    with _ordinary_user():
+    with ordinary_user():
         placed = _place(folder, "mount")
         assert placed.is_symlink()
         assert placed.read_bytes() == LARGE
@@ -65,7 +49,7 @@ def test_root_gets_a_copy(folder: Path) -> None:
 
 
 def test_download_makes_copies(folder: Path) -> None:
-    with _ordinary_user():
+    with ordinary_user():
         placed = _place(folder, "download")
         placed.write_bytes(b"written by the script")
     assert [path.read_bytes() for path in (folder / "store/objects").rglob("*") if path.is_file()] == [LARGE]

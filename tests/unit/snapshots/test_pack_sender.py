@@ -5,18 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import Stage, null_sink
-from amlctl.core.manifest import FileEntry, StoredAt
+from amlctl.core.manifest import FileEntry, StoredAt, empty_manifest
 from amlctl.core.store_keys import pack_key
+from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import ServiceUnavailable
 from amlctl.snapshots import pack_sender as module
 from amlctl.snapshots.pack_sender import PackSender
+from amlctl.snapshots.send import send_plan
 from amlctl.snapshots.transfers import Transfers
-from amlctl.stores.contract import Body, OnBytes, unobserved
+from amlctl.stores.contract import Body, FileBody, OnBytes, unobserved
 from amlctl.stores.directory import DirectoryStore
 
 _PACK_BYTES = 8 << 20
@@ -62,3 +65,35 @@ def test_a_pack_that_fails_gives_its_memory_back_and_is_an_error(tmp_path: Path)
 
     with pytest.raises(ServiceUnavailable, match="the line is cut"):
         send()
+
+
+class _FailingObject(DirectoryStore):
+    """Packs are sent once the object has failed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.has_failed = Event()
+        self.packs = 0
+
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
+        if isinstance(body, FileBody):
+            self.has_failed.set()
+            raise ServiceUnavailable("the line is cut", hint="try again")
+        assert self.has_failed.wait(60)
+        self.packs += 1
+        return super().put(key, body, replace=replace, on_bytes=on_bytes)
+
+
+def test_a_file_that_fails_stops_the_packs(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    entries = []
+    for entry, data in _contents(60):
+        (root / entry.path).write_bytes(data)
+        entries.append(entry)
+    plan = SyncPlan(entries, "pack", {}, packs=[[entry] for entry in entries[1:]], files=entries[:1])
+    store = _FailingObject(tmp_path / "store")
+    packs = PackSender(store, None, 1, Transfers(Stage.SEND, "x", null_sink))
+    with packs as sender, pytest.raises(ServiceUnavailable, match="the line is cut"):
+        send_plan(plan, root, empty_manifest("x"), sender, max_workers=1)
+    assert store.packs < 10
