@@ -48,7 +48,7 @@ class Outage(NamedTuple):
     limit_s: float = 1800.0
 
     def since(self, silent_since: float | None, error: ServiceUnavailable, sink: EventSink) -> float:
-        """Since when there is no answer (None: since now, which is reported). Raises the error after the limit."""
+        """The beginning of the silence (None: it begins now, which is reported). Raises the error after the limit."""
         now_s = time.monotonic()
         if silent_since is None:
             sink(Warned(f"{error.message}; the run stays active; trying again"))

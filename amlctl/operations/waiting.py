@@ -45,15 +45,15 @@ def wait_for(runs: Sequence[RunAt], outage: Outage = DEFAULT_OUTAGE) -> Waited:
     NotFound, ServiceUnavailable (after the limit of the outage)."""
     found = []
     for run, context in runs:
-        silent_since, is_told = None, False
+        silent_since, is_noted = None, False
         while True:
             try:
                 record = context.workspace.read(run)
                 if record.is_final:
                     break
-                if not is_told:
+                if not is_noted:
                     context.sink(Note(f"waiting for run {run}, which is {record.status}"))
-                    is_told = True
+                    is_noted = True
                 context.workspace.wait(run, _WHATEVER_THE_LOG, WAIT_S)
                 silent_since = None
             except ServiceUnavailable as error:
