@@ -55,9 +55,9 @@ class Invocation:
 
     def find_run(self, run: str) -> tuple[str, App]:
         """The id of RUN, and the app whose workspace has it. `--workspace` takes precedence."""
-        from amlctl.operations.find_run import locate_run
+        from amlctl.operations.find_run import located
 
-        return locate_run(self.app, run, is_fixed=self.options.workspace is not None)
+        return located(self.app, run, is_in_use=self.options.workspace is not None)
 
     @property
     def log_folder(self) -> Path | None:

@@ -190,6 +190,12 @@ def check_expanded(root: Node, source: str, limit: int = MAX_EXPANDED) -> None:
     measure(root, frozenset())
 
 
+def check(root: Node, source: str) -> None:
+    """Raises SettingsError, BeyondBounds: what a document for amlctl must not have."""
+    check_expanded(root, source)
+    check_duplicates(root, source)
+
+
 def check_duplicates(root: Node, source: str) -> None:
     """Raises SettingsError with both lines of a repeated key."""
     for node in root.walk():

@@ -105,8 +105,7 @@ def config_values(spec: RunSpec) -> Any:
 def _values(text: str, name: str) -> Any:
     """Of one document with keys or items, not too many to be shown; None for anything else."""
     try:
-        is_yaml = name.lower().endswith(YAML_SUFFIXES)
-        documents = yaml_documents(text, name) if is_yaml else json_documents(text, name).documents
+        documents = (yaml_documents if name.lower().endswith(YAML_SUFFIXES) else json_documents)(text, name)
         if len(documents) == 1 and documents[0].kind is not Kind.SCALAR:
             check_expanded(documents[0], name, _MOST_SHOWN)
             return plain_value(documents[0])
@@ -159,15 +158,12 @@ def _check_date(node: Node, name: str) -> None:
 def _document(text: str, name: str) -> Any:
     """A JSON config as a document, or as its text if a document would lose something."""
     try:
-        found = json_documents(text, name)
-        if found.oddity is not None:
-            return text
-        check_duplicates(found.documents[0], name)
-    except SettingsError:
+        [found] = json_documents(text, name)
+        check_duplicates(found, name)
+        document = json.loads(text.removeprefix("\ufeff"))
+    except (SettingsError, ValueError):
         return text
-    if not all(_is_exact(node) for node in found.documents[0].walk()):
-        return text
-    return json.loads(text.removeprefix("\ufeff"))
+    return document if all(map(_is_exact, found.walk())) else text
 
 
 def _yaml_document(text: str, name: str) -> Any:

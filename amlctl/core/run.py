@@ -18,7 +18,7 @@ from amlctl.core.job import Distribution
 from amlctl.core.run_schema import MAX_BYTES, RULES, wrong_field
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked, masked_values
-from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError, UsageError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError, StoreGone, UsageError
 
 if TYPE_CHECKING:
     from amlctl.core.settings import Mode
@@ -144,6 +144,11 @@ class RunRecord:
     def is_final(self) -> bool:
         return is_final(self.status)
 
+    @property
+    def may_change(self) -> bool:
+        """Whether its workspace may know more by now. It is Failed only until its store, which was gone, is back."""
+        return not self.is_final or (self.error or {}).get("kind") == StoreGone.kind
+
     def reached(self, state: RunState, now: datetime) -> None:
         """Move to `state`. A final state is never left: what comes after it is ignored."""
         if self.is_final:
@@ -151,13 +156,11 @@ class RunRecord:
         self.status, self.waits_for = state, ""
         self.times.setdefault(state, now.isoformat(timespec="milliseconds"))
 
-    def failed(self, kind: str, message: str, now: datetime, *, exit_code: Optional[int] = None) -> None:
+    def failed(self, kind: str, message: str, now: datetime) -> None:
         """Move to Failed with a reason, unless the run has finished already."""
         if self.is_final:
             return
         self.error = {"kind": kind, "message": message}
-        if exit_code is not None:
-            self.exit_code = exit_code
         self.reached(RunState.FAILED, now)
 
     def to_json(self) -> dict[str, Any]:

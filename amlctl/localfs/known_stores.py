@@ -1,7 +1,6 @@
-"""The stores that this project has used, by URL: their ids, which datasets they had when they were last listed, and
-the code snapshot that was last submitted.
+"""The stores that this project has used, by URL: their ids, and which datasets they had when they were last listed.
 
-So a store that is gone is not taken for an empty one, completion makes no request, and unchanged code is not listed.
+So a store that is gone is not taken for an empty one, and completion makes no request.
 """
 
 from __future__ import annotations
@@ -19,13 +18,10 @@ _MOST_STORES = 32
 
 
 class KnownStore(NamedTuple):
-    """`id` is empty where no dataset was synced with it from here. `code` is the code snapshot of the last submit, as
-    `runs/code.py` recognizes it while it is complete; `run` is the newest one with it."""
+    """`id` is empty where no dataset was synced with it from here."""
 
     id: str = ""
     datasets: tuple[str, ...] = ()
-    code: str = ""
-    run: str = ""
 
 
 def known_store(state_dir: Path, url: str) -> Optional[KnownStore]:
@@ -39,8 +35,6 @@ def remember_store(
     *,
     store_id: Optional[str] = None,
     datasets: Optional[Collection[str]] = None,
-    code: Optional[str] = None,
-    run: Optional[str] = None,
 ) -> None:
     """It is in use, unless an empty list of datasets is all that is known. A project that cannot be written remembers
     nothing."""
@@ -53,10 +47,6 @@ def remember_store(
         now = now._replace(id=store_id)
     if datasets is not None:
         now = now._replace(datasets=tuple(sorted(datasets)))
-    if code is not None:
-        now = now._replace(code=code)
-    if run is not None:
-        now = now._replace(run=run)
     if now != before and state_dir.is_dir():
         newest = [(url, now), *known.items()][:_MOST_STORES]
         with suppress(OSError, ValueError):  # a name that is not text
@@ -79,7 +69,7 @@ def _read(state_dir: Path) -> dict[str, KnownStore]:
         with suppress(ValueError):
             fields = Fields(document)
             names = [name for name in fields.array("datasets") if isinstance(name, str)]
-            found[url] = KnownStore(fields.text("id"), tuple(names), fields.text("code", ""), fields.text("run", ""))
+            found[url] = KnownStore(fields.text("id"), tuple(names))
     return found
 
 

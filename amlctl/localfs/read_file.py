@@ -28,6 +28,7 @@ import xxhash
 
 from amlctl.core.manifest import FileEntry
 from amlctl.errors import Conflict
+from amlctl.localfs.regular_file import regular_descriptor
 from amlctl.localfs.scan import FileRow
 
 
@@ -141,15 +142,14 @@ class FileReader:
 
 
 def read_small(path: Path) -> bytes:
-    """All bytes of a file that is a file; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    """All bytes of a file; raises OSError, also for what is not one."""
+    with os.fdopen(regular_descriptor(path, os.O_RDONLY), "rb", buffering=0) as file:
         return file.readall()
 
 
 def file_content_id(path: Path) -> str:
-    """Content id of a whole file, read in parts; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    """Content id of a whole file, read in parts; raises OSError, also for what is not one."""
+    descriptor = regular_descriptor(path, os.O_RDONLY)
     try:
         return _hash_large(descriptor, lambda size_bytes: None)[1].hex()
     finally:

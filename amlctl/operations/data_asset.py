@@ -17,14 +17,14 @@ from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
 from amlctl.operations.context import Context
 from amlctl.operations.sync.result import SyncResult
-from amlctl.workspaces.contract import KeepsAssets, RegisteredAssets, Workspace
+from amlctl.workspaces.contract import RegisteredAssets, Workspace
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
 def assets_for(workspace: Workspace, name: str) -> RegisteredAssets:
     """Raises UsageError, before anything is sent, where the workspace or the name cannot be used."""
-    if not isinstance(workspace, KeepsAssets):
+    if workspace.service is None:
         raise UsageError(
             f"workspace {workspace.name} keeps no data assets", hint="use --workspace with one that is in Azure ML"
         )
@@ -33,7 +33,7 @@ def assets_for(workspace: Workspace, name: str) -> RegisteredAssets:
             f"Invalid name of a data asset {name!r}: letters, digits, '-', '_' and '.', and 255 of them at most",
             hint="use another name with --register",
         )
-    return workspace.assets
+    return workspace.service.assets
 
 
 def register_synced(context: Context, assets: RegisteredAssets, name: str, done: SyncResult) -> AssetName:

@@ -15,13 +15,13 @@ from amlctl.runs.records import local_records
 from amlctl.workspaces.contract import Workspace
 
 
-def locate_run(context: AnyContext, reference: str, *, is_fixed: bool = False) -> tuple[str, AnyContext]:
-    """The id that RUN names, and the context with the workspace in use that has it; `is_fixed`: only this one is asked.
+def located(context: AnyContext, reference: str, *, is_in_use: bool = False) -> tuple[str, AnyContext]:
+    """The id that RUN names, and the context whose workspace has it; `is_in_use`: only that in use is asked.
 
     Also an active run of others, of whose record this machine has no copy. Raises NotFound, UsageError, what the store
     raises.
     """
-    if is_fixed or len(context.settings.workspaces) == 1:
+    if is_in_use or len(context.settings.workspaces) == 1:
         holder, wanted = context, _listed_id(context, reference)
     else:
         holder, wanted = _with_holder(context, reference)

@@ -69,7 +69,7 @@ def list_runs(context: Context) -> list[RunRecord]:
     for record in seen:
         if record.spec.workspace == in_use and in_use not in unreachable:
             continue  # it was deleted
-        if not record.is_final and record.spec.workspace not in unreachable:
+        if record.may_change and record.spec.workspace not in unreachable:
             try:
                 record = context.in_workspace(record.spec.workspace).workspace.read(record.run)
             except NotFound:

@@ -13,7 +13,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import RunFailed, ServiceUnavailable
 from amlctl.operations.context import Context
-from amlctl.operations.find_run import locate_run
+from amlctl.operations.find_run import located
 from amlctl.operations.logs import DEFAULT_OUTAGE, WAIT_S, Outage
 from amlctl.operations.runs import RunAt, children_left, warn_of_deleted
 
@@ -67,6 +67,6 @@ def wait_for(runs: Sequence[RunAt], outage: Outage = DEFAULT_OUTAGE) -> Waited:
 
 def wait_until_completed(context: Context, references: Sequence[str]) -> None:
     """Raises RunFailed where one did not complete, NotFound."""
-    failure = wait_for([RunAt(*locate_run(context, one)) for one in references]).failure
+    failure = wait_for([RunAt(*located(context, one)) for one in references]).failure
     if failure is not None:
         raise RunFailed(f"{failure.message}, so nothing was submitted", hint=failure.hint)

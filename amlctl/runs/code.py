@@ -29,11 +29,11 @@ from amlctl.localfs.identify import KnownFolder, StatCache, identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
-from amlctl.parallel import in_parallel
+from amlctl.parallel import in_background, in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.snapshots.transfers import Transfers
-from amlctl.stores.contract import Entry, FileBody, Store
+from amlctl.stores.contract import FileBody, Store
 
 CONTEXT = "context"
 _RUNTIME_MODULES = (
@@ -168,7 +168,6 @@ def send_code(
     store: Store,
     code: CodeFiles,
     *,
-    complete: str = "",
     earlier: Callable[[], str | None] = lambda: None,
     sink: EventSink = null_sink,
 ) -> CodeSnapshot:
@@ -177,8 +176,7 @@ def send_code(
     Files that are in the snapshot `earlier` too are copied within the store, if that is a service.
 
     The files are listed even where the index exists: a gc may have deleted some of them after an interrupted submit.
-    Not so in a service for the snapshot that is known to be `complete` (`complete_code`). In a folder their bytes are
-    checked as well.
+    In a folder their bytes are checked as well.
     """
     sent = 0
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
@@ -187,13 +185,9 @@ def send_code(
     is_folder = store.local_path(FORMAT_KEY) is not None
     if is_folder:  # costs nothing; of a service it costs a request, and only before something is sent
         ensure_format(store)
-        is_whole = _holds(store, index_key, index)
-    else:
-        found = store.info(index_key)
-        is_whole = found is not None and found.size_bytes == len(index)
-        if found is not None and is_whole and complete_code(found) == complete:
-            return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
-    there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
+    with in_background(lambda: _holds(store, index_key, index)) as holds:
+        there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
+        is_whole = holds.result()
     to_send = [
         entry
         for entry in code.entries
@@ -228,12 +222,6 @@ def send_code(
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
         sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))
     return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
-
-
-def complete_code(index: Entry) -> str:
-    """Names a code snapshot whose files all exist, as long as the store has this `index` of it: gc deletes an index
-    before the files that it names, and another submit writes another one."""
-    return f"{index.key} {index.size_bytes} {index.modified_at}"
 
 
 def _keys_by_content(store: Store, code: str | None) -> Mapping[str, str]:

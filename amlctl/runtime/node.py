@@ -48,8 +48,8 @@ from amlctl.runtime.script import (
     ScriptEnd,
     Wakeups,
     end_leftovers,
+    files_not_kept,
     find_script,
-    lost_files,
     never_due,
     place_variables,
     prepare_job,
@@ -57,7 +57,6 @@ from amlctl.runtime.script import (
     script_variables,
     start_of_script,
     start_script,
-    unsaved_files,
     wait_for_script,
 )
 from amlctl.runtime.tracking import send_metrics
@@ -174,7 +173,7 @@ class Node:
                 self._save_notes(run, begun, watch.resources)
             if is_first:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
-                self._warn_of_unsaved(record, since_ns)
+                self._warn_of_what_is_not_kept(record, since_ns)
                 self._keep(record, saver, has_succeeded)
                 if self.rank.node == 0:
                     send_metrics(record, self.folders.outputs_dir, self.variables, log)
@@ -205,14 +204,15 @@ class Node:
         )
         return others and not is_ending
 
-    def _warn_of_unsaved(self, record: RunRecord, since_ns: int) -> None:
-        for dataset, files in unsaved_files(record, self.folders, since_ns).items():
+    def _warn_of_what_is_not_kept(self, record: RunRecord, since_ns: int) -> None:
+        not_kept = files_not_kept(record, self.folders, since_ns)
+        for dataset, files in not_kept.data.items():
             where = f"{count(files, 'file')} written to data_blobs/{dataset}"
             log(f"{where} will not be saved; to save such files, submit --produces {dataset}")
-        lost = lost_files(self.folders, since_ns)
-        if lost:
-            more = ", …" if len(lost) > _NAMED else ""
-            what = f"{count(sum(lost.values()), 'file')} will not be saved: {', '.join([*lost][:_NAMED])}{more}"
+        if not_kept.others:
+            more = ", …" if len(not_kept.others) > _NAMED else ""
+            named = f"{', '.join([*not_kept.others][:_NAMED])}{more}"
+            what = f"{count(sum(not_kept.others.values()), 'file')} will not be saved: {named}"
             log(f"{what}; outputs are what is in the folder that {OUTPUTS_VARIABLE} names: file_paths.outputs_dir()")
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 import amlctl
 from amlctl.core.hidden_values import filled
@@ -285,40 +285,48 @@ def _marker(folders: NodeFolders) -> Path:
     return folders.state_dir / "started"
 
 
-def unsaved_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapping[str, int]:
-    """How many files were written since then, by the dataset that would have to be produced to keep them."""
-    root = folders.data_blobs_dir
-    found = Counter(_dataset_of(path.relative_to(root), record) for path in _written(root, since_ns))
-    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.spec.produces}
-
-
-def lost_files(folders: NodeFolders, since_ns: int) -> Mapping[str, int]:
-    """How many files were written since then in the working folder, where none is saved, by what of it they are in."""
-    saved = {folders.outputs_dir, folders.data_blobs_dir, folders.config_dir}
-    if folders.outputs_dir.parent != folders.container:
-        saved |= {folders.container / name for name in _KEPT_BY_AZURE_ML}
-    found: Counter[str] = Counter()
-    for path in _written(folders.container, since_ns, saved):
-        parts = path.relative_to(folders.container).parts
-        if any(part[0] in "._" for part in parts):  # caches
-            continue
-        found["/".join(parts[: 2 if parts[0] == folders.pipeline_dir.name else 1])] += 1
-    return dict(sorted(found.items()))
-
-
 _KEPT_BY_AZURE_ML = ("outputs", "logs", "user_logs", "system_logs", "azureml-logs", "azureml-setup")
 
 
-def _written(root: Path, since_ns: int, but: Collection[Path] = ()) -> Iterator[Path]:
-    """Files below `root`, without those in the folders `but`."""
-    for folder, folders, names in walk(root):
-        folders[:] = [name for name in folders if Path(folder, name) not in but]
+class FilesNotKept(NamedTuple):
+    """How many files: by the dataset that would have to be produced to keep them, and, of all others, by what of the
+    working folder they are in."""
+
+    data: Mapping[str, int]
+    others: Mapping[str, int]
+
+
+def files_not_kept(record: RunRecord, folders: NodeFolders, since_ns: int) -> FilesNotKept:
+    """Those in the working folder that were written since then and that are in no output; without caches."""
+    root, data_dir = folders.container, folders.data_blobs_dir.name
+    kept = {str(folders.outputs_dir), str(folders.config_dir)}
+    if folders.outputs_dir.parent != root:
+        kept.update(str(root / name) for name in _KEPT_BY_AZURE_ML)
+    data: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for folder, below, names in walk(root):
+        parts = Path(folder).relative_to(root).parts
+        is_data = parts[:1] == (data_dir,)
+        below[:] = [name for name in below if f"{folder}/{name}" not in kept and (is_data or name[0] not in "._")]
         for name in names:
-            path = Path(folder, name)
-            with contextlib.suppress(OSError):
-                seen = path.lstat()
-                if stat.S_ISREG(seen.st_mode) and seen.st_mtime_ns > since_ns:
-                    yield path
+            if not (is_data or name[0] not in "._") or not _was_written(f"{folder}/{name}", since_ns):
+                continue
+            if is_data:
+                data[_dataset_of(Path(*parts[1:], name), record)] += 1
+            else:
+                others["/".join((*parts, name)[: 2 if parts[:1] == (folders.pipeline_dir.name,) else 1])] += 1
+    return FilesNotKept(
+        {dataset: files for dataset, files in sorted(data.items()) if dataset not in record.spec.produces},
+        dict(sorted(others.items())),
+    )
+
+
+def _was_written(path: str, since_ns: int) -> bool:
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(seen.st_mode) and seen.st_mtime_ns > since_ns
 
 
 def _dataset_of(path: Path, record: RunRecord) -> str:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from typing import Optional
 
 from amlctl.core.events import Usage
 from amlctl.core.resources import Resources, Sample
@@ -53,47 +54,77 @@ class UsageMeter:
         return self._gpus.end()
 
 
-class _Gpus:
-    """Use in parts of 1, and bytes of memory, of all GPUs that this process may use; None without one.
+class DriverQuery:
+    """A question to `nvidia-smi`, which is asked now and answered later: a driver that hangs must not delay a run."""
 
-    A look asks the driver, and a later one reads its answer: a driver that hangs must not delay a run. If it gives no
-    answer, it is not asked again."""
-
-    def __init__(self) -> None:
-        self._found: tuple[float | None, int | None] = None, None
-        self._asked: subprocess.Popen[bytes] | None = None
-        self._asked_at_s = float("-inf")
+    def __init__(self, *options: str) -> None:
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._until_s = time.monotonic() + _GPU_LIMIT_S
+        none, program = subprocess.DEVNULL, shutil.which("nvidia-smi")
+        if program is not None:
+            with suppress(OSError):
+                command, pipe = [program, *options], subprocess.PIPE
+                self._process = subprocess.Popen(
+                    command, stdin=none, stdout=pipe, stderr=none, bufsize=0, start_new_session=True
+                )
+                assert self._process.stdout is not None
+                os.set_blocking(self._process.stdout.fileno(), False)  # a child of it may hold the pipe open
 
     @property
     def processes(self) -> Collection[int]:
-        return () if self._asked is None else (self._asked.pid,)
+        """Its own, while it lives."""
+        return () if self._process is None or self._process.poll() is not None else (self._process.pid,)
+
+    def answer(self) -> Optional[bytes]:
+        """None while it may still come; empty without a driver that answers within 3 s."""
+        if self.processes:
+            return None if time.monotonic() < self._until_s else b""
+        if self._process is None or self._process.returncode or self._process.stdout is None:
+            return b""
+        return self._process.stdout.read() or b""
+
+    def end(self) -> Collection[int]:
+        """Processes that cannot be ended yet: one that waits for its driver cannot be killed."""
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_KILLED_S)
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+        return self.processes
+
+
+class _Gpus:
+    """Use in parts of 1, and bytes of memory, of all GPUs that this process may use; None without one.
+
+    A look asks, and a later one reads the answer. A driver that gives none is not asked again."""
+
+    def __init__(self) -> None:
+        self._found: tuple[float | None, int | None] = None, None
+        self._query: Optional[DriverQuery] = None
+        self._asked_at_s = float("-inf") if os.environ.get(VISIBLE) != "" else float("inf")
+
+    @property
+    def processes(self) -> Collection[int]:
+        return () if self._query is None else self._query.processes
 
     def look(self) -> tuple[float | None, int | None]:
-        passed_s = time.monotonic() - self._asked_at_s
-        if self._asked is None and passed_s >= _GPU_EVERY_S:
-            self._asked, self._asked_at_s = _ask_driver(), time.monotonic()
-        elif self._asked is not None and self._asked.poll() is not None:
-            assert self._asked.stdout is not None
-            self._found = gpus_of(self._asked.stdout.read() or b"")
+        now_s = time.monotonic()
+        if self._query is not None and (answer := self._query.answer()) is not None:
+            self._found = gpus_of(answer)
+            if self._found[0] is None:
+                self._asked_at_s = float("inf")
             self.end()
-        elif self._asked is not None and passed_s >= _GPU_LIMIT_S:
-            self._found = None, None
-            self.end()
-        if self._asked is None and self._found[0] is None:
-            self._asked_at_s = float("inf")
+        elif self._query is None and now_s - self._asked_at_s >= _GPU_EVERY_S:
+            visible = os.environ.get(VISIBLE)
+            self._query = DriverQuery(*_QUERY, *([f"--id={visible}"] if visible else []))
+            self._asked_at_s = now_s
         return self._found
 
     def end(self) -> Collection[int]:
-        asked, self._asked = self._asked, None
-        if asked is None:
-            return ()
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(asked.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):  # a driver that hangs cannot be killed
-            asked.wait(_KILLED_S)
-        assert asked.stdout is not None
-        asked.stdout.close()
-        return () if asked.returncode is not None else (asked.pid,)
+        query, self._query = self._query, None
+        return () if query is None else query.end()
 
 
 class ResourceWatch:
@@ -164,21 +195,6 @@ def _seconds(text: str) -> float:
     for part in clock.split(":"):
         seconds = seconds * 60 + float(part)
     return seconds
-
-
-def _ask_driver() -> subprocess.Popen[bytes] | None:
-    program, visible = shutil.which("nvidia-smi"), os.environ.get(VISIBLE)
-    if program is None or visible == "":
-        return None
-    command = [program, *_QUERY, *([f"--id={visible}"] if visible else [])]
-    none, pipe = subprocess.DEVNULL, subprocess.PIPE
-    try:
-        asked = subprocess.Popen(command, stdin=none, stdout=pipe, stderr=none, bufsize=0, start_new_session=True)
-    except OSError:
-        return None
-    assert asked.stdout is not None
-    os.set_blocking(asked.stdout.fileno(), False)  # a child of it may hold the pipe open
-    return asked
 
 
 def gpus_of(answer: bytes) -> tuple[float | None, int | None]:

@@ -18,11 +18,11 @@ from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.sync_state import KnownPacks, SyncState
 from amlctl.parallel import in_parallel
-from amlctl.snapshots.contents import values_of
+from amlctl.snapshots.contents import key_of, values_of
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import list_datasets, read_head
 from amlctl.snapshots.manifests import Written, read_manifest
-from amlctl.stores.contract import Entry, Store
+from amlctl.stores.contract import Store
 
 
 class KnownContents:
@@ -137,11 +137,6 @@ class ValuesLost(Exception):
         return {c for c, place in places.items() if place.kind is not Kind.MIRROR and key_of(c, place) in self.keys}
 
 
-def key_of(content: str, place: StoredAt) -> str:
-    """Of a content in a pack or an object."""
-    return pack_key(place.pack) if place.kind is Kind.PACK else object_key(content)
-
-
 def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int]:
     """Packs and objects that hold `contents`, with the size in bytes of each. The plain files of a mirror are not
     looked at: gc does not delete them."""
@@ -173,19 +168,14 @@ def ensure_kept(
         raise ValuesLost(lost)
 
 
-def values_there(store: Store, wanted: Mapping[str, int]) -> dict[str, Entry]:
-    """Those of the keys that are in the store with that size in bytes."""
+def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
+    """Those of the keys that are not in the store with that size in bytes."""
     if len(wanted) <= _FEW:
         found = (entry for entry in in_parallel(store.info, wanted, store.concurrency) if entry is not None)
     else:
         folders = {_folder_to_list(key) for key in wanted}
         found = (entry for folder in folders for entry in store.list(folder))
-    return {entry.key: entry for entry in found if wanted.get(entry.key) in (ANY_SIZE, entry.size_bytes)}
-
-
-def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
-    """The others of the keys."""
-    return wanted.keys() - values_there(store, wanted)
+    return wanted.keys() - {entry.key for entry in found if wanted.get(entry.key) in (ANY_SIZE, entry.size_bytes)}
 
 
 def _folder_to_list(key: str) -> str:

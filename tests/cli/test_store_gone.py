@@ -72,11 +72,13 @@ def test_a_run_outlives_its_store(here: Cli, tmp_path: Path, leaves: Sequence[st
 
     shutil.rmtree(_store(here), ignore_errors=True)
     (tmp_path / "away").rename(_store(here))
+    listed = here.json("runs")["runs"][0]
+    assert (listed["status"], listed["error"], listed["exit_code"]) == ("Completed", None, 0)
+    assert json.loads((_store(here) / f"runs/{run}/record.json").read_bytes()) == listed
+    assert here("runs", "wait", run).code == 0
     assert here.json("fetch", run)["downloaded_files"] == 1
     assert (here.cwd / f"outputs/{run}/model.txt").read_text() == "the result"
     assert not outputs.exists()
-    stored = json.loads((_store(here) / f"runs/{run}/record.json").read_bytes())
-    assert (stored["status"], stored["error"]["kind"]) == ("Failed", "store_gone")
     assert "done\n" in (_store(here) / f"runs/{run}/logs/std_log.txt").read_text()  # beside lines about the store
 
 
@@ -89,8 +91,45 @@ def test_a_sweep_whose_store_is_gone_ends_and_is_delivered(here: Cli, tmp_path: 
     assert here("fetch", run).code == 6
     (tmp_path / "away").rename(_store(here))
     assert here.json("fetch", run)["files"] == 1
-    for one in (run, f"{run}_0", f"{run}_1"):
-        assert json.loads((_store(here) / f"runs/{one}/record.json").read_bytes())["status"] == "Failed"
+    records = [(_store(here) / f"runs/{one}/record.json").read_bytes() for one in (run, f"{run}_0", f"{run}_1")]
+    assert [json.loads(record)["status"] for record in records] == ["Failed", "Completed", "Failed"]
+
+
+def test_what_a_run_has_produced_is_published_when_its_store_is_back(here: Cli, tmp_path: Path) -> None:
+    here.write(
+        "pipeline/train.py",
+        SCRIPT
+        + """
+    made = pathlib.Path(os.environ["AMLCTL_DATA_BLOBS_DIR"], "working/made")
+    made.mkdir(parents=True)
+    (made / "b").write_text("b")
+    """,
+    )
+    run = _run_while_it_goes(here, tmp_path / "away", "--produces", "working/made")
+    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
+    (tmp_path / "away").rename(_store(here))
+    shown = here.json("runs", "show", run)
+    assert (shown["status"], list(shown["published"])) == ("Completed", ["working/made"])
+    assert here("sync", "--pull", "working/made").code == 0
+    assert (here.cwd / "data_blobs/working/made/b").read_text() == "b"
+
+
+@pytest.mark.parametrize("how", ["canceled", "failed"])
+def test_a_run_that_did_not_complete_stays_so_when_its_store_is_back(here: Cli, tmp_path: Path, how: str) -> None:
+    if how == "failed":
+        here.write("pipeline/train.py", SCRIPT + "    raise SystemExit(7)\n")
+    run = _run_while_it_goes(here, tmp_path / "away")
+    if how == "canceled":
+        (here.cwd / "go-on").unlink()
+        assert here("cancel", run).code == 0
+    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
+    assert here.json("runs", "show", run)["error"]["kind"] == "store_gone"
+    (tmp_path / "away").rename(_store(here))
+    shown = here.json("runs", "show", run)
+    assert (shown["status"], shown["error"]["kind"]) == {
+        "canceled": ("Canceled", "canceled"),
+        "failed": ("Failed", "script"),
+    }[how]
 
 
 def test_a_place_with_runs_only_is_gone(here: Cli) -> None:
@@ -132,7 +171,6 @@ def test_a_mistyped_store_is_not_an_empty_one(project: Cli, words: Sequence[str]
 
 
 def test_code_that_a_container_has_lost_is_sent_again(project: Cli, azurite: Azurite) -> None:
-    """By the submit after the run that failed, and by the one that `store verify` names."""
     url, variables = f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}
     project.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{url}"\n')
     project.write("pipeline/a.py", "print(1)")
@@ -146,13 +184,10 @@ def test_code_that_a_container_has_lost_is_sent_again(project: Cli, azurite: Azu
     script = f"{code_prefix(shown.document['code'])}pipeline/a.py"
     store = open_blob_store(f"{url}/amlctl", variables)
     store.delete(script)
-    assert (code, submit()[0], submit()[0]) == (0, 1, 0)
-    store.delete(script)
     verified = project("store", "verify", variables=variables)
-    assert "amlctl submit SCRIPT, with the same code" in verified.out
+    assert (code, "amlctl submit SCRIPT, with the same code" in verified.out) == (0, True)
     assert submit()[0] == 0
-    # A repeated run sends nothing: that it failed is all that is known.
     store.delete(script)
-    assert project("submit", "--from", run, "--env-from", "current", variables=variables).code == 1
+    assert project("submit", "--from", run, "--env-from", "current", variables=variables).code == 1  # sends nothing
     assert submit()[0] == 0
     store.close()

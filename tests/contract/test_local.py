@@ -238,6 +238,18 @@ def test_one_gpu_a_slot(tmp_path: Path) -> None:
     assert sorted(bench.log(run).splitlines()[0] for run in runs) == [b"gpu 0", b"gpu 1"]
 
 
+def test_a_gpu_driver_that_hangs_keeps_no_run_from_its_script(tmp_path: Path) -> None:
+    tool = tmp_path / "tools/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/asked\nexec sleep 600\n")
+    tool.chmod(0o755)
+    bench = local_bench(tmp_path, variables={"PATH": f"{tool.parent}:{os.environ['PATH']}"})
+    record = bench.run("import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))")
+    assert record.status == "Completed"
+    assert bench.log(record.run) == b"[amlctl] nvidia-smi does not answer: the GPUs are not shared out\nNone\n"
+    assert not is_running(int((tmp_path / "asked").read_text()))
+
+
 def test_run_that_was_recorded_but_never_started_can_be_canceled(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     record = bench.record("print('never')")

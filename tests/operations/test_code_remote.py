@@ -12,7 +12,7 @@ import pytest
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.localfs.ignore import IgnoreRules
-from amlctl.runs.code import CodeFiles, collect_code, complete_code, runtime_archive, send_code
+from amlctl.runs.code import CodeFiles, collect_code, runtime_archive, send_code
 from amlctl.stores.azure_blob.store import open_blob_store
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import LoseAnswer, Seen, fault_proxy
@@ -102,24 +102,17 @@ def test_the_runtime_is_one_file_of_the_same_bytes_everywhere(tmp_path: Path) ->
     assert not any(name.startswith(("amlctl/cli", "amlctl/operations", "amlctl/workspaces")) for name in names)
 
 
-def test_files_of_a_complete_snapshot_are_not_listed_again(azurite: Azurite, tmp_path: Path) -> None:
+def test_unchanged_code_costs_two_requests_and_what_is_missing_is_sent(azurite: Azurite, tmp_path: Path) -> None:
     store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
     write_tree(tmp_path / "pipeline", {"a.py": b"print(1)"})
     code = _code(tmp_path)
     send_code(store, code)
-    index = store.info(code_index_key(code.id))
-    assert index is not None
-    complete = complete_code(index)
     before = store.traffic.requests
-    assert send_code(store, code, complete=complete).sent_bytes == 0
-    assert store.traffic.requests - before == 1
-
-    # A gc deletes the index first; that of another submit is another one.
-    store.delete(index.key)
+    assert send_code(store, code).sent_bytes == 0
+    assert store.traffic.requests - before == 2
     store.delete(f"{code_prefix(code.id)}pipeline/a.py")
-    assert send_code(store, code, complete=complete).sent_bytes == len(b"print(1)")
-    store.delete(f"{code_prefix(code.id)}pipeline/a.py")
-    assert send_code(store, code, complete=complete_code(index._replace(modified_at=0.0))).sent_bytes == len(
-        b"print(1)"
-    )
+    assert send_code(store, code).sent_bytes == len(b"print(1)")
+    store.delete(code_index_key(code.id))
+    assert send_code(store, code).sent_bytes == 0
+    assert store.info(code_index_key(code.id)) is not None
     store.close()

@@ -40,8 +40,7 @@ def test_git_is_asked_once_what_it_ignores(bench: Bench, tmp_path: Path, monkeyp
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     bench.script("print(1)")
-    bench.write("pipeline/base.json", "{}")
-    plan(bench, bench.request("train.py", config="base.json"))
+    plan(bench, bench.request("train.py"))
     assert asked.read_text().count("core.excludesFile") == 1
 
 

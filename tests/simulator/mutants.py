@@ -33,7 +33,7 @@ from amlctl.runs import code, tree_saver
 from amlctl.snapshots import gc_mark, heads, known, lease, manifests
 from amlctl.snapshots.known import ANY_SIZE, KnownContents
 from amlctl.snapshots.manifests import Written
-from amlctl.stores.contract import Entry, Store
+from amlctl.stores.contract import Store
 
 Replaced = Sequence[tuple[Any, str, Any]]
 """Object, name of its attribute, what it has instead."""
@@ -107,15 +107,15 @@ def _base_before_head() -> Replaced:
 
 
 def _sizes_not_checked() -> Replaced:
-    real = known.values_there
+    real = known.missing_values
 
-    def values_there(store: Store, wanted: Mapping[str, int]) -> dict[str, Entry]:
+    def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
         return real(store, dict.fromkeys(wanted, ANY_SIZE))
 
     def look_for(self: Any, packs: Sequence[str]) -> None:
         self._is_there.update((pack, self._store.info(known.pack_key(pack)) is not None) for pack in packs)
 
-    return [*_everywhere(real, values_there), (KnownContents, "_look_for", look_for)]
+    return [*_everywhere(real, missing_values), (KnownContents, "_look_for", look_for)]
 
 
 def _manifest_after_head() -> Replaced:

@@ -13,7 +13,6 @@ from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import outputs_tree
 from amlctl.errors import NotFound
-from amlctl.localfs.known_stores import KnownStore, known_store
 from amlctl.operations.submit.start import PreparedRun, start
 from amlctl.runs.code import CodeFiles, send_code
 from amlctl.runs.produced import make_newest, publish_produced
@@ -76,8 +75,7 @@ def submit(world: World, store: Store) -> object:
     head = read_head(store, DATASET)
     assert head is not None
     code = _code(world)
-    known = known_store(world.project("a").state_dir, store.url) or KnownStore()
-    sent = send_code(store, code, complete=known.code)
+    sent = send_code(store, code)
     record = run_record(run="run-1", script="a.py", code=sent.id)
     record.spec.manifests[DATASET] = head.manifest_key
     prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -11,10 +12,10 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, Outcomes, each_dataset, invocation
 from amlctl.cli.parameters import Paths
-from amlctl.cli.questions import choose, is_confirmed
+from amlctl.cli.questions import asking, choose
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.core.message import ID_CELLS, Command, count, size
-from amlctl.errors import NeedsConfirmation, NotFound, UsageError
+from amlctl.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from amlctl.operations.sync.sync import SyncOptions, SyncResult
@@ -200,26 +201,22 @@ def _sync_each(
     from amlctl.operations.sync.sync import dry_run
     from amlctl.operations.sync.sync import sync as sync_operation
 
-    def try_once(dataset: str, options: SyncOptions) -> SyncResult:
+    def try_once(dataset: str, is_sure: bool) -> SyncResult:
+        chosen = replace(options, yes=is_sure)
         if asked.adopted is not None:
             from amlctl.operations.sync.adopt import adopt
 
-            return adopt(app_, app_.plain_files(asked.adopted), dataset, options, is_dry_run=asked.is_dry_run)
+            return adopt(app_, app_.plain_files(asked.adopted), dataset, chosen, is_dry_run=asked.is_dry_run)
         if asked.is_pull:
             from amlctl.operations.sync.pull import pull as pull_operation
 
-            return pull_operation(app_, dataset, options, snapshot=asked.snapshot, is_dry_run=asked.is_dry_run)
-        return (dry_run if asked.is_dry_run else sync_operation)(app_, dataset, options)
+            return pull_operation(app_, dataset, chosen, snapshot=asked.snapshot, is_dry_run=asked.is_dry_run)
+        return (dry_run if asked.is_dry_run else sync_operation)(app_, dataset, chosen)
 
-    def act(dataset: str) -> SyncResult:
-        try:
-            return try_once(dataset, options)
-        except NeedsConfirmation as error:
-            if not is_confirmed(error, call.output):
-                raise
-        return try_once(dataset, replace(options, yes=True))
-
-    return each_dataset(datasets, act)
+    return each_dataset(
+        datasets,
+        lambda dataset: asking(partial(try_once, dataset), is_sure=options.yes, output=call.output),
+    )
 
 
 def _chosen(call: Invocation, app_: App) -> list[str]:

@@ -13,9 +13,8 @@ from typing import Any
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.message import Command, Message
-from amlctl.core.store_keys import CODE, FORMAT_KEY
+from amlctl.core.store_keys import FORMAT_KEY
 from amlctl.errors import IntegrityError
-from amlctl.localfs.known_stores import remember_store
 from amlctl.operations.context import Context
 from amlctl.operations.store.damage import Damage, StoreListing
 from amlctl.operations.store.verify_datasets import StoredDatasets, bytes_checks, check_datasets
@@ -48,15 +47,12 @@ class VerifyResult:
 
 
 def verify_store(context: Context) -> VerifyResult:
-    """The store in use, not what this machine has of it. Where it has lost code, the next submit looks for its files.
-    Raises NotFound (no store), SettingsError (a newer format) and what the store raises."""
+    """The store in use, not what this machine has of it. Raises NotFound (no store), SettingsError (a newer
+    format) and what the store raises."""
     store = without_copies(context.store)
     with suppress(IntegrityError):  # reported with the other damage
         require_format(store)
-    result = verify(store, context.sink)
-    if any(damage.key.startswith(CODE) for damage in result.damages):
-        remember_store(context.project.state_dir, store.url, code="")
-    return result
+    return verify(store, context.sink)
 
 
 def verify(store: Store, sink: EventSink) -> VerifyResult:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from amlctl.config.environment_file import recorded_environment
 from amlctl.config.script_config import read_config, record_config
-from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file, is_of_others
+from amlctl.core.environment import EnvironmentSpec, environment_without_file, is_of_others
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import DISTRIBUTIONS
@@ -43,7 +43,6 @@ from amlctl.operations.sync.merge import was_removed
 from amlctl.runs.code import Sources as CodeSources
 from amlctl.snapshots.heads import find_head, has_snapshots, no_head, read_head
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import KeepsAssets, KnowsModules
 
 DEFAULT_KIND = "pytorch"
 """How several processes find each other by default: by the variables that most launchers and libraries know."""
@@ -84,7 +83,7 @@ def check(context: Context, request: SubmitRequest, file: JobFile | None) -> Che
     run = with_present_assets(run, context.workspace)
     _check_code_apart(context, run)
     environment = run.environment
-    if run.spec.command is not None and isinstance(context.workspace, KeepsAssets):
+    if run.spec.command is not None and context.workspace.service is not None:
         environment = replace(environment, python="")  # another Python of the image can start the runtime
     with run.merged.at("environment"):
         context.workspace.check_environment(environment, context.sink)
@@ -97,16 +96,14 @@ def check(context: Context, request: SubmitRequest, file: JobFile | None) -> Che
 
 def _check_imports(context: Context, run: CheckedRun) -> None:
     workspace, project, spec = context.workspace, context.project, run.environment
-    is_plain = spec.image == DEFAULT_IMAGE and not (spec.is_bare or spec.registered or spec.build)
-
-    def has_module(module: str) -> bool | None:
-        if isinstance(workspace, KnowsModules):
-            return workspace.has_module(spec, module)
-        return False if is_plain and not (spec.conda or spec.pip) else None
-
     listed_in = "the environment of amlctl" if spec.is_current else "pptdaml.yaml"
-    script = project.root / run.spec.script
-    warn_of_missing_modules(script, project.pipeline_dir, has_module, context.sink, listed_in=listed_in)
+    warn_of_missing_modules(
+        project.root / run.spec.script,
+        project.pipeline_dir,
+        lambda module: workspace.has_module(spec, module),
+        context.sink,
+        listed_in=listed_in,
+    )
 
 
 def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> CheckedRun:
@@ -233,9 +230,7 @@ def _configs(
     shown = name = spec.config
     if sources.merged.sources["config"] == TYPED:
         script = project.root / spec.script
-        path = find_config(
-            project.root, project.pipeline_dir, name, cwd=request.cwd, script=script, ignore=sources.rules()
-        )
+        path = find_config(project, name, cwd=request.cwd, script=script)
         is_inside = path.is_relative_to(project.root)
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
         name = shown if is_inside else path.name

@@ -41,7 +41,7 @@ from amlctl.operations.blob_names import files_among
 from amlctl.operations.context import Context
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.stores.contract import is_valid_key
-from amlctl.workspaces.contract import KeepsAssets, PresentAsset, RegisteredAssets, Workspace
+from amlctl.workspaces.contract import PresentAsset, RegisteredAssets, Workspace
 
 if TYPE_CHECKING:
     from amlctl.operations.submit.check import CheckedRun
@@ -71,9 +71,9 @@ def with_present_assets(run: CheckedRun, workspace: Workspace) -> CheckedRun:
     Raises NotFound, UsageError (data of another type), SettingsError (a workspace that has no such things).
     """
     spec = run.spec
-    if not isinstance(workspace, KeepsAssets):
+    if workspace.service is None:
         return _with_downloads(run) if spec.assets else run
-    assets = workspace.assets
+    assets = workspace.service.assets
     name = run.environment.registered
     if name and "/" not in name:  # a registry, or a resource id, is asked by the service itself
         with run.merged.at("environment"):

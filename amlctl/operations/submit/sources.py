@@ -32,7 +32,7 @@ from amlctl.localfs.code_rules import CodeRules, code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
 from amlctl.operations.context import Context
-from amlctl.operations.find_run import locate_run
+from amlctl.operations.find_run import located
 from amlctl.operations.runs import children_left
 from amlctl.operations.submit.job_file import JobFile, JobSource, read_job
 from amlctl.stores.contract import Store
@@ -102,7 +102,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     typed = _typed(request, project, context.sink)
     earlier, origin = None, context.store
     if request.from_run is not None:
-        run, holder = locate_run(context, request.from_run)
+        run, holder = located(context, request.from_run)
         earlier, origin = holder.workspace.read(run), holder.store
     if earlier is not None and earlier.spec.sweep and request.sweep is None:
         first = next(children_left(holder.workspace, earlier.children), "RUN")
@@ -122,7 +122,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     environment = None
     rules = cache(partial(code_rules, project))  # each reading of them starts git
     if request.script and job is None:
-        path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=rules())
+        path = find_script(project, request.script, cwd=request.cwd, rules=rules())
         block, environment = _script_block(path, project, context.sink, is_local=settings.workspace().runs_here)
         found.append(block)
     found.append(_of_settings(settings, None if job is None else request.cwd))

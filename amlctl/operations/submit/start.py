@@ -16,17 +16,15 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.core.sweep import Sweep
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, Unconfirmed
-from amlctl.localfs.known_stores import KnownStore, known_store, remember_store
 from amlctl.operations.context import Context
 from amlctl.operations.submit.check import with_config_of
 from amlctl.operations.submit.needed import Equals
 from amlctl.parallel import ended_by_interrupt
-from amlctl.runs.code import complete_code
 from amlctl.runs.known import note_made
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.known import ANY_SIZE, values_named, values_there
+from amlctl.snapshots.known import ANY_SIZE, missing_values, values_named
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
 
@@ -61,12 +59,7 @@ def start(
     try:
         announce(context, record.run)
         with ended_by_interrupt(store):
-            code = ensure_run_kept(store, prepared.watch, record, prepared.send_code)
-        state_dir, has_files = context.project.state_dir, prepared.send_code is not None
-        if (
-            has_files or code == (known_store(state_dir, store.url) or KnownStore()).code
-        ):  # else they were not looked for
-            remember_store(state_dir, store.url, code=code, run=record.run)
+            ensure_run_kept(store, prepared.watch, record, prepared.send_code)
         if children is None:
             workspace.start(record, prepared.secrets)
         else:
@@ -96,20 +89,16 @@ def announce(context: Context, run: str) -> None:
     context.sink(RunCreated(run))
 
 
-def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: Callable[[], None] | None) -> str:
-    """Once the record is written, gc keeps what it names; before, a gc may have deleted some of it. Returns the code
-    snapshot as `complete_code` names it. Raises Conflict."""
-    index_key = code_index_key(record.spec.code)
-    wanted = dict.fromkeys([index_key, *record.spec.manifests.values()], ANY_SIZE)
+def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: Callable[[], None] | None) -> None:
+    """Once the record is written, gc keeps what it names; before, a gc may have deleted some of it. Raises Conflict."""
+    wanted = dict.fromkeys([code_index_key(record.spec.code), *record.spec.manifests.values()], ANY_SIZE)
     for _ in range(_TRIES):
         is_quiet = watch.was_quiet()
         if not is_quiet:
             watch.wait()
-        needed = wanted if is_quiet else _all_values(store, record)
-        there = values_there(store, needed)
-        missing = needed.keys() - there
+        missing = missing_values(store, wanted if is_quiet else _all_values(store, record))
         if not missing:
-            return complete_code(there[index_key])
+            return
         if send_code is None or not all(key.startswith("code/") for key in missing):
             break
         send_code()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import secrets as randomness
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
@@ -35,7 +34,6 @@ from amlctl.errors import (
 from amlctl.localfs.code_rules import job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
-from amlctl.localfs.known_stores import known_store
 from amlctl.localfs.machine import host_name, user_name, utc_now
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
@@ -57,11 +55,10 @@ from amlctl.operations.watch import SweepReader
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
-from amlctl.runs.records import load_local_record, local_records
+from amlctl.runs.records import local_records
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head
-from amlctl.workspaces.contract import TakesJobFiles
 
 
 def submit(
@@ -107,11 +104,12 @@ def submit(
 
 def _hand_over(context: Context, request: SubmitRequest, file: JobFile, now: datetime) -> str:
     """Returns the run's id. Raises UsageError, SettingsError, Unconfirmed."""
-    if not isinstance(context.workspace, TakesJobFiles):
+    service = context.workspace.service
+    if service is None:
         raise file.only_remote()
     record = _record(context, request, handed_over(context, file, request), now)
     announce(context, record.run)
-    context.workspace.hand_over(record, file.path)
+    service.hand_over(record, file.path)
     return record.run
 
 
@@ -271,17 +269,7 @@ def _send_code(context: Context, code: CodeFiles) -> str:
         return next((spec.code for spec in specs if spec.workspace == context.workspace.name and spec.code), None)
 
     with ended_by_interrupt(context.store):
-        return send_code(context.store, code, complete=_known_code(context), earlier=earlier, sink=context.sink).id
-
-
-def _known_code(context: Context) -> str:
-    """That of the last submit, unless its run failed or is not known: the store may have lost a file of it."""
-    state_dir = context.project.state_dir
-    known = known_store(state_dir, context.store.url)
-    with suppress(IntegrityError, OSError):
-        if known is not None and known.run and (last := load_local_record(state_dir, known.run)) is not None:
-            return "" if last.status == RunState.FAILED else known.code
-    return ""
+        return send_code(context.store, code, earlier=earlier, sink=context.sink).id
 
 
 def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:

@@ -234,7 +234,7 @@ class SyncAttempt:
         is_ours = base == (None if self._looked.head is None else self._looked.head.snapshot)
         if not is_ours or self._layout.is_mirror or self._replace:
             return None
-        if self._layout.is_auto and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
+        if self._layout.name == "auto" and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
             return None
         return EarlyPacks(sender, self._layout.pack_below, stored, self._sink)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Optional
 
 from amlctl.core.events import Event, Note
 from amlctl.core.job import log_names
@@ -18,7 +19,8 @@ from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
-from amlctl.errors import AmlctlError, Conflict, StoreGone
+from amlctl.errors import AmlctlError, Conflict, SettingsError, StoreGone
+from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.machine import utc_now
 from amlctl.runs.metrics import read_metrics
@@ -146,7 +148,9 @@ def finish(
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(paths, store, record, ending)
     except StoreGone as error:
-        is_kept, ending = False, _without_store(paths, record, ending, error)
+        own = _own_end(paths, record, ending, error)
+        write_json(paths.ending, asdict(own))
+        is_kept, ending = False, _without_store(paths, record, own, error)
     except (AmlctlError, OSError) as error:
         is_kept = False
         reason = f"the results of the run cannot be saved: {error}"
@@ -175,6 +179,7 @@ def finish(
         remove_tree(left, ignore_errors=True)
     if is_kept:
         # The store has all results; the container would only fill the disk.
+        paths.ending.unlink(missing_ok=True)
         for node in range(record.spec.instances):
             remove_tree(paths.container_of(node), ignore_errors=True)
         if not is_folder(store):
@@ -182,17 +187,34 @@ def finish(
     return record
 
 
-def _without_store(paths: RunPaths, record: RunRecord, ending: Ending, error: StoreGone) -> Ending:
-    """A later reader saves what is here: see `recovery`."""
+def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: StoreGone) -> Ending:
+    """Of the run, where its runtime may have failed only because the store is gone."""
+    if ending.kind == "runtime":
+        return failed(error)
     exit_code = script_exit_code(paths, record)
+    is_own = ending.kind != "script" or exit_code in (None, ending.exit_code)
+    return ending if is_own else ending_of(exit_code or 0, None)
+
+
+def read_ending(paths: RunPaths) -> Optional[Ending]:
+    """That of a run whose store was gone at its end."""
+    try:
+        document = read_json(paths.ending)
+        return Ending(**{**document, "state": RunState(document["state"])})
+    except (OSError, SettingsError, LookupError, TypeError, ValueError):
+        return None
+
+
+def _without_store(paths: RunPaths, record: RunRecord, ending: Ending, error: StoreGone) -> Ending:
+    """Until a later reader saves what is here: see `recovery`."""
     said = [error.message]
-    if ending.message and (exit_code or not ending.is_logged) and ending.kind != error.kind:
-        said.insert(0, ending.message)  # else it is the runtime's end, for the same reason
+    if ending.message and ending.kind != error.kind:
+        said.insert(0, ending.message)
     folders = [paths.node_folders(node).outputs_dir for node in range(record.spec.instances)]
     if there := [str(folder) for folder in folders if folder.is_dir()]:
         said.append(f"until it is back, the outputs of the run are in {', '.join(there)}")
     hint = f"mount or restore it; then: {Command('fetch', record.run)}"
-    return Ending(RunState.FAILED, exit_code, error.kind, "; ".join(said), hint)
+    return Ending(RunState.FAILED, ending.exit_code, error.kind, "; ".join(said), hint)
 
 
 def script_exit_code(paths: RunPaths, record: RunRecord) -> int | None:
@@ -227,13 +249,6 @@ def _resources(paths: RunPaths, store: Store) -> dict[str, float]:
     return {}
 
 
-def deliver(paths: RunPaths, store: Store, record: RunRecord) -> RunRecord:
-    """Of a run whose store was gone at its end and is back: save what is here, for everyone who uses the store. Raises
-    OSError."""
-    message = f"the store {store.url} was gone when the run ended; what the run had left was saved when it was back"
-    return finish(paths, store, record, Ending(RunState.FAILED, record.exit_code, StoreGone.kind, message))
-
-
 def outputs_saver(paths: RunPaths, store: Store, node: int) -> TreeSaver:
     """Raises RightsError, ServiceUnavailable."""
     from amlctl.runs.tree_saver import TreeSaver  # here, since the runtime mostly saves them itself
@@ -265,12 +280,15 @@ def _move_heads(paths: RunPaths, store: Store, record: RunRecord, ending: Ending
         if isinstance(event, Note):
             say(paths.log, event.message)
 
+    if not record.spec.produces:
+        return ending
+    from amlctl.runs.produced import make_newest, publish_produced  # here, since few runs produce datasets
+
     node = node_store(store, paths.state_dir)
     published = read_published(node, record.run)
-    if not published:
-        return ending
-    from amlctl.runs.produced import make_newest  # here, since few runs produce datasets
-
+    if not published:  # the runtime could not do it: the store was gone
+        publish_produced(node, record, paths.node_folders(0).data_blobs_dir, partial(say, paths.log))
+        published = read_published(node, record.run)
     if not is_folder(store):
         from amlctl.runs.copies import upload_produced
 

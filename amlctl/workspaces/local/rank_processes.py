@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +22,10 @@ from amlctl.core.content_id import content_id
 from amlctl.core.job import Rank
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.regular_file import read_regular, regular_descriptor
-from amlctl.localfs.tool_variables import answer_of
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import has_started
-from amlctl.runtime.usage import VISIBLE
+from amlctl.runtime.usage import VISIBLE, DriverQuery
 from amlctl.workspaces.local.run_paths import RunPaths
 
 _MARK = "amlctl-"
@@ -105,24 +103,28 @@ def _own_folder() -> Path | None:
     return None if path is None or root is None else Path(root, path.lstrip("/"))
 
 
-_QUERY = ("--query-gpu=index", "--format=csv,noheader")
-_DRIVER_S = 20.0
-"""A hanging driver must not keep a run from starting."""
+class VisibleGpus:
+    """What CUDA may see: the user's own choice, else what `nvidia-smi` lists, which is asked from the start."""
 
+    def __init__(self) -> None:
+        self._query = None
+        if VISIBLE not in os.environ:
+            self._query = DriverQuery("--query-gpu=index", "--format=csv,noheader")
 
-def list_gpus(variables: Mapping[str, str]) -> Sequence[str]:
-    """What CUDA may see, in order: the user's own choice, else what `nvidia-smi` lists; empty without a GPU."""
-    if VISIBLE in variables:
-        return [name.strip() for name in variables[VISIBLE].split(",") if name.strip()]
-    tool = shutil.which("nvidia-smi", path=variables.get("PATH"))
-    if tool is None:
-        return []
-    try:
-        done = answer_of([tool, *_QUERY], _DRIVER_S, variables=os.environ)
-        done.check_returncode()
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    def names(self, wait: Callable[[], None]) -> Sequence[str] | None:
+        """In order; empty without a GPU, None where the driver does not answer. `wait` is called until it does."""
+        if self._query is None:
+            return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
+        while (answer := self._query.answer()) is None:
+            wait()
+        is_silent = bool(self._query.processes)
+        self._query.end()
+        return None if is_silent else [line.strip() for line in answer.decode().splitlines() if line.strip()]
+
+    @property
+    def processes(self) -> Collection[int]:
+        """Those that cannot be ended."""
+        return () if self._query is None else self._query.processes
 
 
 def gpu_variables(gpus: Sequence[str], slot: int, slots: int, *, node: int = 0, processes: int = 1) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What a supervisor has left to the next reader of its run, and runs whose supervisor is elsewhere.
 
 If it is dead, the run's processes are ended and the run is recorded as Failed. If the store was gone at the end of the
-run, outputs, log and record are saved there once it is back.
+run, it is Failed until the store is back; then outputs, log and record are saved there, and the run ends as its script
+did.
 
 The supervisor holds the run's lock from before the run is known until its record is final. So a record that is not
 final and a free lock mean that the supervisor is dead. It led a session, to which most of what it started belongs. What
@@ -23,6 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.message import Command, Message
@@ -40,8 +42,12 @@ from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.process_tree import end_session, is_alive, read_identity
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
+from amlctl.workspaces.local.logs import say
 from amlctl.workspaces.local.rank_processes import find_cgroup
 from amlctl.workspaces.local.run_paths import RunPaths, machine_error
+
+if TYPE_CHECKING:
+    from amlctl.workspaces.local.ending import Ending
 
 _START_LIMIT_S = 5.0
 """How long a reader waits for the identity of a supervisor that has just been started."""
@@ -60,55 +66,56 @@ def recover(
     reported to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
     """
     record = _load(paths, store, sink)
-    if record is None or workspace not in (None, record.spec.workspace):
+    if record is None or workspace not in (None, record.spec.workspace) or not record.may_change:
         return record
-    if record.is_final:
-        is_left_here = (record.error or {}).get("kind") == StoreGone.kind
-        return _delivered(paths, store, record) if is_left_here else record
     with taken_over(paths) as is_ours:
         if not is_ours:
             return _load(paths, store, null_sink)
         record = _load_held(paths, store)
-        if record is None or record.is_final:
-            return record
-        ended = _stored_end(paths, store)
-        if ended is not None:  # its supervisor was killed between the two copies of the final record
+        stored = _stored(paths, store)
+        if stored is not None and stored.is_final:  # its supervisor was killed between the two copies of the record
             with suppress(OSError):
-                save_local_record(paths.state_dir, ended)
-            return ended
-        leader, were_killed = read_leader(paths), 0
-        if leader is not None:
-            were_killed = end_session(leader, variables=_script_variables(paths, record))
-            if (cgroup := find_cgroup(paths)) is not None:
-                cgroup.end()
-            for rank in range(record.spec.process_group.world_size):
-                wait_until_written_out(str(paths.log_of(rank)))
-        from amlctl.workspaces.local.ending import Ending, finish, script_exit_code  # here, since it is rare
+                save_local_record(paths.state_dir, stored)
+                paths.ending.unlink(missing_ok=True)
+            return stored
+        if record is None or (record.is_final and stored is None):
+            return record
+        from amlctl.workspaces.local.ending import Ending, finish, read_ending  # here, since it is rare
 
-        exit_code = script_exit_code(paths, record)
-        if exit_code is None and were_killed and RunState.RUNNING in record.times:
-            exit_code = _KILLED
-        reason = _reason(leader, record)
-        ending = Ending(RunState.FAILED, exit_code, "supervisor", reason)
+        ending = read_ending(paths)
+        if stored is not None and record.is_final:  # no one else has seen an end
+            say(paths.log, f"the store {store.url} is there again")
+            message = (record.error or {}).get("message", "")
+            ending = ending or Ending(RunState.FAILED, record.exit_code, StoreGone.kind, message)
+            record.status, record.error = stored.status, None
+            record.times.pop(RunState.FAILED, None)
+        ending = ending or _end_processes(paths, record)
         try:
             return finish(paths, store, record, ending)
         except OSError as error:
             # On a full disk the run is shown as Failed all the same; the next reader tries to record it again.
             why = machine_error(paths, error).message
-            record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {why}"}
+            message = f"{ending.message or 'the script has ended'}, and that cannot be recorded: {why}"
+            record.error = {"kind": ending.kind or "unavailable", "message": message}
             record.reached(RunState.FAILED, utc_now())
             return record
 
 
-def _delivered(paths: RunPaths, store: Store, record: RunRecord) -> RunRecord:
-    """Where the store was gone when the run ended: the store has a record that is not final until it has the rest."""
-    with suppress(AmlctlError, OSError), taken_over(paths) as is_ours:
-        stored = load_record(store, paths.run) if is_ours else None
-        if stored is not None and not stored.is_final:
-            from amlctl.workspaces.local.ending import deliver  # here, since it is rare
+def _end_processes(paths: RunPaths, record: RunRecord) -> Ending:
+    """How the run ends whose supervisor is dead."""
+    from amlctl.workspaces.local.ending import Ending, script_exit_code  # here, since it is rare
 
-            return deliver(paths, store, record)
-    return record
+    leader, were_killed = read_leader(paths), 0
+    if leader is not None:
+        were_killed = end_session(leader, variables=_script_variables(paths, record))
+        if (cgroup := find_cgroup(paths)) is not None:
+            cgroup.end()
+        for rank in range(record.spec.process_group.world_size):
+            wait_until_written_out(str(paths.log_of(rank)))
+    exit_code = script_exit_code(paths, record)
+    if exit_code is None and were_killed and RunState.RUNNING in record.times:
+        exit_code = _KILLED
+    return Ending(RunState.FAILED, exit_code, "supervisor", _reason(leader, record))
 
 
 def _load(paths: RunPaths, store: Store, sink: EventSink) -> RunRecord | None:
@@ -132,12 +139,12 @@ def _load_held(paths: RunPaths, store: Store) -> RunRecord | None:
     return load_record(store, paths.run) if record is None else record
 
 
-def _stored_end(paths: RunPaths, store: Store) -> RunRecord | None:
+def _stored(paths: RunPaths, store: Store) -> RunRecord | None:
+    """None where the store does not answer, too."""
     try:
-        stored = load_record(store, paths.run)
+        return load_record(store, paths.run)
     except AmlctlError:
         return None
-    return stored if stored is not None and stored.is_final else None
 
 
 @contextmanager

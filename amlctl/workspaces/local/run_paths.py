@@ -57,6 +57,11 @@ class RunPaths:
         return self.folder / "cancel"
 
     @property
+    def ending(self) -> Path:
+        """How the run ends once its store, which was gone at its end, has its results: see `ending`."""
+        return self.folder / "ending.json"
+
+    @property
     def log(self) -> Path:
         """Everything that the run's first process writes, byte for byte, in order; and lines of our own."""
         return self.log_of(0)

@@ -42,9 +42,9 @@ from amlctl.workspaces.local.rank_processes import (
     HOST,
     RankFailure,
     RankProcesses,
+    VisibleGpus,
     free_ports,
     gpu_variables,
-    list_gpus,
 )
 from amlctl.workspaces.local.recovery import recover
 from amlctl.workspaces.local.run_paths import RunPaths, machine_error, queue_folder, release_reserve
@@ -81,6 +81,7 @@ class Supervisor:
         """The environment is not removed before this is closed, at the end of the process."""
         self._has_started = False
         self._notes = PhaseNotes(self._paths, record)
+        self._gpus = VisibleGpus()
         self.is_stop_signalled = False
         self._is_record_behind = False
 
@@ -186,13 +187,22 @@ class Supervisor:
     ) -> None:
         """`runtime` is the folder of its modules."""
         settings, layout = self._settings, self._record.spec.process_group
-        gpus = list_gpus(os.environ)[: settings.gpus]
+        gpus = self._gpus.names(lambda: self._check_canceled(settings.timing.poll_s))
+        if gpus is None:
+            say(self._paths.log, "nvidia-smi does not answer: the GPUs are not shared out")
+        shared = list(gpus or ())[: settings.gpus]
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
             container = self._paths.container_of(rank.node)
             variables = self._for_script(self._environments.inherited_variables(environment))
             variables.update(
-                gpu_variables(gpus, slot.index, settings.slots, node=rank.node, processes=layout.processes)
+                gpu_variables(
+                    shared,
+                    slot.index,
+                    settings.slots,
+                    node=rank.node,
+                    processes=layout.processes,
+                )
             )
             variables.update(rank_variables(layout, rank, HOST, ports))
             paths = [str(runtime), variables.get("PYTHONPATH", "")]
@@ -284,7 +294,7 @@ class Supervisor:
     def _end_leftovers(self, processes: RankProcesses) -> None:
         """After a killed runtime: its script, with all that the script has started."""
         processes.wait_for_logs(_LOG_MOMENT_S)  # they mostly end at once; then no need to list all processes
-        ended = end_descendants(processes.pump_pids, own_end_s=0.0)
+        ended = end_descendants({*processes.pump_pids, *self._gpus.processes}, own_end_s=0.0)
         more = processes.end_cgroup()
         if ended:
             say(self._paths.log, f"ended {in_words(ended)}")

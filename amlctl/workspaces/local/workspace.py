@@ -61,6 +61,8 @@ class LocalWorkspace:
     """Not thread-safe; any number of processes may use the same project."""
 
     shows_variables = False
+    shows_usage = True
+    service = None
 
     def __init__(
         self,
@@ -111,7 +113,6 @@ class LocalWorkspace:
         return python_version(self._environments, spec)
 
     def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
-        """See `KnowsModules`."""
         from amlctl.workspaces.local.modules import has_module  # here, since only a submit asks
 
         return has_module(self._environments, spec, module)
@@ -218,7 +219,7 @@ class LocalWorkspace:
                 continue
             except AmlctlError as error:
                 self._sink(Warned(f"{error.message}; not listed"))
-        listed = [record if record.is_final else self.read(record.run) for record in found]
+        listed = [self.read(record.run) if record.may_change else record for record in found]
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
     def log_names(self, run: str) -> Sequence[str]:
@@ -266,7 +267,6 @@ class LocalWorkspace:
             now = time.monotonic()
 
     def usage(self, run: str) -> Usage:
-        """See `ShowsUsage`."""
         from amlctl.runtime.usage import UsageMeter  # here, since only a terminal shows it
 
         try:
