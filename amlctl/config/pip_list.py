@@ -147,7 +147,10 @@ class PipListReader:
 
     def _path(self, path: str, place: str, folder: Path | None) -> Path:
         """Relative to the file that names it, else to the environment file. Raises SettingsError."""
-        plain = unquote(urlsplit(path).path) if path.startswith("file:") else os.path.expanduser(path)
+        try:
+            plain = unquote(urlsplit(path).path) if path.startswith("file:") else os.path.expanduser(path)
+        except ValueError as error:
+            raise SettingsError(f"{place}: {path!r} is not a valid URL", hint="use file:///FOLDER/FILE") from error
         if plain in self._identified:
             return Path(plain)
         if self._root is None or folder is None:

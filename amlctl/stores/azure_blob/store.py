@@ -228,7 +228,7 @@ class AzureBlobStore:
         _checked(key)
         condition = NEW if expected is None else unchanged(expected)
         # It renews leases, also while other values are being sent.
-        with self._service.urgently():
+        with self._transport.urgently():
             answer = self._making_container(lambda: self._put_blob(key, BlobBody([data]), condition, {}))
             if answer.status < 400:
                 return answer.etag
