@@ -21,7 +21,7 @@ from amlctl.core.content_id import content_id
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
-from amlctl.stores.contract import FileBody
+from amlctl.stores.contract import FileBody, PlainFile
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
 
@@ -330,6 +330,26 @@ def test_a_download_that_breaks_off_goes_on(store: AzureBlobStore, proxy: FaultP
     proxy.act = _once(LoseAnswer(), times=3)
     assert store.download("packs/aa/large.zip", tmp_path / "back") == len(data)
     assert (tmp_path / "back").read_bytes() == data
+
+
+def test_names_that_xml_cannot_have_are_listed(store: AzureBlobStore, proxy: FaultProxy) -> None:
+    about = "<Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified><Content-Length>5</Content-Length>"
+    name = '<Name Encoded="true">data/a%EF%BF%BEb%25</Name>'
+    blob = f"<Blob>{name}<Properties>{about}</Properties></Blob><Blob><Name>data/a%25</Name><Properties>{about}"
+    body = f"<EnumerationResults><Blobs>{blob}</Properties></Blob></Blobs><NextMarker/></EnumerationResults>".encode()
+    proxy.act = lambda seen: Reply(200, {"x-ms-version": "1"}, body)
+    assert [file.path for file in store.plain_files("data").files()] == ["a\ufffeb%", "a%25"]
+
+
+@pytest.mark.parametrize("code", ["BlobArchived", "PendingCopyOperation"])
+def test_a_plain_file_that_cannot_be_copied_is_not_taken_for_copied(
+    store: AzureBlobStore, proxy: FaultProxy, code: str
+) -> None:
+    """Both have the status of a value that is there already."""
+    plain = store.plain_files("amlctl")
+    proxy.act = lambda seen: Reply(409, {"x-ms-error-code": code}) if seen.verb == "PUT" else None
+    with pytest.raises(Conflict, match=f"amlctl/there in .*{code}"):
+        plain.copy(PlainFile("there", 5), "", "objects/ab/abcd", "abcd")
 
 
 @pytest.mark.parametrize(("status", "said"), [(403, RightsError), (413, ServiceUnavailable)])
