@@ -80,11 +80,13 @@ class Folder(NamedTuple):
 
 @dataclass
 class Scan:
-    """All folders below `root` (paths relative to it, "" is the root), and what was left out."""
+    """All folders below `root` (paths relative to it, "" is the root), those of them that are links, and what was left
+    out."""
 
     root: Path
     is_one_file: bool = False
     folders: list[Folder] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
@@ -304,6 +306,8 @@ def _scan_folder(
                         result.warnings.append(f"{prefix}{name}: the link leads back to a folder above; left out")
                         continue
                     inside = above | {(found.st_dev, found.st_ino)}
+                    if entry.is_symlink():
+                        result.links.append(prefix + name)
                 below.append((prefix + name, entry.path, inside))
             else:
                 result.warnings.append(f"{prefix}{name}: neither a file nor a folder; left out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import urllib.error
 import urllib.request
@@ -172,6 +173,17 @@ def test_a_folder_store_gives_a_zip(project: Cli) -> None:
     assert project("runs", "share", run, "result.txt").out.startswith(f"outputs/{run}-share.zip  (1 file")
     assert not [path for path in Path(document["file"]).parent.iterdir() if "tmp" in path.name]
     assert project("runs", "share", run, "--revoke").code == 2
+
+
+def test_a_zip_takes_every_time_and_name(project: Cli) -> None:
+    project.write(
+        "pipeline/odd.py", "import os\nopen(os.fsencode(os.environ['AMLCTL_OUTPUTS_DIR']) + b'/\\xff.txt', 'w')\n"
+    )
+    run = project.json("submit", "odd.py", "--env-from", "current")["run"]
+    for stored in (project.cwd / f".amlctl/store/runs/{run}/outputs").iterdir():
+        os.utime(stored, (0, 0))
+    with zipfile.ZipFile(project.json("runs", "share", run)["file"]) as archive:
+        assert f"{run}/outputs/\ufffd.txt" in archive.namelist()
 
 
 def test_a_zip_of_a_sweep_has_a_folder_for_each_run(project: Cli) -> None:

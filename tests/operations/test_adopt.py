@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import null_sink
-from amlctl.errors import Conflict, NotFound
+from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.operations.dataset.removal import remove
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.needed import KeepRules
@@ -139,6 +139,19 @@ def test_what_cannot_be_adopted(place: Place, tmp_path: Path) -> None:
     remove(store, DATASET, now=NOW, is_sure=True)
     with pytest.raises(Conflict, match="was removed"):
         place.adopt()
+
+
+def test_empty_blobs_that_stand_for_folders_are_left_out(place: Place, tmp_path: Path) -> None:
+    if place.one.store.folder is not None:
+        pytest.skip("a folder has real ones")
+    place.write({"deep": b"", "other": b"1", "other/x": b"2"})
+    with pytest.raises(UsageError, match="'other' is a file and a folder"):
+        place.adopt()
+    place.write({"other": b""})
+    assert place.adopt().files == len(TREE) + 1
+    two = Clone(tmp_path / "two", place.one.store)
+    two.pull()
+    assert two.tree == {**TREE, "other/x": b"2"}
 
 
 def test_files_of_the_store_itself_are_left_out(tmp_path: Path) -> None:

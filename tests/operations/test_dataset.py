@@ -92,6 +92,12 @@ def test_a_removed_dataset_is_gone_for_everybody_and_comes_back_whole(clones: Cl
         restore(clones.store, DATASET, null_sink)
 
 
+def test_a_clock_that_is_behind_shortens_nothing(clones: Clones) -> None:
+    remove(clones.store, DATASET, now=NOW - timedelta(days=365), is_sure=True)
+    assert not gc(clones.store, KeepRules(LATER), delete=True, sink=null_sink).keys
+    assert restore(clones.store, DATASET, null_sink).files == 12
+
+
 def test_edits_made_meanwhile_are_merged_after_a_restore(clones: Clones) -> None:
     two = clones["two"]
     two.make(TREE | {"new": b"by two"})
