@@ -28,6 +28,7 @@ from amlctl.operations import runs as run_operations
 from amlctl.operations.environment import chosen_environment
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.fetch import fetch as fetch_operation
+from amlctl.operations.find_run import located
 from amlctl.operations.logs import FollowOptions, InterruptChoice, follow, log_pieces
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
@@ -179,7 +180,7 @@ def fetch(
     `include` are globs. Raises NotFound, RightsError, IntegrityError, ServiceUnavailable.
     """
     with _opened(project, workspace, sink) as app:
-        run_id, app = run_operations.located(app, run, is_in_use=workspace is not None)
+        run_id, app = located(app, run, is_in_use=workspace is not None)
         target = None if to is None else Path.cwd() / to
         return fetch_operation(app, run_id, to=target, include=include, with_logs=with_logs)
 
@@ -200,7 +201,7 @@ def logs(
     ServiceUnavailable; Ctrl-C leaves the run running and raises Interrupted.
     """
     with _opened(project, workspace, sink) as app:
-        run_id, app = run_operations.located(app, run, is_in_use=workspace is not None)
+        run_id, app = located(app, run, is_in_use=workspace is not None)
         if is_following:
             _require_final(follow(app, run_id, name=name))
         return "".join(log_pieces(app.workspace, run_id, tail=tail, name=name))

@@ -55,7 +55,7 @@ class Invocation:
 
     def find_run(self, run: str) -> tuple[str, App]:
         """The id of RUN, and the app whose workspace has it. `--workspace` takes precedence."""
-        from amlctl.operations.runs import located
+        from amlctl.operations.find_run import located
 
         return located(self.app, run, is_in_use=self.options.workspace is not None)
 

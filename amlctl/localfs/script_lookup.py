@@ -13,7 +13,7 @@ from typing import Callable, Optional
 
 from amlctl.core.message import Command, similar
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.localfs.code_rules import code_rules
+from amlctl.localfs.code_rules import CodeRules, code_rules
 from amlctl.localfs.disk_errors import disk_error, failing_disk
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.project import Project
@@ -21,8 +21,8 @@ from amlctl.localfs.project import Project
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def find_script(project: Project, text: str, *, cwd: Path) -> Path:
-    """The absolute path of the script that `text` means.
+def find_script(project: Project, text: str, *, cwd: Path, rules: Optional[CodeRules] = None) -> Path:
+    """The absolute path of the script that `text` means. `rules` are those of the project, where they were read before.
 
     A path is relative to `cwd`, to the project's root or to `pipeline/`; otherwise the end of a path that is
     unique below `pipeline/`, most often a bare name. Raises UsageError (ambiguous, outside `pipeline/`, a folder,
@@ -30,7 +30,7 @@ def find_script(project: Project, text: str, *, cwd: Path) -> Path:
     """
     if not text.strip():
         raise UsageError("No script given", hint=Command("submit", "SCRIPT"))
-    pipeline, ignore = project.pipeline_dir, code_rules(project)
+    pipeline, ignore = project.pipeline_dir, rules or code_rules(project)
     is_bare = Path(text).name == text
     bases = [cwd, project.root] if is_bare else [cwd, project.root, pipeline]
     typed = [_absolute(base, text) for base in bases]

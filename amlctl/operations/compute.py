@@ -227,34 +227,38 @@ def _check_changes(wanted: ClusterTarget, changes: Sequence[FieldDifference], *,
 
 def start(context: Context, name: str) -> str:
     """Returns its state. Raises UsageError for a local target."""
-    if (service := context.workspace.service) is not None:
-        return _found(context.workspace, name, lambda: service.computes.start(name, context.sink)).state
-    raise _is_local(context.project, name, "started: it is this machine, and always ready")
+    computes = _managed(context, name, "started: it is this machine, and always ready")
+    return _found(context.workspace, name, lambda: computes.start(name, context.sink)).state
 
 
 def stop(context: Context, name: str) -> str:
     """Returns its state. Raises UsageError for a local target."""
-    if (service := context.workspace.service) is not None:
-        return _found(context.workspace, name, lambda: service.computes.stop(name, context.sink)).state
-    raise _is_local(context.project, name, "stopped: it is this machine")
+    computes = _managed(context, name, "stopped: it is this machine")
+    return _found(context.workspace, name, lambda: computes.stop(name, context.sink)).state
 
 
 def deletable(context: Context, name: str) -> PresentTarget:
     """The target that `delete` would delete. Raises NotFound, UsageError for a local target."""
-    service = context.workspace.service
-    if service is None:
-        raise _is_local(context.project, name, "deleted: it is this machine; remove its file in compute/ instead")
-    return _found(context.workspace, name, lambda: service.computes.find(name))
+    computes = _managed(context, name, _NOT_DELETED)
+    return _found(context.workspace, name, lambda: computes.find(name))
 
 
 def delete(context: Context, name: str) -> str:
     """Raises what `deletable` raises, Conflict if runs use it."""
-    workspace = context.workspace
-    if workspace.service is None:
-        deletable(context, name)
-    else:
-        workspace.service.computes.delete(name)
+    _managed(context, name, _NOT_DELETED).delete(name)
     return "deleted"
+
+
+_NOT_DELETED = "deleted: it is this machine; remove its file in compute/ instead"
+
+
+def _managed(context: Context, name: str, not_here: str) -> ComputeTargets:
+    """Those of the workspace. Raises UsageError, with the reason `not_here`, for one that runs on this machine."""
+    if context.workspace.service is not None:
+        return context.workspace.service.computes
+    if isinstance(find_target(context.project, name), ClusterTarget):
+        raise _is_of_azureml(name, "show")
+    raise UsageError(f"{name} cannot be {not_here}", hint=Command("compute", "list"))
 
 
 def find_target(project: Project, name: str, workspace: Workspace | None = None) -> ComputeTarget:
@@ -347,13 +351,6 @@ def _is_of_azureml(name: str, verb: str) -> UsageError:
         f"{name} is a target of an azureml workspace, and this one is local",
         hint=Command("compute", verb, name, workspace="NAME"),
     )
-
-
-def _is_local(project: Project, name: str, why: str) -> UsageError:
-    """Raises NotFound."""
-    if isinstance(find_target(project, name), ClusterTarget):
-        return _is_of_azureml(name, "show")
-    return UsageError(f"{name} cannot be {why}", hint=Command("compute", "list"))
 
 
 def _found(workspace: Workspace, name: str, ask: Callable[[], PresentTarget | None]) -> PresentTarget:

@@ -127,7 +127,7 @@ def test_a_store_and_a_dataset_in_one_another(bench: Bench, verb: str, place: st
     assert list(working.rglob("format.json")) == []
 
 
-@pytest.mark.parametrize("target", ["", "packs", "datasets"])
+@pytest.mark.parametrize("target", ["", "packs", "datasets", "datasets/working", ".."])
 def test_a_link_in_the_dataset_that_leads_into_the_store(bench: Bench, target: str) -> None:
     for number in range(30):
         bench.write(f"data_blobs/working/d/{number}", str(number))
@@ -136,6 +136,8 @@ def test_a_link_in_the_dataset_that_leads_into_the_store(bench: Bench, target: s
     link.symlink_to(Path(bench.store.url) / target)
     with pytest.raises(UsageError, match=r"data_blobs/working/d/more leads into the store"):
         sync(bench, "working/d", SyncOptions())
+    bench.write("data_blobs/working/d/.amlctlignore", "/more/store/" if target == ".." else "/more")
+    sync(bench, "working/d", SyncOptions())
 
 
 def test_a_store_among_the_code(bench: Bench) -> None:

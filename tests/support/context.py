@@ -10,6 +10,8 @@ from amlctl.core.settings import Settings
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
 from amlctl.stores.contract import Store
+from amlctl.workspaces.local.disk import LocalDisk
+from amlctl.workspaces.local.environment_cache import LocalEnvironments
 
 
 @dataclass
@@ -22,6 +24,10 @@ class Context:
     workspace: Any = None
     settings: Settings = field(default_factory=Settings)
     environments: Any = None
+
+    @property
+    def disk(self) -> LocalDisk:
+        return LocalDisk(self.project, LocalEnvironments(self.project.state_dir / "environments"))
 
     def in_workspace(self, name: str) -> Self:
         return replace(self, settings=replace(self.settings, default_workspace=name))

@@ -71,7 +71,7 @@ def clean(
     def act(is_sure: bool) -> CleanResult:
         since = datetime.now(UTC) - unused if unused else None
         try:
-            return operation(call.app, call.app.disk, kinds, unused_since=since, is_dry_run=is_dry_run, is_sure=is_sure)
+            return operation(call.app, kinds, unused_since=since, is_dry_run=is_dry_run, is_sure=is_sure)
         except NeedsConfirmation as error:
             age = () if older_than is None else ("--older-than", older_than)
             again = Command("clean", *(f"--{kind}" for kind in kinds), *age, "--yes")

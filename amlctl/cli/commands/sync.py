@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -135,21 +135,24 @@ def sync(
         pack_size=settings.pack_size,
         ignore=tuple(settings.ignore),
     )
-    register = _registration(call, registered) if registered else None
+    if registered:
+        from amlctl.operations.data_asset import assets_for, register_synced  # no other sync requires a workspace
+
+        assets = assets_for(call.app.workspace, registered)
     app_ = _with_store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
     named = asked.paths or ([] if adopted is None else [_adopted_path(app_, adopted)])
     datasets = list(dict.fromkeys(app_.project.dataset_name(path, call.cwd) for path in named))
     datasets = datasets or _chosen(call, app_)
     outcomes = _sync_each(call, app_, asked, options, datasets)
     results = outcomes.results
-    assets = [register(app_, results[0])] if register is not None and results else []
+    made = [str(register_synced(app_, assets, registered, results[0]))] if registered and results else []
     documents = [one.to_json() for one in results]
     of_several = {"datasets": documents, **outcomes.to_json(call)}
     call.result(
-        {**(documents[0] if len(datasets) == 1 else of_several), **({"registered": assets[0]} if assets else {})},
+        {**(documents[0] if len(datasets) == 1 else of_several), **({"registered": made[0]} if made else {})},
         [
             *(line for result in results for line in _lines(result, is_pull=is_pull)),
-            *(f"registered as {asset}" for asset in assets),
+            *(f"registered as {asset}" for asset in made),
         ],
     )
     return outcomes.show_failures(call)
@@ -184,19 +187,6 @@ def _contradictions(asked: _Asked, flags: SyncOptions, layout: str | None) -> It
         yield f"{named} and --pull exclude each other"
     if asked.registered and (asked.is_pull or asked.is_dry_run or has_many_paths):
         yield "--register requires a single PATH, without --pull and --dry-run"
-
-
-def _registration(call: Invocation, name: str) -> Callable[[App, SyncResult], str]:
-    """Checked before anything is sent."""
-    from amlctl.operations.sync.sync import registration  # here, since no other sync requires a workspace
-
-    register = registration(call.app.workspace, name)
-
-    def registered(app_: App, done: SyncResult) -> str:
-        is_file = (app_.project.data_blobs_dir / done.dataset).is_file()
-        return str(register(app_.store.url, done.dataset, done.snapshot, done.layout, is_file=is_file))
-
-    return registered
 
 
 def _adopted_path(app_: App, prefix: str) -> str:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,15 +27,16 @@ from amlctl.core.run_schema import MAX_PROCESSES
 from amlctl.core.settings import MODES
 from amlctl.core.store_keys import check_dataset_name
 from amlctl.errors import AmlctlError, CheckFailed, NotFound, UsageError
+from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.project import Project, near_datasets
 from amlctl.localfs.script_lookup import find_config
 from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.context import Context
+from amlctl.operations.data_asset import with_registered
 from amlctl.operations.environment import project_environment, stand_in
 from amlctl.operations.store_location import check_store_is_outside
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
-from amlctl.operations.submit.registered import with_registered
 from amlctl.operations.submit.script_imports import warn_of_missing_modules
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, SubmitSecrets, is_in_one, read_sources
 from amlctl.operations.sync.merge import was_removed
@@ -53,7 +54,8 @@ class CheckedRun:
     `downloads`, and the id of the code, unless that of an earlier run is used.
 
     `secrets` are the values of secret variables. `code_source` is sent as `pipeline/`, a folder or a file; None for a
-    job without code, and where the code of an earlier run is used. `image_context` travels with the code. `origin` is
+    job without code, and where the code of an earlier run is used; `rules` say what is left out of the project's own.
+    `image_context` travels with the code. `origin` is
     the store that has data and code of the run that is repeated. `configs` are those of a sweep's combinations: specs
     with a config alone.
     """
@@ -63,6 +65,7 @@ class CheckedRun:
     environment: EnvironmentSpec
     secrets: Mapping[str, str]
     origin: Store
+    rules: Callable[[], CodeRules]
     to_sync: Sequence[str]
     code_source: Path | None
     image_context: CodeSources = ()
@@ -110,7 +113,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
     spec = _with_processes(_checked_options(merged.spec))
     if "name" not in merged.sources:
         spec = replace(spec, name=Path(spec.script).stem)
-    configs = _configs(spec, merged, project, request, secrets.hider)
+    configs = _configs(spec, sources, project, request, secrets.hider)
     if request.sweep is not None:
         check_goal(request.sweep.metric)
     if request.sweep is not None and spec.produces:
@@ -152,6 +155,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
         environment,
         values,
         sources.origin,
+        sources.rules,
         to_sync,
         code_source=job.code if job is not None else None if sources.is_repeat else project.pipeline_dir,
         image_context=() if job is None else job.image_context,
@@ -207,7 +211,7 @@ def _with_processes(spec: RunSpec) -> RunSpec:
 
 
 def _configs(
-    spec: RunSpec, merged: MergedSpec, project: Project, request: SubmitRequest, hider: Hider
+    spec: RunSpec, sources: Sources, project: Project, request: SubmitRequest, hider: Hider
 ) -> Sequence[RunSpec]:
     """The config as it is shown and recorded, with all `--set`; of a sweep first as it is written, then with each
     combination. Empty where that of the spec stays as it is."""
@@ -224,7 +228,7 @@ def _configs(
             raise UsageError("--set changes a config, but this run has none", hint="name it with --config FILE")
         return ()
     shown = name = spec.config
-    if merged.sources["config"] == TYPED:
+    if sources.merged.sources["config"] == TYPED:
         script = project.root / spec.script
         path = find_config(project, name, cwd=request.cwd, script=script)
         is_inside = path.is_relative_to(project.root)
