@@ -20,7 +20,7 @@ from amlctl.runs.produced import Publisher
 from amlctl.runs.records import read_published
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.contract import Workspace
@@ -65,7 +65,7 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
     @pytest.fixture
     def bench(self, tmp_path: Path, azurite: Azurite) -> Iterator[Bench]:
         variables = {"AZURE_STORAGE_KEY": azurite.key}
-        store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables)
+        store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", variables)
         store.put("made", b"")
         yield local_bench(tmp_path, variables=variables, store=store)
         store.close()
@@ -96,7 +96,7 @@ def test_a_file_of_a_mirror_that_both_have_changed_stays_theirs(
     tmp_path: Path, azurite: Azurite, is_blob: bool
 ) -> None:
     variables = {"AZURE_STORAGE_KEY": azurite.key}
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables) if is_blob else None
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", variables) if is_blob else None
     if store is not None:
         store.put("made", b"")
     bench = local_bench(tmp_path, variables=variables, store=store)
@@ -114,7 +114,7 @@ def test_a_file_of_a_mirror_that_both_have_changed_stays_theirs(
 
 def test_an_output_that_no_blob_can_be_called_does_not_cost_the_others(tmp_path: Path, azurite: Azurite) -> None:
     variables = {"AZURE_STORAGE_KEY": azurite.key}
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables)
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", variables)
     bench = local_bench(tmp_path, variables=variables, store=store)
     script = (
         "import os; [open(os.path.join(os.environ['AMLCTL_OUTPUTS_DIR'], n), 'w').write('1') for n in ('a', 'b\\nc')]"
@@ -131,11 +131,11 @@ def test_an_output_that_no_blob_can_be_called_does_not_cost_the_others(tmp_path:
 
 def test_a_token_of_the_url_does_not_reach_the_script(tmp_path: Path, azurite: Azurite) -> None:
     container = azurite.new_container()
-    with_key = open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+    with_key = AzureBlobStore(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
     with_key.put("made", b"")
     with_key.close()
     url = f"{azurite.url}/{container}?{azurite.sas(container)}"
-    store = open_blob_store(url, {})
+    store = AzureBlobStore(url, {})
     bench = local_bench(tmp_path, store=store, url=url)
     run = bench.start("import os; print([n for n, v in os.environ.items() if 'sig=' in v])")
     assert bench.finished(run).status == "Completed"

@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from amlctl.core.events import Stage, StageProgress
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
@@ -33,7 +33,7 @@ def slow(azurite: Azurite) -> Iterator[Store]:
 def _opened(proxy: FaultProxy, azurite: Azurite) -> Iterator[Store]:
     limits = Limits(single_bytes=1 << 20, block_bytes=4 << 20)
     url = f"{proxy.url}/{azurite.new_container()}"
-    store = open_blob_store(url, {"AZURE_STORAGE_KEY": azurite.key}, workers=2, limits=limits)
+    store = AzureBlobStore(url, {"AZURE_STORAGE_KEY": azurite.key}, workers=2, limits=limits)
     yield store
     store.close()
 
