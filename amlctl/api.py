@@ -25,10 +25,10 @@ from amlctl.core.secret_names import masked
 from amlctl.core.sweep import Sweep, combined
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 from amlctl.operations import runs as run_operations
-from amlctl.operations.context import holding
 from amlctl.operations.environment import chosen_environment
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.fetch import fetch as fetch_operation
+from amlctl.operations.find_run import located
 from amlctl.operations.logs import FollowOptions, InterruptChoice, follow, log_pieces
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
@@ -179,7 +179,8 @@ def fetch(
 
     `include` are globs. Raises NotFound, RightsError, IntegrityError, ServiceUnavailable.
     """
-    with _holding(run, project, workspace, sink) as (app, run_id):
+    with _opened(project, workspace, sink) as app:
+        run_id, app = located(app, run, is_in_use=workspace is not None)
         target = None if to is None else Path.cwd() / to
         return fetch_operation(app, run_id, to=target, include=include, with_logs=with_logs)
 
@@ -199,7 +200,8 @@ def logs(
     `is_following`: first wait until the run has finished, while its log comes as `LogText` events. Raises NotFound,
     ServiceUnavailable; Ctrl-C leaves the run running and raises Interrupted.
     """
-    with _holding(run, project, workspace, sink) as (app, run_id):
+    with _opened(project, workspace, sink) as app:
+        run_id, app = located(app, run, is_in_use=workspace is not None)
         if is_following:
             _require_final(follow(app, run_id, name=name))
         return "".join(log_pieces(app.workspace, run_id, tail=tail, name=name))
@@ -243,11 +245,3 @@ def _opened(project: _Folder | None, workspace: str | None, sink: EventSink) -> 
         if error.hint:
             error.add_note(Message("hint: ", error.hint))
         raise
-
-
-@contextmanager
-def _holding(run: str, project: _Folder | None, workspace: str | None, sink: EventSink) -> Iterator[tuple[App, str]]:
-    """With the workspace in use that has RUN, and its whole id."""
-    with _opened(project, workspace, sink) as app:
-        holder, reference = (app, run) if workspace is not None else holding(app, run)
-        yield holder, run_operations.run_of(holder, reference)

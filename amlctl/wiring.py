@@ -66,30 +66,66 @@ class App:
         return workspace.store
 
     def open_store(self, url: str, *, workers: int | None = None, bytes_per_s: int | None = None) -> Store:
-        """See `open_store`. One that is gone is not taken for an empty one; manifests of a remote store are cached on
-        this machine."""
+        """A folder (relative to the project), a `file://` URL, or the URL of a prefix in an Azure Blob container,
+        with `workers` parallel requests. `bytes_per_s` limits both directions together.
+
+        One that is gone is not taken for an empty one; manifests of a remote store are cached on this machine. Raises
+        SettingsError.
+        """
+        from amlctl.stores.presence import RememberedStore
+        from amlctl.stores.wrappers import CachedStore, Pace, PacedStore
+
+        pace = Pace(bytes_per_s) if bytes_per_s else None
+        if not url:  # `--store "$UNSET"` does not mean the project's folder
+            raise _invalid_store(url, "is empty", hint=_STORES)
+        if url != url.strip() or set("\t\r\n") & set(url):  # urlsplit drops line breaks silently
+            raise _invalid_store(url, "starts or ends with a blank, or contains a line break", hint=_STORES)
+        if not _is_remote(url):
+            folder = self._open_folder(url)
+            return RememberedStore(folder if pace is None else PacedStore(folder, pace), self.project)
+        from amlctl.stores.azure_blob.store import AzureBlobStore
+
         credential = None
-        if not self.settings.workspace().runs_here and _is_remote(url):
+        if not self.settings.workspace().runs_here:
             from amlctl.workspaces.azureml.datastores import credential_for
 
             credential = credential_for(self.connection, url, self.variables)
-        store = open_store(
-            url,
-            self.project,
-            self.variables,
-            workers=workers,
-            bytes_per_s=bytes_per_s,
-            credential=credential,
-            tell=self.sink,
-        )
-        return _remembered(store, self.project)
+        store = AzureBlobStore(url, self.variables, workers=workers, pace=pace, credential=credential, tell=self.sink)
+        with suppress(RightsError):  # a project that cannot be written keeps no copies
+            self.project.ensure_state_dir()
+        copies = self.project.state_dir / "cache" / "manifests"
+        return CachedStore(RememberedStore(store, self.project), copies)
+
+    def _open_folder(self, url: str) -> Store:
+        from amlctl.stores.directory import DirectoryStore
+
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise _invalid_store(url, "is not a valid URL", hint=_STORES) from error
+        if parts.scheme == "file":
+            if parts.netloc not in ("", "localhost"):
+                raise _invalid_store(url, "names another host", hint=_FILE_URL)
+            if not parts.path.strip("/"):
+                raise _invalid_store(url, "does not name a folder", hint=_FILE_URL)
+            folder = Path(unquote(parts.path))
+        elif "://" in url or _TYPO.match(url):
+            raise _invalid_store(url, "is not a supported kind of URL", hint=_STORES)
+        else:
+            folder = Path(os.path.expanduser(url))
+            if url[0] == "~" and not folder.is_absolute():
+                raise _invalid_store(url, "names a home folder that does not exist", hint="use the full path")
+        store = DirectoryStore(self.project.root / folder)
+        if store.folder.is_file():
+            raise SettingsError(f"the store {store.url} is a file, not a folder", hint="choose a folder")
+        return store
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
         """See `operations.context.Context`. An address that is not public is read with the login of the workspace in
         use, or else of the first one of Azure ML in the settings."""
         from amlctl.core.job import container_of
         from amlctl.stores.azure_blob.credentials import Credential
-        from amlctl.stores.azure_blob.store import open_blob_store
+        from amlctl.stores.azure_blob.store import AzureBlobStore
 
         blob = container_of(url)
         clouds = [one.name for one in self.settings.workspaces.values() if not one.runs_here]
@@ -109,7 +145,7 @@ class App:
             blob = blob or data_address(app.connection, url)
             credential = credential_for(app.connection, blob[0], self.variables)
         assert blob is not None  # only blobs are public
-        return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
+        return AzureBlobStore(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
 
     def links(self, until: datetime) -> Links:
         """Links to values of the store, which is not a folder. Raises SettingsError, UsageError, RightsError."""
@@ -234,77 +270,10 @@ _TYPO = re.compile(r"(?i)https?[:/]")
 """`https:/x` and `https//x` are typos, not folders of that name."""
 
 
-def open_store(
-    url: str,
-    project: Project,
-    variables: Mapping[str, str],
-    *,
-    workers: int | None = None,
-    bytes_per_s: int | None = None,
-    credential: Credential | None = None,
-    tell: EventSink = null_sink,
-) -> Store:
-    """A folder (relative to the project's root), a `file://` URL, or the URL of a prefix in an Azure Blob container,
-    with `workers` parallel requests. `bytes_per_s` limits both directions together; `credential` is that of a container
-    (default: from the URL, the variables or the login). `tell` gets an event for each retry of a request.
-
-    Raises SettingsError.
-    """
-    from amlctl.stores.wrappers import Pace
-
-    pace = Pace(bytes_per_s) if bytes_per_s else None
-    if not url:  # `--store "$UNSET"` does not mean the project's folder
-        raise _invalid_store(url, "is empty", hint=_STORES)
-    if url != url.strip() or set("\t\r\n") & set(url):  # urlsplit drops line breaks silently
-        raise _invalid_store(url, "starts or ends with a blank, or contains a line break", hint=_STORES)
-    if _is_remote(url):
-        from amlctl.stores.azure_blob.store import open_blob_store
-
-        return open_blob_store(url, variables, workers=workers, pace=pace, credential=credential, tell=tell)
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise _invalid_store(url, "is not a valid URL", hint=_STORES) from error
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise _invalid_store(url, "names another host", hint=_FILE_URL)
-        if not parts.path.strip("/"):
-            raise _invalid_store(url, "does not name a folder", hint=_FILE_URL)
-        folder = Path(unquote(parts.path))
-    elif "://" in url or _TYPO.match(url):
-        raise _invalid_store(url, "is not a supported kind of URL", hint=_STORES)
-    else:
-        folder = Path(os.path.expanduser(url))
-        if url[0] == "~" and not folder.is_absolute():
-            raise _invalid_store(url, "names a home folder that does not exist", hint="use the full path")
-    from amlctl.stores.directory import DirectoryStore
-
-    store = DirectoryStore(project.root / folder)
-    if store.folder.is_file():
-        raise SettingsError(f"the store {store.url} is a file, not a folder", hint="choose a folder")
-    if pace is None:
-        return store
-    from amlctl.stores.wrappers import PacedStore
-
-    return PacedStore(store, pace)
-
-
 def _invalid_store(url: str, what: str, *, hint: str) -> SettingsError:
     from amlctl.stores.azure_blob.address import without_secrets
 
     return SettingsError(f"store {without_secrets(url)!r} {what}", hint=hint)
-
-
-def _remembered(store: Store, project: Project) -> Store:
-    from amlctl.stores.presence import RememberedStore
-    from amlctl.stores.wrappers import CachedStore
-
-    remembered = RememberedStore(store, project)
-    if store.folder is not None:
-        return remembered
-    with suppress(RightsError):  # a project that cannot be written keeps no copies
-        project.ensure_state_dir()
-    return CachedStore(remembered, project.state_dir / "cache" / "manifests")
 
 
 def innermost(store: Store) -> Store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ sys.path.insert(0, str(ROOT))
 
 from amlctl.cli.app import root_command  # noqa: E402
 from amlctl.cli.command_group import COMMANDS, load  # noqa: E402
-from amlctl.config.settings import VARIABLES  # noqa: E402
-from amlctl.config.settings_reference import MEANINGS, as_written, settings_in_use  # noqa: E402
+from amlctl.config.settings import KNOWN  # noqa: E402
+from amlctl.config.settings_reference import as_written, settings_in_use  # noqa: E402
 from amlctl.core.settings import Settings  # noqa: E402
 from docs import documents  # noqa: E402
 from docs.documents import DOCUMENTS, Document  # noqa: E402
@@ -64,13 +64,12 @@ def _table(command: Any) -> str:
 def settings_page() -> str:
     """Every setting and variable."""
     defaults = {one.key: one.value for one in settings_in_use(Settings())}
-    variables = {one.key.replace("{workspace}", "NAME"): one.name for one in VARIABLES}
     rows = []
-    for key, meaning in MEANINGS.items():
-        value = defaults.get(key.replace("NAME", "local"))
+    for known in KNOWN:
+        value = defaults.get(known.key.replace("NAME", "local"))
         shown = "" if value is None else f"`{as_written(value)}`"
-        variable = f"`{variables[key]}`" if key in variables else ""
-        rows.append(f"| `{key}` | {_cell(meaning)} | {shown} | {variable} |")
+        variable = known.variable and f"`{known.variable}`"
+        rows.append(f"| `{known.key}` | {_cell(known.meaning)} | {shown} | {variable} |")
     return (
         "\n\n".join(
             [
@@ -136,7 +135,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {
+PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "settings.md": settings_page,
     "json.md": json_page,

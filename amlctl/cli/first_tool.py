@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amlctl.core.message import Command, Message
+from amlctl.errors import UsageError
 
 NEW_SPELLINGS = {
     "--script-path": Command("submit", "SCRIPT"),
@@ -30,6 +31,9 @@ def new_spellings(words: Sequence[str]) -> list[Message]:
     return [Message(f"{name} is now ", NEW_SPELLINGS[name]) for name in used if name in NEW_SPELLINGS]
 
 
-def said_yes(word: str) -> bool | None:
-    """The value of an option that was `True` or `False`; None if it is neither."""
-    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(word.lower())
+def said_yes(option_name: str, word: str | None, *, default: bool) -> bool:
+    """The value of an option that was `True` or `False`. Raises UsageError if it is neither."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if word is not None and word.lower() not in words:
+        raise UsageError(f"Invalid {option_name} {word!r}: expected True or False", hint="use True or False")
+    return default if word is None else words[word.lower()]

@@ -55,14 +55,9 @@ class Invocation:
 
     def find_run(self, run: str) -> tuple[str, App]:
         """The id of RUN, and the app whose workspace has it. `--workspace` takes precedence."""
-        from amlctl.operations.context import holding, listed_id
-        from amlctl.operations.runs import run_of
+        from amlctl.operations.find_run import located
 
-        if self.options.workspace is not None:
-            app, reference = self.app, listed_id(self.app, run)
-        else:
-            app, reference = holding(self.app, run)
-        return run_of(app, reference), app
+        return located(self.app, run, is_in_use=self.options.workspace is not None)
 
     @property
     def log_folder(self) -> Path | None:

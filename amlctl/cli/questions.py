@@ -6,7 +6,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from amlctl.cli import signals
 from amlctl.cli.output import Output
@@ -15,9 +15,21 @@ from amlctl.errors import NeedsConfirmation
 if TYPE_CHECKING:
     from amlctl.operations.logs import InterruptChoice
 
+Result = TypeVar("Result")
+
 _POLL_S = 0.2
 _MAX_SHOWN = 10
 """Paths listed before a question; more would push the question's reason off the screen."""
+
+
+def asking(act: Callable[[bool], Result], *, is_sure: bool, output: Output) -> Result:
+    """The result of `act`, which is told whether it is confirmed, and raises NeedsConfirmation where it has to be."""
+    try:
+        return act(is_sure)
+    except NeedsConfirmation as error:
+        if not is_confirmed(error, output):
+            raise
+    return act(True)
 
 
 def is_confirmed(error: NeedsConfirmation, output: Output) -> bool:
@@ -58,7 +70,7 @@ def _answer(prompt: str) -> str:
     # A Ctrl-C just before a read starts does not end that read, so it starts only once a line is there.
     while not select.select([sys.stdin], [], [], _POLL_S)[0]:
         pass
-    return sys.stdin.readline()
+    return sys.stdin.buffer.readline().decode("utf-8", "replace")
 
 
 _INTERRUPTED = (

@@ -6,15 +6,17 @@ its run has finished. All methods are thread-safe and never raise.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO
 
 from amlctl.cli.output import Output
-from amlctl.cli.render.progress import LiveProgress, Progress, Wait, WaitThrottle
+from amlctl.cli.render.progress import LINE_INTERVAL_S, LiveProgress, Progress, Wait
 from amlctl.cli.render.tables import Line, Styled, bad, bold, dim, good, highlight, linked, painted, printable, warning
 from amlctl.core.events import (
     Event,
@@ -56,7 +58,7 @@ class Reporter:
         self._shares_screen = self._log_is_terminal and output.err_is_terminal
         self._log = self._make_log(is_raw=False)
         self._progress = self._make_progress()
-        self._waits = WaitThrottle()
+        self._wait_said_s = float("-inf")
         self._screen: RunScreen | None = None
         self._states: StatesSeen | None = None
         self.has_run = False
@@ -106,23 +108,21 @@ class Reporter:
             self._show(event)
 
     def _show_wait(self, event: Retried | Unanswered) -> None:
-        options = self._output.options
+        is_verbose = self._output.options.is_verbose
         if isinstance(event, Unanswered):
             reason, wait_s = f"no response for {event.waited_s:.0f} s, giving up", event.limit_s - event.waited_s
         else:
-            reason, wait_s = (
-                f"{self._output.commands.in_words(event.reason)}, retry {event.attempt} of {event.most}",
-                event.wait_s,
-            )
-            if not event.is_noteworthy and not options.is_verbose:
-                return
-        if self._is_quiet:
+            reason = f"{self._output.commands.in_words(event.reason)}, retry {event.attempt} of {event.most}"
+            wait_s = event.wait_s
+        if self._is_quiet or not (isinstance(event, Unanswered) or event.is_noteworthy or is_verbose):
             return
         wait = Wait(event.name, printable(reason), wait_s, is_open_ended=isinstance(event, Unanswered))
         with self._lock:
-            if not options.is_verbose and not self._is_log_open:
+            now_s = time.monotonic()
+            if isinstance(self._progress, LiveProgress) and not is_verbose and not self._is_log_open:
                 self._progress.wait(wait)
-            elif options.is_verbose or self._waits.is_due():
+            elif is_verbose or now_s - self._wait_said_s >= LINE_INTERVAL_S:
+                self._wait_said_s = now_s
                 self._write_line(wait.line(0.0))
 
     def _show_sweep(self, event: SweepWatched) -> None:
@@ -230,8 +230,10 @@ _TRACED = re.compile(r'(?<=File ")[^"\n]+(?=", line \d)')
 
 
 def _linked_path(found: re.Match[str]) -> str:
+    """Of a file of this machine; what stands in a log may be of another one, or nothing that this user may look at."""
     path = Path(found[0]).absolute()
-    return painted([linked(found[0], path)], str, has_color=False, has_links=True) if path.is_file() else found[0]
+    is_here = os.path.isfile(path)
+    return painted([linked(found[0], path)], str, has_color=False, has_links=True) if is_here else found[0]
 
 
 class _LogWriter:

@@ -20,8 +20,7 @@ from amlctl.config.nodes import (
     A_TABLE,
     Kind,
     Node,
-    check_duplicates,
-    check_expanded,
+    check,
     is_merge,
     key_text,
     kinds,
@@ -90,7 +89,9 @@ class _Edit:
         text = self._replaced(old, found.nodes[-2] if len(found.nodes) > 1 else None, new)
         try:
             after = self._document(text)
-            is_right = _same_but(before, after, found.path) and _is_value(_at(after, found.path), new)
+            is_right = _shape(before, found.path) == _shape(after, found.path) and _is_value(
+                _at(after, found.path), new
+            )
         except SettingsError:
             is_right = False
         if not is_right:
@@ -101,15 +102,11 @@ class _Edit:
         return text
 
     def _document(self, text: str) -> Node:
-        if self._is_yaml:
-            documents = yaml_documents(text, self._source)
-        else:
-            documents = json_documents(text, self._source).documents
+        documents = (yaml_documents if self._is_yaml else json_documents)(text, self._source)
         if len(documents) != 1:
             what = "has no values" if not documents else f"has {len(documents)} documents, and --set changes one"
             raise UsageError(f"--set {self._key}: {self._source} {what}", hint="edit the file")
-        check_duplicates(documents[0], self._source)
-        check_expanded(documents[0], self._source)
+        check(documents[0], self._source)
         return documents[0]
 
     def _with_own_text(self, root: Node) -> _Found:
@@ -269,30 +266,16 @@ def _is_value(node: Node, new: NewValue) -> bool:
     return found == new.value or (isinstance(found, float) and found != found) or found == new.typed
 
 
-def _same_but(one: Node, other: Node, path: Sequence[int]) -> bool:
-    """Whether two documents are equal except for the value at `path`."""
-    known: set[tuple[int, int]] = set()
-
-    def same(one: Node, other: Node, path: Sequence[int] | None) -> bool:
-        if path is not None and not path:
-            return True
-        one, other = one.resolved, other.resolved
-        if path is None and (id(one), id(other)) in known:
-            return True
-        known.add((id(one), id(other)))
-        if (one.kind, one.tag, len(one.items)) != (other.kind, other.tag, len(other.items)):
-            return False
-        if one.kind is Kind.SCALAR and (kinds(one), one.text if kinds(one) != {NOTHING} else "") != (
-            kinds(other),
-            other.text if kinds(other) != {NOTHING} else "",
-        ):
-            return False
-        return all(same(a, b, None) for a, b in zip(one.keys, other.keys, strict=True)) and all(
-            same(a, b, path[1:] if path is not None and path[0] == at else None)
-            for at, (a, b) in enumerate(zip(one.items, other.items, strict=True))
-        )
-
-    return same(one, other, path)
+def _shape(node: Node, but: Sequence[int] | None) -> Any:
+    """What loaders may read in a document; without the value at the path `but`, if that is in it."""
+    if but is not None and not but:
+        return None
+    node = node.resolved
+    if node.kind is Kind.SCALAR:
+        return node.tag, kinds(node), node.text if kinds(node) != {NOTHING} else ""
+    keys = [_shape(key, None) for key in node.keys]
+    below = [but[1:] if but is not None and but[0] == at else None for at in range(len(node.items))]
+    return node.kind, node.tag, keys, [_shape(*item) for item in zip(node.items, below, strict=True)]
 
 
 _CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -359,7 +342,7 @@ def _collection(key: str, text: str) -> Any:
     node: Node | None = None
     for is_json in (True, False):
         try:
-            documents = json_documents(text, source).documents if is_json else yaml_documents(text, source)
+            documents = json_documents(text, source) if is_json else yaml_documents(text, source)
         except BeyondBounds as error:
             raise UsageError(error.message) from error
         except SettingsError:
@@ -370,8 +353,7 @@ def _collection(key: str, text: str) -> Any:
     if node is None:
         return text
     try:
-        check_duplicates(node, source)
-        check_expanded(node, source)
+        check(node, source)
     except SettingsError as error:
         raise UsageError(error.message, hint=error.hint) from error
     for one in node.walk():

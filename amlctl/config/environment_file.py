@@ -82,8 +82,11 @@ def conda_environment(file: YamlDocument, folder: Path | None = None) -> Environ
         if key not in _KEYS and key != _RECORDED:
             hint = did_you_mean(key, _KEYS) or f"the keys are {', '.join(_KEYS)}"
             raise file.error(f"unknown key {key!r}", key, hint=hint)
-    recorded = document.get(_RECORDED) or {}
-    found = _Dependencies(file, PipListReader(folder, recorded.get("local_files")))
+    recorded = _mapping(file, document.get(_RECORDED), _RECORDED)
+    local = _mapping(file, recorded.get("local_files"), _RECORDED, "local_files")
+    identified = {path: _text(file, local[path], (_RECORDED, "local_files", path)) for path in local}
+    constraints = _list(file, recorded.get("constraints"), _RECORDED, "constraints")
+    found = _Dependencies(file, PipListReader(folder, identified))
     for position, item in enumerate(_list(file, document.get("dependencies"), "dependencies")):
         found.add(item, ("dependencies", position))
     channels = _list(file, document.get("channels"), "channels")
@@ -93,7 +96,7 @@ def conda_environment(file: YamlDocument, folder: Path | None = None) -> Environ
         channels=tuple(_text(file, item, ("channels", at)) for at, item in enumerate(channels)),
         conda=tuple(found.conda),
         pip=tuple(pip.lines),
-        constraints=tuple(recorded.get("constraints") or pip.constraints),
+        constraints=tuple(_text(file, item, (_RECORDED,)) for item in constraints) or tuple(pip.constraints),
         local_files=pip.local,
         source=file.source,
         places={**found.places, **pip.places},
@@ -165,6 +168,12 @@ def _list(file: YamlDocument, value: Any, *place: str | int) -> list[Any]:
     if not isinstance(value, list):
         raise file.error(f"{place[-1]} must be a list", *place, hint="each item on its own line, after `- `")
     return value
+
+
+def _mapping(file: YamlDocument, value: Any, *place: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise file.error(f"{place[-1]} must be a mapping", *place)
+    return value or {}
 
 
 def _text(file: YamlDocument, value: Any, place: YamlPath) -> str:

@@ -1,7 +1,7 @@
 """JSON text as trees of `Node`, within bounds.
 
 Comments, trailing commas, single quotes, keys without quotes and several documents in a file are common in configs
-(JSON with comments, JSON5, JSON lines). They are accepted; the first one makes the text not strict.
+(JSON with comments, JSON5, JSON lines). They are accepted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import NamedTuple
 
 from amlctl.config.nodes import MAX_CHARACTERS, MAX_NODES, Kind, Node, too_deep
@@ -17,8 +17,7 @@ from amlctl.core.run_schema import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
 
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t\n\r]+)
-    |(?P<other_space>[\ufeff\xa0\u2028\u2029\f\v]+)
+    r"""(?P<space>[ \t\n\r\ufeff\xa0\u2028\u2029\f\v]+)
     |(?P<comment>//[^\n]*|\#[^\n]*|/\*(?:[^*]|\*(?!/))*\*/)
     |(?P<sign>[{}\[\]:,])
     |(?P<string>"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*")
@@ -26,18 +25,11 @@ _TOKEN = re.compile(
     |(?P<word>[^\s{}\[\]:,"'\#/]+)""",
     re.VERBOSE | re.DOTALL,
 )
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
-_WORD = re.compile(r"true|false|null|[-+]?(?:NaN|Infinity)")
 _NAME = re.compile(r"[^\W\d][\w$-]*|\$[\w$-]*")
-_NUMBER_5 = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+\.?[0-9]*(?:[eE][-+]?[0-9]+)?)")
-
-
-@dataclass(frozen=True)
-class JsonText:
-    """`oddity` is the error of a strict reader; None for strict JSON."""
-
-    documents: list[Node]
-    oddity: SettingsError | None
+_WORD = re.compile(r"true|false|null")
+_NUMBER = re.compile(
+    r"[-+]?(?:NaN|Infinity|0[xX][0-9a-fA-F]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+\.?[0-9]*(?:[eE][-+]?[0-9]+)?)"
+)
 
 
 class _Token(NamedTuple):
@@ -46,7 +38,7 @@ class _Token(NamedTuple):
     start: int
 
 
-def json_documents(text: str, source: str) -> JsonText:
+def json_documents(text: str, source: str) -> list[Node]:
     """Raises SettingsError with `source`, line and column; BeyondBounds."""
     if len(text) > MAX_CHARACTERS:
         raise BeyondBounds(f"{source} has more than {MAX_CHARACTERS >> 20} million characters")
@@ -59,17 +51,15 @@ class _Reader:
         self._source = source
         self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
         self._line = 0
-        self._oddity: SettingsError | None = None
         self._count = 0
         self._tokens = self._all_tokens()
         self._token = next(self._tokens)
 
-    def read(self) -> JsonText:
+    def read(self) -> list[Node]:
         documents = [self._value(0)]
         while self._token.kind != "end":
-            self._is_odd(self._token, "a second document")
             documents.append(self._value(0))
-        return JsonText(documents, self._oddity)
+        return documents
 
     def _value(self, depth: int) -> Node:
         token = self._next()
@@ -77,11 +67,7 @@ class _Reader:
             return self._collection(token, depth + 1)
         if token.kind in ("string", "single"):
             return self._scalar(token, self._string(token))
-        is_number = token.kind == "word" and _NUMBER_5.fullmatch(token.text)
         if token.kind == "word" and (_NUMBER.fullmatch(token.text) or _WORD.fullmatch(token.text)):
-            return self._scalar(token, token.text)
-        if is_number:
-            self._is_odd(token, "such a number")
             return self._scalar(token, token.text)
         raise self._error(token.start, "expected a value")
 
@@ -101,8 +87,6 @@ class _Reader:
             node.items.append(self._value(depth))
             if self._is_sign(","):
                 self._next()
-                if self._is_sign(closing):
-                    self._is_odd(self._token, "a comma before the end")
             elif not self._is_sign(closing):
                 raise self._error(self._token.start, f"expected ',' or '{closing}'")
         node.end = self._next().start + 1
@@ -128,18 +112,12 @@ class _Reader:
                 raise self._error(at, "unterminated string" if self._text[at] in "\"'" else "unexpected character")
             token = _Token(str(match.lastgroup), match.group(), at)
             at = match.end()
-            if token.kind == "comment":
-                self._is_odd(token, "a comment")
-            elif token.kind == "other_space":
-                if token.start or token.text != "\ufeff":
-                    self._is_odd(token, "this kind of space")
-            elif token.kind != "space":
+            if token.kind not in ("space", "comment"):
                 yield token
         yield _Token("end", "", len(self._text))
 
     def _key(self, token: _Token) -> Node:
         if token.kind == "word" and _NAME.fullmatch(token.text):
-            self._is_odd(token, "a key without quotes")
             return self._node(Kind.SCALAR, token, token.text)
         if token.kind in ("string", "single"):
             return self._scalar(token, self._string(token))
@@ -147,12 +125,8 @@ class _Reader:
 
     def _string(self, token: _Token) -> str:
         if token.kind == "string":
-            try:
+            with suppress(ValueError):  # an escape of JSON5
                 return str(json.loads(token.text))
-            except ValueError:
-                self._is_odd(token, "such an escape")
-        else:
-            self._is_odd(token, "a string in single quotes")
         return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
 
     def _scalar(self, token: _Token, text: str) -> Node:
@@ -172,9 +146,6 @@ class _Reader:
         while self._line + 1 < len(self._starts) and self._starts[self._line + 1] <= at:
             self._line += 1
         return self._line + 1, at - self._starts[self._line] + 1
-
-    def _is_odd(self, token: _Token, what: str) -> None:
-        self._oddity = self._oddity or self._error(token.start, f"JSON does not allow {what}")
 
     def _error(self, at: int, message: str) -> SettingsError:
         line, column = self._position(at)

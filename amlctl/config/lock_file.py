@@ -54,7 +54,7 @@ def _line(package: Any) -> str:
     name = str(package.get("name", "")) if isinstance(package, Mapping) else ""
     if not name:
         raise SettingsError("pylock.toml: a package has no name", hint="write it again with uv or pip")
-    archive, vcs = package.get("archive") or {}, package.get("vcs") or {}
+    archive, vcs = (one if isinstance(one, Mapping) else {} for one in (package.get("archive"), package.get("vcs")))
     if archive.get("url"):
         line = f"{name} @ {archive['url']}"
     elif vcs.get("url"):

@@ -190,8 +190,9 @@ def check_expanded(root: Node, source: str, limit: int = MAX_EXPANDED) -> None:
     measure(root, frozenset())
 
 
-def check_duplicates(root: Node, source: str) -> None:
-    """Raises SettingsError with both lines of a repeated key."""
+def check(root: Node, source: str) -> None:
+    """Raises what `check_expanded` raises, and SettingsError with both lines of a repeated key."""
+    check_expanded(root, source)
     for node in root.walk():
         seen: dict[tuple[str, str], Node] = {}
         for key in node.keys:

@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.text_file import read_text
@@ -52,6 +53,14 @@ class PipList:
     """Whether another file was read, or is required to install this."""
 
 
+class _In(NamedTuple):
+    """Where a line stands: files that it names are relative to `folder`, None where none may be."""
+
+    folder: Path | None
+    is_constraint: bool = False
+    depth: int = 0
+
+
 class PipListReader:
     """`folder` is that of the environment file. Without one, only local files may be named that were `identified` when
     the list was recorded (path and sha256)."""
@@ -64,17 +73,17 @@ class PipListReader:
     def add(self, entry: str, place: str) -> None:
         """One entry of the list; `place` is its `file:line`. Raises SettingsError."""
         for _, line in _logical_lines(entry):
-            self._line(line, place, self._root, is_constraint=False, depth=0)
+            self._line(line, place, _In(self._root))
 
-    def _file(self, path: str, place: str, folder: Path | None, *, is_constraint: bool, depth: int) -> None:
+    def _file(self, path: str, place: str, found_in: _In) -> None:
         if "://" in path:
             raise SettingsError(
                 f"{place}: {path} is not a file: its content may change",
                 hint="download it and use the file",
             )
-        if depth >= _MAX_DEPTH:
+        if found_in.depth >= _MAX_DEPTH:
             raise SettingsError(f"{place}: the requirement files name each other in a circle")
-        full = self._path(path, place, folder)
+        full = self._path(path, place, found_in.folder)
         shown = os.path.relpath(full, self._root) if self._root is not None else str(full)
         try:
             text = read_text(full, shown)
@@ -82,22 +91,21 @@ class PipListReader:
             raise SettingsError(f"{place}: {error.message}", hint=f"paths are relative to {full.parent}") from error
         self.found.has_files = True
         for number, line in _logical_lines(text):
-            self._line(line, f"{shown}:{number}", full.parent, is_constraint=is_constraint, depth=depth + 1)
+            self._line(line, f"{shown}:{number}", found_in._replace(folder=full.parent, depth=found_in.depth + 1))
 
-    def _line(self, line: str, place: str, folder: Path | None, *, is_constraint: bool, depth: int) -> None:
+    def _line(self, line: str, place: str, found_in: _In) -> None:
         if line.startswith("-"):
             for option, value in _options(line, place):
-                self._option(option, value, place, folder, is_constraint=is_constraint, depth=depth)
+                self._option(option, value, place, found_in)
             return
         requirement, options = _split_options(line, place)
-        if not is_constraint and self._is_local(requirement, folder):
-            requirement = self._local_requirement(requirement, place, folder)
+        if not found_in.is_constraint and _is_local(requirement):
+            requirement = self._local_requirement(requirement, place, found_in.folder)
         elif "://" not in requirement:
             _check_requirement(requirement, place)
         elif re.match(r"(?:.* @ )?git\+file:", requirement):
             raise SettingsError(f"{place}: {requirement!r} is a repository on this machine", hint=_LOCAL_HINT)
-        text = f"{requirement} {options}".strip()
-        self._take(text, place, is_constraint=is_constraint)
+        self._take(f"{requirement} {options}".strip(), place, is_constraint=found_in.is_constraint)
 
     def _take(self, text: str, place: str, *, is_constraint: bool) -> None:
         target = self.found.constraints if is_constraint else self.found.lines
@@ -105,31 +113,19 @@ class PipListReader:
             target.append(text)
         self.found.places.setdefault(text, place)
 
-    def _option(
-        self, option: str, value: str, place: str, folder: Path | None, *, is_constraint: bool, depth: int
-    ) -> None:
+    def _option(self, option: str, value: str, place: str, found_in: _In) -> None:
         if option == "--requirement":
-            self._file(value, place, folder, is_constraint=is_constraint, depth=depth)
+            self._file(value, place, found_in)
         elif option == "--constraint":
-            self._file(value, place, folder, is_constraint=True, depth=depth)
+            self._file(value, place, found_in._replace(is_constraint=True))
         elif option == "--editable":
             raise SettingsError(f"{place}: -e {value} installs from a folder that can change later", hint=_LOCAL_HINT)
         elif option == "--find-links" and ("://" not in value or value.startswith("file:")):
-            full = self._path(value, place, folder)
+            full = self._path(value, place, found_in.folder)
             self._identify(full, place)
             self._take(f"--find-links {full.as_uri()}", place, is_constraint=False)
         else:
             self._take(f"{option} {value}".strip(), place, is_constraint=False)
-
-    def _is_local(self, requirement: str, folder: Path | None) -> bool:
-        """Like pip: a path, or an archive."""
-        where = requirement.partition(" @ ")[2] or requirement
-        if where.startswith("file:"):
-            return True
-        if "://" in where or " @ " in requirement:
-            return False
-        path = _without_marker(where)[0]
-        return path.startswith((".", "/", "~")) or "/" in path or path.lower().endswith(_ARCHIVES)
 
     def _local_requirement(self, requirement: str, place: str, folder: Path | None) -> str:
         """`[name[extras] @ ]file:///absolute/path[; marker]`."""
@@ -151,7 +147,10 @@ class PipListReader:
 
     def _path(self, path: str, place: str, folder: Path | None) -> Path:
         """Relative to the file that names it, else to the environment file. Raises SettingsError."""
-        plain = unquote(urlsplit(path).path) if path.startswith("file:") else os.path.expanduser(path)
+        try:
+            plain = unquote(urlsplit(path).path) if path.startswith("file:") else os.path.expanduser(path)
+        except ValueError as error:
+            raise SettingsError(f"{place}: {path!r} is not a valid URL", hint="use file:///FOLDER/FILE") from error
         if plain in self._identified:
             return Path(plain)
         if self._root is None or folder is None:
@@ -171,6 +170,17 @@ class PipListReader:
             self.found.local[str(path)] = self._identified.get(str(path)) or _digest(path)
         except OSError as error:
             raise SettingsError(f"{place}: cannot read {error.filename or path}: {error.strerror}") from error
+
+
+def _is_local(requirement: str) -> bool:
+    """Like pip: a path, or an archive."""
+    where = requirement.partition(" @ ")[2] or requirement
+    if where.startswith("file:"):
+        return True
+    if "://" in where or " @ " in requirement:
+        return False
+    path = _without_marker(where)[0]
+    return path.startswith((".", "/", "~")) or "/" in path or path.lower().endswith(_ARCHIVES)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

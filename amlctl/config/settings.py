@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,11 +65,10 @@ def load_settings(
             values.update(_read_file(path, path.name if path == project.settings_file else str(path)))
     sections = {key[1]: values.pop(key).origin for key in list(values) if _is_section(key)}
     in_use = _workspace_in_use(values, variables, workspace, {LOCAL_WORKSPACE, *sections})
-    for variable in VARIABLES:
-        text = variables.get(variable.name)
-        if text:
-            key = tuple(part.format(workspace=in_use.value) for part in variable.key.split("."))
-            values[key] = _Value(_from_text(key, text), variable.name)
+    for pattern, known in _BY_KEY.items():
+        if text := variables.get(known.variable):
+            key = tuple(in_use.value if part == "NAME" else part for part in pattern)
+            values[key] = _Value(_TRUTHS.get(text.lower(), text) if known.check is _truth else text, known.variable)
     values[_WORKSPACE_IN_USE] = in_use
     checked: dict[Key, _Value] = {}
     broken: dict[str, SettingsError] = {}
@@ -119,10 +118,7 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
         submit=SubmitSettings(**section("submit")),
         cache=CacheSettings(**section("cache")),
         runs=RunsSettings(**section("runs")),
-        origins={
-            **{".".join(key): _DEFAULT for key in _CHECKS if key[0] != "workspaces"},
-            **{".".join(key): one.origin for key, one in values.items()},
-        },
+        origins={".".join(key): one.origin for key, one in values.items()},
         broken=broken,
     )
     chosen = settings.workspace()
@@ -191,6 +187,8 @@ def _is_section(key: Key) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a non-empty string, in quotes")
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
     return value
 
 
@@ -213,7 +211,7 @@ def _size(value: Any, *, most: int = GIB, shown: str = "1GiB") -> int:
     try:
         size_bytes = parse_size(str(value))
     except UsageError as error:
-        raise ValueError(f"{error.message}; {error.hint}") from error
+        raise ValueError(f'must be a size such as "64MiB", not {str(value)[:40]!r}') from error
     if not 1 <= size_bytes <= most:
         raise ValueError(f"must be from 1 byte to {shown}")
     return size_bytes
@@ -225,83 +223,99 @@ def _patterns(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-_Check = Callable[[Any], Any]
-_ANY = "*"
-_CHECKS: Mapping[Key, _Check] = {
-    _WORKSPACE_IN_USE: _text,
-    ("experiment",): _text,
-    ("environments_dir",): _text,
-    ("sync", "layout"): partial(_one_of, LAYOUTS),
-    ("sync", "pack_below"): _size,
-    ("sync", "pack_size"): _size,
-    ("sync", "ignore"): _patterns,
-    ("submit", "mode"): partial(_one_of, MODES),
-    ("submit", "fetch"): _truth,
-    ("submit", "on_interrupt"): partial(_one_of, ON_INTERRUPT),
-    ("runs", "metric"): _text,
-    ("cache", "limit"): partial(_size, most=1 << 50, shown="1PiB"),
-    **{("workspaces", _ANY, field.name): _text for field in fields(WorkspaceSettings) if field.name != "name"},
-    ("workspaces", _ANY, "compute"): partial(_one_of, ENGINES),
-    ("workspaces", _ANY, "identity"): partial(_one_of, IDENTITIES),
-}
+def _words(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + f" or {words[-1]}"
+
+
+class Known(NamedTuple):
+    """A setting by its dotted key, in which NAME stands for any workspace. `check` turns a raw value into that of
+    Settings; ValueError says what it must be. `variable` replaces it, for the workspace in use."""
+
+    key: str
+    meaning: str
+    check: Callable[[Any], Any] = _text
+    variable: str = ""
+
+
+KNOWN = (
+    Known("default_workspace", "the workspace that commands use", variable="AMLCTL_WORKSPACE"),
+    Known("experiment", "the experiment that runs belong to", variable="AMLCTL_EXPERIMENT"),
+    Known(
+        "environments_dir",
+        "folder of the environments of local runs; without it the user's cache folder",
+        variable="AMLCTL_ENVIRONMENTS_DIR",
+    ),
+    Known(
+        "sync.layout", f"how the store keeps files: {_words(LAYOUTS)}", partial(_one_of, LAYOUTS), "AMLCTL_SYNC_LAYOUT"
+    ),
+    Known("sync.pack_below", "files smaller than this are packed", _size, "AMLCTL_SYNC_PACK_BELOW"),
+    Known("sync.pack_size", "size of a full pack", _size, "AMLCTL_SYNC_PACK_SIZE"),
+    Known("sync.ignore", "patterns of files that are not synced, as in .gitignore", _patterns),
+    Known("submit.mode", f"how datasets reach a run: {_words(MODES)}", partial(_one_of, MODES), "AMLCTL_SUBMIT_MODE"),
+    Known("submit.fetch", "download outputs when a run finishes", _truth, "AMLCTL_SUBMIT_FETCH"),
+    Known(
+        "submit.on_interrupt",
+        f"what Ctrl-C does while submit follows a run: {_words(ON_INTERRUPT)}",
+        partial(_one_of, ON_INTERRUPT),
+        "AMLCTL_SUBMIT_ON_INTERRUPT",
+    ),
+    Known("runs.metric", "the metric that lists of runs show", variable="AMLCTL_METRIC"),
+    Known(
+        "cache.limit",
+        "copies of a store on the network are evicted above this size",
+        partial(_size, most=1 << 50, shown="1PiB"),
+    ),
+    Known("workspaces.NAME.compute", f"where runs execute: {_words(ENGINES)}", partial(_one_of, ENGINES)),
+    Known(
+        "workspaces.NAME.store",
+        "folder or URL; without it the blob datastore of the Azure ML workspace",
+        variable="AMLCTL_STORE",
+    ),
+    Known("workspaces.NAME.default_compute", "a file of compute/, or serverless", variable="AMLCTL_COMPUTE"),
+    Known("workspaces.NAME.subscription_id", "of the Azure ML workspace"),
+    Known("workspaces.NAME.resource_group", "of the Azure ML workspace"),
+    Known("workspaces.NAME.workspace_name", "name of the Azure ML workspace"),
+    Known("workspaces.NAME.tenant_id", "tenant to log in to"),
+    Known("workspaces.NAME.cloud", "another Azure cloud, for example AzureUSGovernment"),
+    Known("workspaces.NAME.endpoint", "address of Azure's management service in a private cloud"),
+    Known(
+        "workspaces.NAME.identity",
+        f"what jobs use to reach data: {_words(IDENTITIES)}",
+        partial(_one_of, IDENTITIES),
+    ),
+)
+"""Other variables are read elsewhere: AMLCTL_PROJECT (the project's folder), and those that the runtime sets for
+scripts (AMLCTL_RUN_ID, …)."""
+
+_BY_KEY: Mapping[Key, Known] = {tuple(one.key.split(".")): one for one in KNOWN}
 _SECTIONS = ("sync", "submit", "runs", "cache")
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def _pattern(key: Key) -> Key:
-    return (key[0], _ANY, *key[2:]) if key[0] == "workspaces" else key
+    return (key[0], "NAME", *key[2:]) if key[0] == "workspaces" else key
 
 
 def _checked(key: Key, one: _Value) -> _Value:
-    check = _CHECKS.get(_pattern(key))
-    if check is None:
+    known = _BY_KEY.get(_pattern(key))
+    if known is None:
         raise _unknown(key, one)
     try:
-        return _Value(check(one.value), one.origin)
+        return _Value(known.check(one.value), one.origin)
     except ValueError as error:
         hint = "fix it and run the command again"
         raise SettingsError(f"{one.origin}: {'.'.join(key)} {error}", hint=hint) from error
 
 
 def _unknown(key: Key, one: _Value) -> SettingsError:
-    known = {pattern[len(key) - 1] for pattern in _CHECKS if pattern[:-1] == _pattern(key)[:-1]}
+    known = {pattern[len(key) - 1] for pattern in _BY_KEY if pattern[:-1] == _pattern(key)[:-1]}
     known |= {"workspaces", *_SECTIONS} if len(key) == 1 else set()
     what = f"section [{key[0]}]" if len(key) == 1 and isinstance(one.value, dict) else f"key {'.'.join(key)}"
     hint = did_you_mean(key[-1], known) or f"known here: {', '.join(sorted(known))}"
     return SettingsError(f"{one.origin}: unknown {what}", hint=_CREDENTIALS_HINT if has_secret_name(key[-1]) else hint)
 
 
-def _from_text(key: Key, text: str) -> Any:
-    return _TRUTHS.get(text.lower(), text) if _CHECKS.get(key) is _truth else text
-
-
-class Variable(NamedTuple):
-    """`key` is the dotted settings key that it replaces; `{workspace}` is the workspace in use."""
-
-    name: str
-    key: str
-    meaning: str
-
-
-VARIABLES = (
-    Variable("AMLCTL_WORKSPACE", "default_workspace", "the workspace to use"),
-    Variable("AMLCTL_EXPERIMENT", "experiment", "the experiment that runs belong to"),
-    Variable("AMLCTL_ENVIRONMENTS_DIR", "environments_dir", "the folder of local environments, for all projects"),
-    Variable("AMLCTL_STORE", "workspaces.{workspace}.store", "the store of the workspace in use"),
-    Variable("AMLCTL_COMPUTE", "workspaces.{workspace}.default_compute", "the compute target of submit"),
-    Variable("AMLCTL_SYNC_LAYOUT", "sync.layout", "auto, pack or mirror"),
-    Variable("AMLCTL_SYNC_PACK_BELOW", "sync.pack_below", "files smaller than this are packed"),
-    Variable("AMLCTL_SYNC_PACK_SIZE", "sync.pack_size", "size of a full pack"),
-    Variable("AMLCTL_SUBMIT_MODE", "submit.mode", "mount or download"),
-    Variable("AMLCTL_SUBMIT_FETCH", "submit.fetch", "true or false: download outputs after a run"),
-    Variable("AMLCTL_SUBMIT_ON_INTERRUPT", "submit.on_interrupt", "ask, cancel or detach"),
-    Variable("AMLCTL_METRIC", "runs.metric", "the metric that lists of runs show"),
-)
-"""Variables for settings. Others are read elsewhere: AMLCTL_PROJECT (the project's folder), and those that the
-runtime sets for scripts (AMLCTL_RUN_ID, …)."""
-
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([a-zA-Z]*)", re.ASCII)
 _UNITS: dict[str, int] = {"": 1, "b": 1} | {
     unit: base**power
     for power, letter in enumerate("kmgt", 1)
@@ -318,6 +332,6 @@ def parse_size(text: str) -> int:
     factor = _UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise UsageError(
-            f"Invalid size {text!r}: expected a number with a unit", hint="for example 512KiB, 64MiB or 1GiB"
+            f"Invalid size {text[:40]!r}: expected a number with a unit", hint="for example 512KiB, 64MiB or 1GiB"
         )
     return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
-from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.disk_errors import UnfitFile, disk_error
+from amlctl.localfs.regular_file import open_regular
 
 MAX_BYTES = 4 << 20
 """Of a settings, job, compute or environment file; a larger one is something else."""
@@ -24,16 +23,10 @@ def read_bytes(path: Path, shown: str, *, hint: str = "", limit: int = MAX_BYTES
     Raises NotFound, RightsError, SettingsError (not a file, or larger than `limit`).
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # does not wait for the other end of a pipe
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(mode) or not stat.S_ISREG(mode):
-                raise _not_a_file(path, shown, "a folder" if stat.S_ISDIR(mode) else "a pipe, device or socket")
+        with open_regular(path) as file:
             data = file.read(limit + 1)
     except FileNotFoundError:
         raise NotFound(f"{shown} not found", hint=hint) from None
-    except IsADirectoryError as error:
-        raise _not_a_file(path, shown, "a folder") from error
     except OSError as error:
         raise file_error(error, path, shown) from error
     if len(data) > limit:
@@ -53,13 +46,11 @@ def read_text(path: Path, shown: str, *, hint: str = "") -> str:
 
 def file_error(error: OSError, path: Path, shown: str) -> AmlctlError:
     """Why a file or folder, named `shown`, cannot be read."""
+    if isinstance(error, UnfitFile):
+        return SettingsError(f"cannot read {shown}: {error.strerror}", hint=f"move {path} away")
     hint = f"check the rights of {path}"
     found = disk_error(error, f"cannot read {shown}", rights_hint=hint)
     return found or RightsError(f"cannot read {shown}: {error.strerror}", hint=hint)
-
-
-def _not_a_file(path: Path, shown: str, what: str) -> SettingsError:
-    return SettingsError(f"{shown} is {what}, not a file", hint=f"move {path} away")
 
 
 Key = tuple[str, ...]

@@ -10,8 +10,7 @@ from amlctl.config.nodes import (
     FIX_LINE,
     Kind,
     Node,
-    check_duplicates,
-    check_expanded,
+    check,
     is_merge,
     merged_mappings,
     yaml_documents,
@@ -64,8 +63,7 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
     reader = _Reader(source)
     if not documents:
         return YamlDocument(source, None, reader.lines)
-    check_expanded(documents[0], source)
-    check_duplicates(documents[0], source)
+    check(documents[0], source)
     return YamlDocument(source, reader.read(documents[0], ()), reader.lines)
 
 

@@ -17,15 +17,15 @@ from yaml.resolver import Resolver
 
 MAX_DIGITS = 300
 """Of a number; Python itself refuses to write those of 4,301 digits."""
-_NULL = re.compile(r"(?:null|Null|NULL|~)?")
-_TRUE = re.compile(r"true|True|TRUE")
-_FALSE = re.compile(r"false|False|FALSE")
+_CORE_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
 _WHOLE = re.compile(r"[-+]?[0-9]+")
-_OCTAL = re.compile(r"0o[0-7]+")
-_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_INFINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)")
-_NOT_A_NUMBER = re.compile(r"\.(?:nan|NaN|NAN)")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _OLD_TRUTHS = re.compile(r"(?i)y|n|yes|no|on|off")
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+@%=-]*(?: [A-Za-z0-9_./+@%=(-][A-Za-z0-9_./+@%=()-]*)*")
 _PREFIX = "tag:yaml.org,2002:"
@@ -37,23 +37,17 @@ NUMBER, TRUTH, NOTHING, TEXT, DATE = "a number", "true or false", "nothing", "te
 
 def core_value(text: str) -> Any:
     """The value of a plain scalar in YAML 1.2; a number with too many digits stays text."""
-    if _NULL.fullmatch(text):
-        return None
-    if _TRUE.fullmatch(text):
-        return True
-    if _FALSE.fullmatch(text):
-        return False
+    if text in _CORE_WORDS:
+        return _CORE_WORDS[text]
     if len(text) > MAX_DIGITS:
         return text
     if _WHOLE.fullmatch(text):
         return int(text)
-    if _OCTAL.fullmatch(text) or _HEXADECIMAL.fullmatch(text):
+    if _BASED.fullmatch(text):
         return int(text, 0)
     if _FLOAT.fullmatch(text):
         return float(text)
-    if _INFINITE.fullmatch(text):
-        return -math.inf if text.startswith("-") else math.inf
-    return math.nan if _NOT_A_NUMBER.fullmatch(text) else text
+    return float(text.replace(".", "")) if _NOT_FINITE.fullmatch(text) else text
 
 
 def old_value(text: str, *, tag: str = "", is_quoted: bool = False) -> Any:

@@ -109,8 +109,8 @@ class Manifest:
     """A snapshot and where its bytes are.
 
     `entries` are in canonical order; `places` has a place for every content id but that of zero bytes;
-    `pack_sizes` the size in bytes of every pack that a place names; `shards` the section files it was read from, in
-    order, with the number of entries in each.
+    `pack_sizes` the size in bytes of every pack that a place names, and perhaps of others; `shards` the section files
+    it was read from, in order, with the number of entries in each.
     """
 
     dataset: str
@@ -325,19 +325,20 @@ class ManifestHeader:
     created_by: str = ""
     shards: Sequence[str] = field(default_factory=tuple)
 
-    def encode(self) -> bytes:
-        document = {
-            "format": FORMAT,
-            "dataset": self.dataset,
-            "snapshot": self.snapshot,
-            "layout": self.layout,
-            "files": self.files,
-            "bytes": self.size_bytes,
-            "created_at": self.created_at,
-            **({"created_by": self.created_by} if self.created_by else {}),
-            "shards": list(self.shards),
-        }
-        return (json.dumps(document) + "\n").encode()
+
+def encode_header(manifest: Manifest, shards: Sequence[str], created_at: str) -> bytes:
+    document = {
+        "format": FORMAT,
+        "dataset": manifest.dataset,
+        "snapshot": manifest.snapshot,
+        "layout": manifest.layout,
+        "files": len(manifest.entries),
+        "bytes": manifest.size_bytes,
+        "created_at": created_at,
+        **({"created_by": manifest.created_by} if manifest.created_by else {}),
+        "shards": list(shards),
+    }
+    return (json.dumps(document) + "\n").encode()
 
 
 def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
@@ -345,7 +346,12 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
     line, _, rest = data.partition(b"\n")
     try:
         fields = Fields(parse(line))
-        check_format(fields.number("format"))
+        number = fields.number("format")
+        if number != FORMAT:
+            raise SettingsError(
+                f"a manifest has format {number}; this amlctl reads format {FORMAT}",
+                hint="pip install --upgrade amlctl",
+            )
         shards = fields.array("shards")
         if not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in shards):
             raise ValueError("a shard is not named by its id")
@@ -362,15 +368,6 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
     except ValueError as error:
         raise IntegrityError(f"a manifest cannot be read: {error}", hint=_WHICH) from error
     return header, rest
-
-
-def check_format(number: object) -> None:
-    """Raises SettingsError where a manifest was written by a newer amlctl."""
-    if number != FORMAT:
-        raise SettingsError(
-            f"a manifest has format {number!r}; this amlctl reads format {FORMAT}",
-            hint="pip install --upgrade amlctl",
-        )
 
 
 def needs_no_bytes(entry: FileEntry) -> bool:

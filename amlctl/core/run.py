@@ -167,13 +167,11 @@ class RunRecord:
         self.status, self.waits_for = state, ""
         self.times.setdefault(state, now.isoformat(timespec="milliseconds"))
 
-    def failed(self, kind: str, message: str, now: datetime, *, exit_code: Optional[int] = None) -> None:
+    def failed(self, kind: str, message: str, now: datetime) -> None:
         """Move to Failed with a reason, unless the run has finished already."""
         if self.is_final:
             return
         self.error = {"kind": kind, "message": message}
-        if exit_code is not None:
-            self.exit_code = exit_code
         self.reached(RunState.FAILED, now)
 
     def to_json(self) -> dict[str, Any]:

@@ -101,9 +101,8 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
         if position < 1:
             raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
         if not ids_newest_first:
-            raise NotFound(
-                "no run was submitted from this project folder", hint=Message("name one of: ", Command("runs"))
-            )
+            hint = Message("run a script: ", Command("submit", "SCRIPT"), "; runs of others: ", Command("runs"))
+            raise NotFound("no run was submitted from this project folder", hint=hint)
         if position > len(ids_newest_first):
             made = count(len(ids_newest_first), "run")
             raise NotFound(f"{reference} is out of range: this project has made {made}", hint=Command("runs"))

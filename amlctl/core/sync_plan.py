@@ -51,10 +51,6 @@ class Layout:
         return False
 
     @property
-    def is_auto(self) -> bool:
-        return self.name == "auto"
-
-    @property
     def is_mirror(self) -> bool:
         return self.name == "mirror"
 
@@ -70,7 +66,7 @@ class SyncPlan:
 
     `repacked` are contents that are there already and are sent again; they share no pack with new ones. Sizes are
     those of the content; what goes over the wire may be less where members are deflated, and is a little more for
-    the zips' own bytes.
+    the zips' own bytes. `places` may have further contents.
     """
 
     entries: Sequence[FileEntry]
@@ -116,8 +112,6 @@ def plan_sync(
     small = [entry for entry in to_send if is_packed and layout.is_small(entry)]
     alone = [entry for entry in to_send if not (is_packed and layout.is_small(entry))]
     repacked = _repack(entries, head, sent_bytes + total_bytes(to_send))
-    for content in places.keys() - {entry.content_id for entry in entries}:
-        del places[content]
     return SyncPlan(
         entries,
         layout.written_as,

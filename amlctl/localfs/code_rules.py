@@ -18,7 +18,7 @@ from typing import Optional
 
 from amlctl.errors import RightsError
 from amlctl.localfs.git import exclude_file, repository_top, user_exclude_file
-from amlctl.localfs.ignore import FolderRules, IgnoreRules, Rule, RuleChain, RulesBelow, read_rules
+from amlctl.localfs.ignore import FolderRules, IgnoreRules, Rule, RuleChain, read_rules
 from amlctl.localfs.project import Project
 
 KEY_SOURCE = "amlctl itself: keys, logins and .git stay at home"
@@ -95,7 +95,7 @@ CODE_IGNORE_FILES = (OWN_IGNORE_FILE, ".amlignore", GIT_IGNORE_FILE)
 """The first has the last word."""
 
 
-class CodeRules(RulesBelow):
+class CodeRules(IgnoreRules):
     """Rules for a walk of `top`; all but Git's begin at `base`, at or above `top`. Not thread-safe.
 
     A repository whose rules ignore `base` as a whole (a home folder under Git, with `*`) says nothing about it.
@@ -113,8 +113,8 @@ class CodeRules(RulesBelow):
         super().__init__(
             root,
             CODE_IGNORE_FILES,
-            self._base / inside,
             [f"{prefix}/{pattern.lstrip('/')}" for pattern in extra],
+            top=self._base / inside,
             also={GIT_IGNORE_FILE: [*_excluded(root, "", self._base), *_user_excluded(root)]},
         )
 

@@ -123,7 +123,10 @@ class FolderRules:
 
 
 class IgnoreRules:
-    """The ignore rules below one root, read folder by folder while the caller walks down."""
+    """The ignore rules below one root, read folder by folder while the caller walks down from `top`.
+
+    `digest` changes with the ignore files above `top`, which the walk does not see.
+    """
 
     def __init__(
         self,
@@ -131,10 +134,11 @@ class IgnoreRules:
         file_names: Sequence[str],
         extra: Sequence[str] = (),
         *,
+        top: Optional[Path] = None,
         also: Optional[Mapping[str, Sequence[Rule]]] = None,
     ) -> None:
-        """`extra` are patterns of the settings: weakest of all, relative to `root`. `also` are rules, strongest first,
-        that are weaker than those of the files of that name."""
+        """`top` is `root` or a folder below it. `extra` are patterns of the settings: weakest of all, relative to
+        `root`. `also` are rules, strongest first, that are weaker than those of the files of that name."""
         self.file_names = tuple(file_names)
         self.left_out: dict[str, Rule] = {}
         """Paths below the walk's top that only amlctl itself keeps at home, as far as a walk has met them."""
@@ -144,50 +148,7 @@ class IgnoreRules:
         ]
         self._first_chain = RuleChain([*((also or {}).get(name, ()) for name in self.file_names), weakest[::-1]])
         self._chains: dict[str, RuleChain] = {}
-
-    def enter(self, folder: str, names: Collection[str]) -> FolderRules:
-        """The rules of `folder` (relative to the root, "" for the root itself), its parents' included.
-
-        `names` are the names in that folder; only those of `file_names` matter. Parents are entered before.
-        Raises RightsError for an ignore file that cannot be read.
-        """
-        return FolderRules(self._chain_of(folder, names), folder)
-
-    def _chain_of(self, folder: str, names: Collection[str]) -> RuleChain:
-        above = folder.rpartition("/")[0]
-        chain = self._chains.get(above, self._first_chain) if folder else self._first_chain
-        own = [self._own_rules(folder, name, name in names) for name in self.file_names]
-        if any(own):
-            chain = RuleChain([*map(_joined, own, chain.layers), chain.layers[-1]])
-        self._chains[folder] = chain
-        return chain
-
-    def _own_rules(self, folder: str, name: str, is_there: bool) -> Sequence[Rule]:
-        """Those of the ignore file of that name, the last line first."""
-        source = f"{folder}/{name}" if folder else name
-        return read_rules(self._root / source, self._shown(source), folder) if is_there else ()
-
-    def _shown(self, source: str) -> str:
-        return source
-
-
-class RulesBelow(IgnoreRules):
-    """Rules for a walk that starts at `top`, at or below `root`, and knows only paths relative to `top`.
-
-    `digest` changes with the ignore files above `top`, which the walk does not see.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        file_names: Sequence[str],
-        top: Path,
-        extra: Sequence[str] = (),
-        *,
-        also: Optional[Mapping[str, Sequence[Rule]]] = None,
-    ) -> None:
-        super().__init__(root, file_names, extra, also=also)
-        parts = top.relative_to(root).parts
+        parts = (top or root).relative_to(root).parts
         self._top = "/".join(parts)
         state = xxhash.xxh3_128("\n".join(extra).encode("utf-8", "surrogateescape"))
         for depth in range(len(parts)):
@@ -198,10 +159,33 @@ class RulesBelow(IgnoreRules):
         self.digest = state.digest()
 
     def enter(self, folder: str, names: Collection[str]) -> FolderRules:
-        return super().enter(self._from_root(folder), names)
+        """The rules of `folder` (relative to the top, "" for the top itself), its parents' included.
+
+        `names` are the names in that folder; only those of `file_names` matter. Parents are entered before.
+        Raises RightsError for an ignore file that cannot be read.
+        """
+        path = self._from_root(folder)
+        return FolderRules(self._chain_of(path, names), path)
 
     def _from_root(self, folder: str) -> str:
-        return f"{self._top}/{folder}".strip("/")
+        return f"{self._top}/{folder}".strip("/") if self._top else folder
+
+    def _chain_of(self, folder: str, names: Collection[str]) -> RuleChain:
+        above = folder.rpartition("/")[0]
+        chain = self._chains.get(above, self._first_chain) if folder else self._first_chain
+        own = [self._own_rules(folder, name, name in names) for name in self.file_names]
+        if any(own):
+            chain = RuleChain([*([*mine, *above] for mine, above in zip(own, chain.layers)), chain.layers[-1]])
+        self._chains[folder] = chain
+        return chain
+
+    def _own_rules(self, folder: str, name: str, is_there: bool) -> Sequence[Rule]:
+        """Those of the ignore file of that name, the last line first."""
+        source = f"{folder}/{name}" if folder else name
+        return read_rules(self._root / source, self._shown(source), folder) if is_there else ()
+
+    def _shown(self, source: str) -> str:
+        return source
 
 
 def read_rules(path: Path, source: str, folder: str) -> list[Rule]:
@@ -227,10 +211,6 @@ def read_rules(path: Path, source: str, folder: str) -> list[Rule]:
         for rule in parse_line(line.decode("utf-8", "surrogateescape"), source, number, folder)
     ]
     return rules[::-1]
-
-
-def _joined(one: Sequence[Rule], other: Sequence[Rule]) -> Sequence[Rule]:
-    return (*one, *other)
 
 
 def parse_line(line: str, source: str, number: int, folder: str) -> Iterator[Rule]:
@@ -275,10 +255,10 @@ DATASET_IGNORE_FILES = (".amlctlignore",)
 """Data is usually git-ignored, so .gitignore does not count."""
 
 
-def dataset_rules(project: Project, dataset: str, ignore: Sequence[str]) -> RulesBelow:
+def dataset_rules(project: Project, dataset: str, ignore: Sequence[str]) -> IgnoreRules:
     """`dataset` may be empty: the rules of `data_blobs/` itself."""
     top = project.dataset_path(dataset) if dataset else project.data_blobs_dir
-    return RulesBelow(project.dataset_base(dataset), DATASET_IGNORE_FILES, top, ignore)
+    return IgnoreRules(project.dataset_base(dataset), DATASET_IGNORE_FILES, ignore, top=top)
 
 
 def ignore_files_above(project: Project, datasets: Iterable[str]) -> dict[str, str]:

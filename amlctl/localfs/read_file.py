@@ -19,7 +19,6 @@ import signal
 import sys
 import threading
 import time
-from operator import attrgetter
 from pathlib import Path
 from types import FrameType
 from typing import Callable, Optional, Protocol
@@ -28,7 +27,8 @@ import xxhash
 
 from amlctl.core.manifest import FileEntry
 from amlctl.errors import Conflict
-from amlctl.localfs.scan import FileRow
+from amlctl.localfs.regular_file import regular_descriptor
+from amlctl.localfs.scan import FileRow, stat_fields
 
 
 def can_look_for_writers() -> bool:
@@ -59,7 +59,6 @@ READ_AT_ONCE = 1 << 20
 _TRIES = 3
 _YOUNG_NS = 600 * 10**9
 _NOTHING = memoryview(b"")
-_stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
 
 
 class Taker(Protocol):
@@ -104,7 +103,7 @@ class FileReader:
         try:
             if seen[2] <= READ_AT_ONCE:
                 data = self._read_small(descriptor, path, seen[2])
-                if len(data) == seen[2] and _stat_fields(os.fstat(descriptor)) == seen[1:]:
+                if len(data) == seen[2] and stat_fields(os.fstat(descriptor)) == seen[1:]:
                     return seen, xxhash.xxh3_128_digest(data), data
                 os.lseek(descriptor, 0, os.SEEK_SET)
             before = os.fstat(descriptor)
@@ -117,7 +116,7 @@ class FileReader:
                     size, identity = _hash_large(descriptor, self._on_bytes)
                 after = os.fstat(descriptor)
                 if size == after.st_size and _same(before, after):
-                    return FileRow(seen.name, *_stat_fields(after)), identity, data
+                    return FileRow(seen.name, *stat_fields(after)), identity, data
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 before = after
         finally:
@@ -141,15 +140,14 @@ class FileReader:
 
 
 def read_small(path: Path) -> bytes:
-    """All bytes of a file that is a file; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    """All bytes of a file; raises OSError, also for what is not one."""
+    with os.fdopen(regular_descriptor(path, os.O_RDONLY), "rb", buffering=0) as file:
         return file.readall()
 
 
 def file_content_id(path: Path) -> str:
-    """Content id of a whole file, read in parts; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    """Content id of a whole file, read in parts; raises OSError, also for what is not one."""
+    descriptor = regular_descriptor(path, os.O_RDONLY)
     try:
         return _hash_large(descriptor, lambda size_bytes: None)[1].hex()
     finally:

@@ -1,7 +1,7 @@
 """Finds what people type for SCRIPT and `--config`.
 
 Only files that are part of the code snapshot count as scripts: below `pipeline/` and not ignored. Ignored and
-hidden folders are never entered. `ignore` takes paths relative to `pipeline`, as `ignore_rules.code_rules` gives them.
+hidden folders are never entered.
 """
 
 from __future__ import annotations
@@ -9,78 +9,67 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Callable, Optional
 
 from amlctl.core.message import Command, similar
 from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.code_rules import CodeRules, code_rules
 from amlctl.localfs.disk_errors import disk_error, failing_disk
 from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.project import Project
 
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def find_script(root: Path, pipeline: Path, text: str, *, cwd: Path, ignore: IgnoreRules) -> Path:
-    """The absolute path of the script that `text` means.
+def find_script(project: Project, text: str, *, cwd: Path, rules: Optional[CodeRules] = None) -> Path:
+    """The absolute path of the script that `text` means. `rules` are those of the project, where they were read before.
 
-    A path is relative to `cwd`, to the project's `root` or to `pipeline`; otherwise the end of a path that is
-    unique below `pipeline`, most often a bare name. Raises UsageError (ambiguous, outside `pipeline`, a folder,
+    A path is relative to `cwd`, to the project's root or to `pipeline/`; otherwise the end of a path that is
+    unique below `pipeline/`, most often a bare name. Raises UsageError (ambiguous, outside `pipeline/`, a folder,
     no Python), NotFound with the nearest names.
     """
     if not text.strip():
         raise UsageError("No script given", hint=Command("submit", "SCRIPT"))
+    pipeline, ignore = project.pipeline_dir, rules or code_rules(project)
     is_bare = Path(text).name == text
-    bases = [cwd, root] if is_bare else [cwd, root, pipeline]
+    bases = [cwd, project.root] if is_bare else [cwd, project.root, pipeline]
     typed = [_absolute(base, text) for base in bases]
     inside = [path for path in typed if _is_inside(path, pipeline)]
     for path in inside:
         if path.is_file():
-            return _checked(path, root, pipeline, ignore)
+            return _checked(project, path, ignore)
     files = list(walk_files(pipeline, ignore))
-    matches = _ending_with(files, pipeline, text)
-    if len(matches) == 1:
-        return _checked(matches[0], root, pipeline, ignore)
-    if matches:
-        raise UsageError(
-            f"{text!r} is the name of {len(matches)} scripts",
-            hint=Command("submit", _shown(matches[0], root)),
-            details=[_shown(path, root) for path in matches],
-        )
+    if match := _only_match(project, files, text, "scripts", lambda shown: Command("submit", shown)):
+        return _checked(project, match, ignore)
+    scripts = [path for path in files if path.suffix == ".py"]
     if any(path.is_dir() for path in inside):
-        below = [path for path in files if path.suffix == ".py" and any(_is_inside(path, folder) for folder in inside)]
-        hint = Command("submit", _shown(below[0], root)) if below else "name a script in it"
+        below = [path for path in scripts if any(_is_inside(path, folder) for folder in inside)]
+        hint = Command("submit", _shown(project, below[0])) if below else "name a script in it"
         raise UsageError(f"{text!r} is a folder, not a script", hint=hint)
     if any(path.is_file() for path in typed):
         raise UsageError(
-            f"{text!r} is not under {_shown(pipeline, root)}/, so it would not be sent with the run",
-            hint=f"move it to {_shown(pipeline, root)}/",
+            f"{text!r} is not under pipeline/, so it would not be sent with the run", hint="move it to pipeline/"
         )
-    scripts = [path for path in files if path.suffix == ".py"]
-    raise _not_found(f"Script {text!r} not found under {_shown(pipeline, root)}/", text, scripts, root, pipeline)
+    raise _not_found(project, f"Script {text!r} not found under pipeline/", text, scripts)
 
 
-def find_config(root: Path, pipeline: Path, text: str, *, cwd: Path, script: Path, ignore: IgnoreRules) -> Path:
+def find_config(project: Project, text: str, *, cwd: Path, script: Path) -> Path:
     """The absolute path of the config that `text` means.
 
-    Looked for as given (relative to `cwd`, to `root`), beside the script, in `configs/` beside the script, then
-    anywhere below `pipeline`. Raises UsageError (ambiguous), NotFound with the nearest names.
+    Looked for as given (relative to `cwd`, to the root), beside the script, in `configs/` beside the script, then
+    anywhere below `pipeline/`. Raises UsageError (ambiguous), NotFound with the nearest names.
     """
     if not text.strip():
         raise UsageError("No config given", hint="--config baseline.json")
-    for base in (cwd, root, script.parent, script.parent / "configs", pipeline):
+    for base in (cwd, project.root, script.parent, script.parent / "configs", project.pipeline_dir):
         path = _absolute(base, text)
         if path.is_file():
             return path
-    files = list(walk_files(pipeline, ignore))
-    matches = _ending_with(files, pipeline, text)
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise UsageError(
-            f"{text!r} is the name of {len(matches)} configs",
-            hint=f"--config {_shown(matches[0], root)}",
-            details=[_shown(path, root) for path in matches],
-        )
+    files = list(walk_files(project.pipeline_dir, code_rules(project)))
+    if match := _only_match(project, files, text, "configs", lambda shown: f"--config {shown}"):
+        return match
     configs = [path for path in files if path.suffix.lower() in CONFIG_SUFFIXES]
-    raise _not_found(f"Config {text!r} not found", text, configs, root, pipeline)
+    raise _not_found(project, f"Config {text!r} not found", text, configs)
 
 
 def walk_files(pipeline: Path, ignore: IgnoreRules) -> Iterator[Path]:
@@ -112,17 +101,17 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _checked(path: Path, root: Path, pipeline: Path, ignore: IgnoreRules) -> Path:
+def _checked(project: Project, path: Path, ignore: IgnoreRules) -> Path:
     if path.suffix != ".py":
-        raise UsageError(f"{_shown(path, root)} is not a Python script", hint="its name has to end in .py")
+        raise UsageError(f"{_shown(project, path)} is not a Python script", hint="its name has to end in .py")
     folder = ""
-    parts = path.relative_to(pipeline).parts
+    parts = path.relative_to(project.pipeline_dir).parts
     for position, name in enumerate(parts):
-        names = [entry.name for entry in _entries(pipeline / folder)]
+        names = [entry.name for entry in _entries(project.pipeline_dir / folder)]
         rule = ignore.enter(folder, names).match(name, position < len(parts) - 1)
         if rule is not None:
             raise UsageError(
-                f"{_shown(path, root)} is ignored, so it would not be sent with the run",
+                f"{_shown(project, path)} is ignored, so it would not be sent with the run",
                 hint=f"the rule is {rule.pattern!r} at {rule.where}",
             )
         folder = f"{folder}/{name}" if folder else name
@@ -147,22 +136,28 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return folder in path.parents or path == folder
 
 
-def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _shown(project: Project, path: Path) -> str:
+    return path.relative_to(project.root).as_posix()
 
 
-def _ending_with(files: Sequence[Path], pipeline: Path, text: str) -> list[Path]:
-    wanted = os.path.normpath(text)
-    start = len(f"{pipeline.as_posix()}/")
-    relative = [(path, path.as_posix()[start:]) for path in files]
-    return [path for path, name in relative if name == wanted or name.endswith("/" + wanted)]
+def _only_match(
+    project: Project, files: Sequence[Path], text: str, kind: str, hint: Callable[[str], str]
+) -> Optional[Path]:
+    """The one whose path ends with what was typed, if any. Raises UsageError for several."""
+    wanted = f"/{os.path.normpath(text)}"
+    start = len(project.pipeline_dir.as_posix())
+    matches = [path for path in files if path.as_posix()[start:].endswith(wanted)]
+    if len(matches) > 1:
+        shown = [_shown(project, path) for path in matches]
+        raise UsageError(f"{text!r} is the name of {len(matches)} {kind}", hint=hint(shown[0]), details=shown)
+    return matches[0] if matches else None
 
 
-def _not_found(message: str, text: str, files: Sequence[Path], root: Path, pipeline: Path) -> NotFound:
+def _not_found(project: Project, message: str, text: str, files: Sequence[Path]) -> NotFound:
     wanted = Path(text).name
     by_name: dict[str, list[str]] = {}
     for path in files:
-        by_name.setdefault(path.name, []).append(_shown(path, root))
+        by_name.setdefault(path.name, []).append(_shown(project, path))
     near = [name for name in by_name if wanted.lower() in (name.lower(), Path(name).stem.lower())]
     near = near or similar(wanted, by_name, cutoff=0.5)
     shown = [path for name in near for path in by_name[name]][:5]
@@ -170,5 +165,4 @@ def _not_found(message: str, text: str, files: Sequence[Path], root: Path, pipel
         name = Path(shown[0]).name
         return NotFound(message, hint=f"did you mean {name if len(by_name[name]) == 1 else shown[0]}?", details=shown)
     some = sorted(path for paths in by_name.values() for path in paths)[:5]
-    folder = f"put it below {_shown(pipeline, root)}/"
-    return NotFound(message, hint=f"available: {', '.join(some)}" if some else folder)
+    return NotFound(message, hint=f"available: {', '.join(some)}" if some else "put it below pipeline/")

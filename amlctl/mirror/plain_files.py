@@ -184,9 +184,7 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
     were_written = in_parallel(write, wanted, store.concurrency)
     missing = {entry.content_id for entry, was_written in zip(wanted, were_written) if not was_written}
     places = {content: place if content in missing else MIRROR for content, place in manifest.places.items()}
-    packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
-    sizes = {pack: size for pack, size in manifest.pack_sizes.items() if pack in packs}
-    return replace(manifest, places=places, pack_sizes=sizes, shards={})
+    return replace(manifest, places=places, shards={})
 
 
 def _standing(manifest: Manifest) -> dict[str, str]:

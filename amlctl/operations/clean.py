@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from amlctl.core.events import Warned
 from amlctl.core.message import Command, Message, count, size
 from amlctl.core.store_keys import FORMAT_KEY, outputs_index_key
 from amlctl.errors import IntegrityError, NeedsConfirmation
 from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, KINDS, OUTPUTS, DiskItem, disk_item, folders_in
-from amlctl.localfs.folders import remove_empty_folders
+from amlctl.localfs.folders import walk
 from amlctl.localfs.project import Project
-from amlctl.operations.context import Context
+from amlctl.localfs.target import in_the_way
+from amlctl.operations.context import Context, Disk
 from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import load_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check
-
-
-class Disk(Protocol):
-    """What runs on this machine have left."""
-
-    def items(self) -> Iterator[DiskItem]: ...
-
-    def free(self, item: DiskItem, store: Store) -> str:
-        """Why it was not freed; empty where it was."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,6 @@ def usage(project: Project, disk: Disk) -> list[DiskItem]:
 
 def clean(
     context: Context,
-    disk: Disk,
     kinds: Collection[str],
     *,
     unused_since: datetime | None,
@@ -78,7 +68,7 @@ def clean(
 
     Raises NeedsConfirmation, and what the store raises that is to have it all.
     """
-    items = usage(context.project, disk)
+    items = usage(context.project, context.disk)
     old = [item for item in items if unused_since is None or item.used_at <= unused_since.timestamp()]
     if not kinds:
         return CleanResult(old, [], is_dry_run)
@@ -93,10 +83,15 @@ def clean(
             details=[f"{item.kind}  {item.name}  {size(item.bytes)}" for item in wanted],
         )
     if any(item.kind == CACHES for item in wanted):
-        context.store.info(FORMAT_KEY)  # a store that is gone or out of reach cannot make them again
+        # Runs on this machine fill them, from their stores: one that is gone or out of reach cannot make them again.
+        in_use, all_of_them = context.settings.workspace().name, context.settings.workspaces
+        for name in [name for name, one in all_of_them.items() if one.runs_here or name == in_use]:
+            context.in_workspace(name).store.info(FORMAT_KEY)
     freed = []
     for item in wanted:
-        kept = _free_outputs(context, item) if item.kind == OUTPUTS else disk.free(item, _store_of(context, item))
+        kept = (
+            _free_outputs(context, item) if item.kind == OUTPUTS else context.disk.free(item, _store_of(context, item))
+        )
         if kept:
             context.sink(Warned(f"{item.kind} {item.name} was kept: {kept}"))
         else:
@@ -134,22 +129,12 @@ def _free_outputs(context: Context, item: DiskItem) -> str:
         return "the store does not have them"
     fetched = FetchedFiles(state_dir, run, item.path)
     for path in fetched.paths:
-        if fetched.may_replace(path):
+        if fetched.may_replace(path) and in_the_way(item.path, path).top == path:  # not behind a link
             (item.path / path).unlink(missing_ok=True)
-            _remove_empty_above(item.path / path, item.path)
-    with suppress(OSError):
-        remove_empty_folders(item.path)
+    for folder, _, _ in reversed([*walk(item.path)]):
+        with suppress(OSError):  # it has more files
+            os.rmdir(folder)
     return "files that were changed or added here" if item.path.exists() else ""
-
-
-def _remove_empty_above(path: Path, top: Path) -> None:
-    for folder in path.parents:
-        if folder == top:
-            return
-        try:
-            folder.rmdir()
-        except OSError:  # it has more files
-            return
 
 
 def space_check(project: Project, disk: Disk, limit_bytes: int) -> Check:

@@ -1,6 +1,6 @@
 """`compute`: the targets in the files of `compute/`, and which of them a run may use.
 
-A local target is only its file: it always exists, and cannot be started or stopped. A workspace that `ManagesCompute`
+A local target is only its file: it always exists, and cannot be started or stopped. A workspace that is a service
 creates clusters from the files, and may have others.
 """
 
@@ -30,7 +30,7 @@ from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
-from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
+from amlctl.workspaces.contract import ComputeTargets, PresentTarget, Workspace
 
 SERVERLESS = "serverless"
 LOCAL = "local"
@@ -79,8 +79,8 @@ def list_targets(context: Context) -> list[ComputeView]:
     if not any(one.name == LOCAL for one in files.broken):
         targets.setdefault(LOCAL, LocalTarget(LOCAL))
     found = {}
-    if isinstance(workspace, ManagesCompute):
-        found = {one.target.name: one for one in workspace.computes.list()}
+    if workspace.service is not None:
+        found = {one.target.name: one for one in workspace.service.computes.list()}
     views = {name: _view(target, found.get(name), workspace) for name, target in targets.items()}
     views |= {name: _present_view(one) for name, one in found.items() if name not in views}
     broken = [
@@ -93,7 +93,7 @@ def list_targets(context: Context) -> list[ComputeView]:
 def show(context: Context, name: str) -> ComputeView:
     """Raises NotFound with the nearest name, SettingsError."""
     project, workspace = context.project, context.workspace
-    found = workspace.computes.find(name) if isinstance(workspace, ManagesCompute) else None
+    found = workspace.service.computes.find(name) if workspace.service is not None else None
     own = read_compute_files(project).find(name)
     if found is not None and not isinstance(own, ClusterTarget):
         return _present_view(found)
@@ -110,16 +110,16 @@ def create(context: Context, source: str, *, cwd: Path, is_update: bool = False)
     path = cwd / source
     wanted = read_compute(path) if path.is_file() else find_target(project, source)
     if isinstance(wanted, ClusterTarget):
-        if not isinstance(workspace, ManagesCompute):
+        if workspace.service is None:
             raise _is_of_azureml(wanted.name, "create")
-        computes = workspace.computes
+        computes = workspace.service.computes
         computes.check(wanted)
         found = computes.find(wanted.name)
         unknown = sorted(wanted.rest.keys() - found.target.rest.keys()) if found is not None else []
         if unknown:
             sink(Note(f"the service does not return {', '.join(unknown)} of {wanted.name}: not compared"))
         return _ensure_cluster(computes, wanted, found, is_update=is_update, sink=sink)
-    if isinstance(workspace, ManagesCompute):
+    if workspace.service is not None:
         raise UsageError(
             f"{wanted.name} is this machine, and workspace {workspace.name} is in Azure ML",
             hint=Command("compute", "create", wanted.name, workspace="local"),
@@ -140,10 +140,10 @@ def checked_target(context: Context, name: str) -> tuple[ClusterTarget | None, P
     Raises NotFound (neither a file nor a target), UsageError (it cannot be used).
     """
     project, workspace = context.project, context.workspace
-    if not isinstance(workspace, ManagesCompute) or name == SERVERLESS:
+    if workspace.service is None or name == SERVERLESS:
         return None, None
     own = read_compute_files(project).find(name)
-    found = workspace.computes.find(name)
+    found = workspace.service.computes.find(name)
     if found is None and not isinstance(own, ClusterTarget):
         find_target(project, name, workspace)
     if found is not None:
@@ -160,10 +160,10 @@ def prepare_target(context: Context, name: str) -> None:
     """
     workspace, sink = context.workspace, context.sink
     own, found = checked_target(context, name)
-    if own is None or not isinstance(workspace, ManagesCompute):
+    if own is None or workspace.service is None:
         return
     try:
-        _ensure_cluster(workspace.computes, own, found, is_update=False, sink=sink)
+        _ensure_cluster(workspace.service.computes, own, found, is_update=False, sink=sink)
     except Conflict as error:
         sink(Warned(Message(error.message, "; the run uses it as it is (", error.hint, ")")))
 
@@ -227,36 +227,38 @@ def _check_changes(wanted: ClusterTarget, changes: Sequence[FieldDifference], *,
 
 def start(context: Context, name: str) -> str:
     """Returns its state. Raises UsageError for a local target."""
-    workspace = context.workspace
-    if isinstance(workspace, ManagesCompute):
-        return _found(workspace, name, lambda: workspace.computes.start(name, context.sink)).state
-    raise _is_local(context.project, name, "started: it is this machine, and always ready")
+    computes = _managed(context, name, "started: it is this machine, and always ready")
+    return _found(context.workspace, name, lambda: computes.start(name, context.sink)).state
 
 
 def stop(context: Context, name: str) -> str:
     """Returns its state. Raises UsageError for a local target."""
-    workspace = context.workspace
-    if isinstance(workspace, ManagesCompute):
-        return _found(workspace, name, lambda: workspace.computes.stop(name, context.sink)).state
-    raise _is_local(context.project, name, "stopped: it is this machine")
+    computes = _managed(context, name, "stopped: it is this machine")
+    return _found(context.workspace, name, lambda: computes.stop(name, context.sink)).state
 
 
 def deletable(context: Context, name: str) -> PresentTarget:
     """The target that `delete` would delete. Raises NotFound, UsageError for a local target."""
-    workspace = context.workspace
-    if not isinstance(workspace, ManagesCompute):
-        raise _is_local(context.project, name, "deleted: it is this machine; remove its file in compute/ instead")
-    return _found(workspace, name, lambda: workspace.computes.find(name))
+    computes = _managed(context, name, _NOT_DELETED)
+    return _found(context.workspace, name, lambda: computes.find(name))
 
 
 def delete(context: Context, name: str) -> str:
     """Raises what `deletable` raises, Conflict if runs use it."""
-    workspace = context.workspace
-    if not isinstance(workspace, ManagesCompute):
-        deletable(context, name)
-    else:
-        workspace.computes.delete(name)
+    _managed(context, name, _NOT_DELETED).delete(name)
     return "deleted"
+
+
+_NOT_DELETED = "deleted: it is this machine; remove its file in compute/ instead"
+
+
+def _managed(context: Context, name: str, not_here: str) -> ComputeTargets:
+    """Those of the workspace. Raises UsageError, with the reason `not_here`, for one that runs on this machine."""
+    if context.workspace.service is not None:
+        return context.workspace.service.computes
+    if isinstance(find_target(context.project, name), ClusterTarget):
+        raise _is_of_azureml(name, "show")
+    raise UsageError(f"{name} cannot be {not_here}", hint=Command("compute", "list"))
 
 
 def find_target(project: Project, name: str, workspace: Workspace | None = None) -> ComputeTarget:
@@ -268,7 +270,7 @@ def find_target(project: Project, name: str, workspace: Workspace | None = None)
     if name == LOCAL:
         return LocalTarget(LOCAL)
     names = {target.name for target in files.targets}
-    if isinstance(workspace, ManagesCompute):
+    if workspace is not None and workspace.service is not None:
         where = f"compute/ or workspace {workspace.name}"
         raise _not_found(name, where, names - {LOCAL} | _names_in(workspace) | {SERVERLESS})
     raise _not_found(name, "compute/", names | {LOCAL})
@@ -314,7 +316,7 @@ def _view(target: ComputeTarget, found: PresentTarget | None, workspace: Workspa
     """The target of a file."""
     if isinstance(target, LocalTarget):
         return ComputeView(target, "ready")
-    if not isinstance(workspace, ManagesCompute):
+    if workspace.service is None:
         show_it = Command("compute", "show", target.name, workspace="NAME")
         return ComputeView(target, "unknown", Message("made by an azureml workspace: ", show_it))
     if found is None:
@@ -351,13 +353,6 @@ def _is_of_azureml(name: str, verb: str) -> UsageError:
     )
 
 
-def _is_local(project: Project, name: str, why: str) -> UsageError:
-    """Raises NotFound."""
-    if isinstance(find_target(project, name), ClusterTarget):
-        return _is_of_azureml(name, "show")
-    return UsageError(f"{name} cannot be {why}", hint=Command("compute", "list"))
-
-
 def _found(workspace: Workspace, name: str, ask: Callable[[], PresentTarget | None]) -> PresentTarget:
     """Raises NotFound with the targets that the workspace has."""
     found = None
@@ -379,6 +374,6 @@ def _not_found(name: str, where: str, names: Iterable[str]) -> NotFound:
 def _names_in(workspace: Workspace) -> set[str]:
     """For a hint, so an error of the workspace is ignored."""
     with suppress(AmlctlError):
-        if isinstance(workspace, ManagesCompute):
-            return {one.target.name for one in workspace.computes.list()}
+        if workspace.service is not None:
+            return {one.target.name for one in workspace.service.computes.list()}
     return set()

@@ -11,7 +11,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import suppress
+from functools import partial
 
 import amlctl
 from amlctl.config.compute_file import read_compute_files
@@ -25,11 +26,12 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.git import ask_git
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan, unpack_rows
-from amlctl.operations.clean import Disk, space_check
+from amlctl.operations.clean import space_check
+from amlctl.operations.context import Context
 from amlctl.operations.environment import project_environment
 from amlctl.runs.code import large_code
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import Check, Workspace
+from amlctl.workspaces.contract import Check
 
 LEAST_FREE_BYTES = 1 << 30
 """An environment or new packs soon use up less free space than this."""
@@ -38,38 +40,32 @@ CLOCK_LIMIT_S = 60.0
 """Times of the store and of this machine are compared to find what is younger than a day."""
 
 
-def run_checks(
-    find_project: Callable[[], Project],
-    load_settings: Callable[[], Settings],
-    open_store: Callable[[], Store],
-    open_workspace: Callable[[], Workspace],
-    open_disk: Callable[[], Disk] | None = None,
-) -> list[Check]:
+def run_checks(find_project: Callable[[], Project], open_context: Callable[[], Context]) -> list[Check]:
     """All findings in order; an error of an opener is a finding, too."""
     found = list(_own_checks())
+
+    def has_failed(*names: str) -> bool:
+        return any(check.name in names and not check.ok for check in found)
+
     try:
         project = find_project()
         found.append(Check("project", True, str(project.root)))
-        found.append(_tried("settings", lambda: _settings_message(load_settings())))
+        found.append(_tried("settings", lambda: _settings_message(open_context().settings)))
         found += _project_checks(project)
-        if found_failed(found, "settings"):
+        if has_failed("settings"):
             return found
-        if open_disk is not None:
-            found.append(space_check(project, open_disk(), load_settings().cache.limit))
-        found += [_failed(f"workspace {name}", error) for name, error in load_settings().broken.items()]
-        found += _workspace_checks(project, load_settings, open_workspace)
-        if found_failed(found, "login") or found_failed(found, "workspace"):
+        context = open_context()
+        found.append(space_check(project, context.disk, context.settings.cache.limit))
+        found += [_failed(f"workspace {name}", error) for name, error in context.settings.broken.items()]
+        found += _workspace_checks(context)
+        if has_failed("login", "workspace"):
             return found
         known = {check.message for check in found if not check.ok}
-        found += [check for check in _store_checks(open_store) if check.message not in known]
-        found += _environment_checks(project, open_workspace)
+        found += [check for check in _store_checks(context) if check.message not in known]
+        found.append(_tried("environment", lambda: _environment_message(context)))
     except AmlctlError as error:
         found.append(_failed("project", error))
     return found
-
-
-def found_failed(found: list[Check], name: str) -> bool:
-    return any(check.name == name and not check.ok for check in found)
 
 
 def _tried(name: str, action: Callable[[], str]) -> Check:
@@ -79,13 +75,9 @@ def _tried(name: str, action: Callable[[], str]) -> Check:
     except AmlctlError as error:
         return _failed(name, error)
     except OSError as error:
-        return _refused(name, error)
-
-
-def _refused(name: str, error: OSError) -> Check:
-    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-    found = disk_error(error, place)
-    return Check(name, False, str(error)) if found is None else _failed(name, found)
+        place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+        found = disk_error(error, place)
+        return Check(name, False, str(error)) if found is None else _failed(name, found)
 
 
 def _failed(name: str, error: AmlctlError) -> Check:
@@ -104,57 +96,48 @@ def _settings_message(settings: Settings) -> str:
 
 
 def _project_checks(project: Project) -> Iterator[Check]:
-    yield _folders(project)
-    yield _state_ignored(project)
-    yield _tried("code", lambda: _code_message(project))
-    yield _disk(project.root)
-    yield _tried("compute", lambda: _compute_message(project))
+    for name, look in (
+        ("folders", _folders_message),
+        ("local state", _state_message),
+        ("code", _code_message),
+        ("disk", _disk_message),
+        ("compute", _compute_message),
+    ):
+        yield _tried(name, partial(look, project))
 
 
-def _folders(project: Project) -> Check:
-    name = "folders"
-    try:
-        return _placed(project, name)
-    except OSError as error:
-        return _refused(name, error)
-
-
-def _placed(project: Project, name: str) -> Check:
-    """Whether all lie where they belong. Raises OSError."""
-    if not project.pipeline_dir.is_dir():
-        return Check(name, False, "pipeline/ not found", Command("init"))
-    for folder in (project.data_blobs_dir, project.outputs_dir, project.state_dir):
-        if folder.exists() and folder.resolve().is_relative_to(project.pipeline_dir.resolve()):
+def _folders_message(project: Project) -> str:
+    """Whether all lie where they belong."""
+    pipeline, beside = project.pipeline_dir, (project.data_blobs_dir, project.outputs_dir)
+    if not pipeline.is_dir():
+        raise CheckFailed("pipeline/ not found", hint=Command("init"))
+    for folder in (*beside, project.state_dir):
+        if folder.exists() and folder.resolve().is_relative_to(pipeline.resolve()):
             hint = f"move {folder.name}/ out of pipeline/: it would be sent with every run"
-            return Check(name, False, f"{folder.name}/ lies in pipeline/", hint)
-    inside = [path for path in ("data_blobs", "outputs") if (project.pipeline_dir / path).is_dir()]
+            raise CheckFailed(f"{folder.name}/ lies in pipeline/", hint=hint)
+    inside = [path for path in ("data_blobs", "outputs") if (pipeline / path).is_dir()]
     if inside:
         hint = f"move it to {project.root}, or name it in .amlctlignore"
-        return Check(name, False, f"pipeline/{inside[0]}/ would be sent with every run", hint)
-    missing = [folder.name for folder in (project.data_blobs_dir, project.outputs_dir) if not folder.is_dir()]
-    if missing:
-        return Check(name, True, f"pipeline/; {', '.join(missing)} will be made when needed")
-    return Check(name, True, "pipeline/, data_blobs/, outputs/")
+        raise CheckFailed(f"pipeline/{inside[0]}/ would be sent with every run", hint=hint)
+    missing = [folder.name for folder in beside if not folder.is_dir()]
+    return (
+        f"pipeline/; {', '.join(missing)} will be made when needed" if missing else "pipeline/, data_blobs/, outputs/"
+    )
 
 
-def _state_ignored(project: Project) -> Check:
-    name = "local state"
-    try:
-        project.ensure_state_dir()
-    except AmlctlError as error:
-        return _failed(name, error)
+def _state_message(project: Project) -> str:
+    project.ensure_state_dir()
+
+    def code(*arguments: str) -> int | None:
+        answer = ask_git(project.root, *arguments)
+        return None if answer is None else answer.code
+
     # An ignored path is 0, one that is not is 1; without git or repository nothing can be committed.
-    code = _git_code(project.root, "check-ignore", "--quiet", ".amlctl/runs")
-    if code == 1:
-        return Check(name, False, ".amlctl/ is not ignored by git", "echo '*' > .amlctl/.gitignore")
-    if _git_code(project.root, "ls-files", "--error-unmatch", ".amlctl") == 0:
-        return Check(name, False, "files of .amlctl/ are committed", "git rm -r --cached .amlctl")
-    return Check(name, True, ".amlctl/ can be written and is not committed")
-
-
-def _git_code(folder: Path, *arguments: str) -> int | None:
-    answer = ask_git(folder, *arguments)
-    return None if answer is None else answer.code
+    if code("check-ignore", "--quiet", ".amlctl/runs") == 1:
+        raise CheckFailed(".amlctl/ is not ignored by git", hint="echo '*' > .amlctl/.gitignore")
+    if code("ls-files", "--error-unmatch", ".amlctl") == 0:
+        raise CheckFailed("files of .amlctl/ are committed", hint="git rm -r --cached .amlctl")
+    return ".amlctl/ can be written and is not committed"
 
 
 def _code_message(project: Project) -> str:
@@ -174,11 +157,13 @@ def _code_message(project: Project) -> str:
     return f"{count(len(sizes), 'file')}, {size(sum(sizes.values()))}"
 
 
-def _disk(folder: Path) -> Check:
-    free = shutil.disk_usage(folder).free
-    look = Message("free some space; ", Command("store", "gc"), " shows what the store does not need")
-    hint = "" if free >= LEAST_FREE_BYTES else look
-    return Check("disk", free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free at {folder}", hint)
+def _disk_message(project: Project) -> str:
+    free = shutil.disk_usage(project.root).free
+    message = f"{free / 1e9:.1f} GB free at {project.root}"
+    if free < LEAST_FREE_BYTES:
+        look = Message("free some space; ", Command("store", "gc"), " shows what the store does not need")
+        raise CheckFailed(message, hint=look)
+    return message
 
 
 def _compute_message(project: Project) -> str:
@@ -190,23 +175,20 @@ def _compute_message(project: Project) -> str:
     return f"compute/ has {', '.join(names)}" if names else "no files in compute/: one local slot"
 
 
-def _workspace_checks(
-    project: Project, load_settings: Callable[[], Settings], open_workspace: Callable[[], Workspace]
-) -> Iterator[Check]:
-    wanted = load_settings().workspace().default_compute
+def _workspace_checks(context: Context) -> Iterator[Check]:
+    wanted = context.settings.workspace().default_compute
+    target = None
+    with suppress(AmlctlError):  # the check of compute/ reports it
+        target = read_compute_files(context.project).find(wanted) if wanted else None
     try:
-        target = read_compute_files(project).find(wanted) if wanted else None
-    except AmlctlError:
-        target = None  # the check of compute/ reports it
-    try:
-        yield from open_workspace().checks(target if isinstance(target, ClusterTarget) else None)
+        yield from context.workspace.checks(target if isinstance(target, ClusterTarget) else None)
     except AmlctlError as error:
         yield _failed("workspace", error)
 
 
-def _store_checks(open_store: Callable[[], Store]) -> Iterator[Check]:
+def _store_checks(context: Context) -> Iterator[Check]:
     try:
-        store = open_store()
+        store = context.store
         skew = _probe(store)
     except AmlctlError as error:
         yield _failed("store", error)
@@ -232,18 +214,11 @@ def _probe(store: Store) -> float:
         store.delete(key)
 
 
-def _environment_checks(project: Project, open_workspace: Callable[[], Workspace]) -> Iterator[Check]:
-    name = "environment"
-    try:
-        spec, _ = project_environment(project, sink=null_sink)
-        workspace = open_workspace()
-        info = workspace.environment(spec)
-        if not info.is_ready:
-            workspace.check_environment(spec, null_sink)
-    except AmlctlError as error:
-        yield _failed(name, error)
-        return
+def _environment_message(context: Context) -> str:
+    spec, _ = project_environment(context.project, sink=null_sink)
+    workspace = context.workspace
+    info = workspace.environment(spec)
     if info.is_ready:
-        yield Check(name, True, f"{info.id} is ready ({info.tool}): {info.location}")
-        return
-    yield Check(name, True, Message(f"{info.tool} makes it with the first submit, or now: ", Command("env", "prepare")))
+        return f"{info.id} is ready ({info.tool}): {info.location}"
+    workspace.check_environment(spec, null_sink)
+    return Message(f"{info.tool} makes it with the first submit, or now: ", Command("env", "prepare"))

@@ -42,7 +42,7 @@ from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
 from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
-from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
+from amlctl.workspaces.contract import RunFile, RunFiles, Workspace
 
 _WORKERS = 8
 _NAMED = 3
@@ -100,10 +100,10 @@ def fetch(
             job = _Fetch(context, record, target, path_filter(include))
             for node in range(record.spec.instances) if record.spec.job_type is None else ():
                 job.bring_outputs(node, is_unlisted=is_unlisted)
-            if not job.files and not job.failures and isinstance(workspace, KeepsFiles):
+            if not job.files and not job.failures and workspace.service is not None:
                 # Outputs in a datastore stay there.
-                own = record.spec.output_places
-                job.bring_files(workspace.run_files(run), is_wanted=lambda path: path.partition("/")[0] not in own)
+                files, own = workspace.service.run_files(run), record.spec.output_places
+                job.bring_files(files, is_wanted=lambda path: path.partition("/")[0] not in own)
             if with_logs:
                 job.bring_logs(workspace)
             job.sweep()
@@ -185,7 +185,7 @@ class _Fetch:
         include: Callable[[str], bool],
     ) -> None:
         self._store = context.store
-        self._may_be_plain = isinstance(context.workspace, KeepsFiles)
+        self._may_be_plain = context.workspace.service is not None
         self._record = record
         self._target = target
         self._include = include

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -120,7 +121,6 @@ _ENVIRONMENT = [
     (re.compile(r"python\s*[=<~]=?=?\s*(?:2(?:\.\d+)*|3\.[0-8](?!\d)(?:\.\d+)?)"), "python>=3.11"),
 ]
 _SCRIPT = [(re.compile(r"(?:from|import) azureml\.(?:core|train|pipeline|data\w*)\b"), _RUN)]
-_MAX_BYTES = 1 << 20
 
 
 class Outdated(NamedTuple):
@@ -155,7 +155,6 @@ def _matches(line: str, rules: list[tuple[re.Pattern[str], str]]) -> Iterator[tu
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines() if path.stat().st_size <= _MAX_BYTES else []
-    except (OSError, ValueError):
-        return []
+    with suppress(OSError, ValueError):
+        return read_regular(path, _MOST_BYTES).decode().splitlines()
+    return []

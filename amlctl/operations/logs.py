@@ -5,15 +5,13 @@ from __future__ import annotations
 import codecs
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
-from amlctl.core.events import LogText, Note, RunPageKnown, RunStateChanged, Warned
+from amlctl.core.events import EventSink, LogText, Note, RunPageKnown, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
@@ -31,9 +29,9 @@ def code_paths(project: Project, run: str) -> CodePaths:
     """Relative to the current folder, so that a terminal or an editor opens them."""
 
     def find(path: str, below: str) -> str:
-        here = project.pipeline_dir / below
+        here = os.path.join(project.pipeline_dir, below)
         is_of_run = f"/{run}/" in path or not os.path.exists(path)
-        return os.path.relpath(here, Path.cwd()) if is_of_run and here.is_file() else ""
+        return os.path.relpath(here) if is_of_run and os.path.isfile(here) else ""
 
     return CodePaths(find)
 
@@ -48,6 +46,15 @@ class Outage(NamedTuple):
 
     pause_s: float = 5.0
     limit_s: float = 1800.0
+
+    def since(self, silent_since: float | None, error: ServiceUnavailable, sink: EventSink) -> float:
+        """The beginning of the silence (None: it begins now, which is reported). Raises the error after the limit."""
+        now_s = time.monotonic()
+        if silent_since is None:
+            sink(Warned(f"{error.message}; the run stays active; trying again"))
+        elif now_s - silent_since > self.limit_s:
+            raise error
+        return now_s if silent_since is None else silent_since
 
 
 DEFAULT_OUTAGE = Outage()
@@ -103,11 +110,7 @@ def follow(
                 if reader.has_ended():
                     return reader.record
         except ServiceUnavailable as error:
-            if reader.silent_since is None:
-                reader.silent_since = time.monotonic()
-                context.sink(Warned(f"{error.message}; the run stays active; trying again"))
-            elif time.monotonic() - reader.silent_since > outage.limit_s:
-                raise
+            reader.silent_since = outage.since(reader.silent_since, error, context.sink)
         except KeyboardInterrupt:
             if is_cancelling:
                 return reader.record
@@ -231,8 +234,10 @@ def log_pieces(workspace: Workspace, run: str, *, tail: int | None = None, name:
 def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None = None) -> int:
     """The byte offset from which to follow, so that the last `tail` lines come first."""
     end = workspace.log_end(run, name=name)
-    if end is None:
-        return _tail_from_start(workspace, run, tail, name)
+    if end is None:  # what stands in for the log is short
+        end = 0
+        while data := workspace.read_log(run, end, name=name).data:
+            end += len(data)
     finder = TailFinder(tail, end)
     while finder.start is None:
         start = max(0, end - _PART_BYTES)
@@ -240,24 +245,6 @@ def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None =
         finder.feed(data, start)
         end = start
     return finder.start
-
-
-def _tail_from_start(workspace: Workspace, run: str, tail: int, name: str | None) -> int:
-    """The same, reading from the start: only the offsets of the last lines are kept."""
-    starts: deque[int] = deque([0], maxlen=tail + 1)
-    cursor = 0
-    while True:
-        chunk = workspace.read_log(run, cursor, name=name)
-        at = chunk.data.find(b"\n")
-        while at >= 0:
-            starts.append(cursor + at + 1)
-            at = chunk.data.find(b"\n", at + 1)
-        cursor = chunk.cursor
-        if chunk.is_final or not chunk.data:
-            break
-    if starts[-1] == cursor:
-        starts.pop()  # a line feed at the very end does not begin a line
-    return starts[-min(tail, len(starts))] if tail > 0 and starts else cursor
 
 
 def _bytes_between(workspace: Workspace, run: str, name: str | None, start: int, end: int) -> bytes:

@@ -15,7 +15,6 @@ from amlctl.errors import AmlctlError, NotFound
 from amlctl.operations.context import Context
 from amlctl.operations.runs import RunAt
 from amlctl.runs.metrics import read_metrics
-from amlctl.workspaces.contract import TracksMetrics
 
 
 def metrics_of(context: Context, record: RunRecord, *, is_needed: bool = False) -> Metrics:
@@ -26,8 +25,8 @@ def metrics_of(context: Context, record: RunRecord, *, is_needed: bool = False) 
     found = Metrics()
     try:
         found.add(read_metrics(context.store, record.run))
-        if not record.metrics and isinstance(context.workspace, TracksMetrics):
-            found.add(Metrics(last=dict(context.workspace.tracked.values(record.run))))
+        if not record.metrics and context.workspace.service is not None:
+            found.add(Metrics(last=dict(context.workspace.service.tracked.values(record.run))))
     except AmlctlError as error:
         if is_needed and not record.metrics:
             raise
@@ -42,8 +41,8 @@ def series_of(context: Context, record: RunRecord, metrics: Metrics, names: Sequ
     """Of these metrics, those with more than a last value. Raises RightsError, ServiceUnavailable."""
     found = {name: metrics.series[name] for name in names if name in metrics.series}
     missing = [name for name in names if name not in found and name in metrics.last]
-    if missing and isinstance(context.workspace, TracksMetrics):
-        tracked = context.workspace.tracked.series(record.run, missing)
+    if missing and context.workspace.service is not None:
+        tracked = context.workspace.service.tracked.series(record.run, missing)
         found.update({name: list(points) for name, points in tracked.items() if points})
     return found
 

@@ -23,7 +23,6 @@ from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound
 from amlctl.localfs.atomic import scratch_folder
 from amlctl.operations.context import Context
 from amlctl.stores.contract import FileBody, Store
-from amlctl.workspaces.contract import ProbedWorkspace
 
 _LARGE_BYTES = 9 << 20
 """More than goes in one request, so that it travels as blocks."""
@@ -110,9 +109,8 @@ def probe(context: Context, target: str) -> ProbeResult:
     found.remove_at_end("blob", lambda: _remove(store, found.id))
     try:
         _probe_store(found, store)
-        workspace = context.workspace
-        if isinstance(workspace, ProbedWorkspace):
-            workspace.probe(found, target)
+        if (service := context.workspace.service) is not None:
+            service.probe(found, target)
     finally:
         found.remove_all()
     return found.result()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -98,25 +99,18 @@ def _page(context: Context, run: str) -> RunPage:
     notes: list[str] = []
     series: Mapping[str, Sequence[Point]] = {}
     lines: Sequence[str] = ()
-    try:
-        series = series_of(context, record, metrics, list(metrics.last)[:MOST_SERIES])
-    except AmlctlError as error:
-        notes.append(f"series of metrics are not shown: {error.message}")
     resources = Resources()
-    try:
+    with _noted(notes, "series of metrics are"):
+        series = series_of(context, record, metrics, list(metrics.last)[:MOST_SERIES])
+    with _noted(notes, "resources are"):
         resources = read_resources(context.store, run)
-    except AmlctlError as error:
-        notes.append(f"resources are not shown: {error.message}")
-    try:
+    with _noted(notes, "outputs are"):
         outputs.read()
-    except AmlctlError as error:
-        notes.append(f"outputs are not shown: {error.message}")
-    try:
-        lines = _last_lines(context, run)
-    except NotFound:
-        notes.append("the run has no log")
-    except AmlctlError as error:
-        notes.append(f"the log is not shown: {error.message}")
+    with _noted(notes, "the log is"):
+        try:
+            lines = _last_lines(context, run)
+        except NotFound:
+            notes.append("the run has no log")
     for note in notes:
         context.sink(Warned(f"run {run}: {note}"))
     return RunPage(
@@ -131,6 +125,14 @@ def _page(context: Context, run: str) -> RunPage:
         len(lines) > _MOST_LINES,
         [*notes, *outputs.notes],
     )
+
+
+@contextmanager
+def _noted(notes: list[str], what: str) -> Iterator[None]:
+    try:
+        yield
+    except AmlctlError as error:
+        notes.append(f"{what} not shown: {error.message}")
 
 
 @dataclass

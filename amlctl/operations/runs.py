@@ -11,9 +11,9 @@ from amlctl.core.events import Warned
 from amlctl.core.message import Command, count, did_you_mean
 from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
-from amlctl.core.run_id import find_run, is_record_run_id, newest_first, parent_of
+from amlctl.core.run_id import newest_first, parent_of
 from amlctl.core.run_state import RunState
-from amlctl.core.store_keys import RUNS, outputs_index_key
+from amlctl.core.store_keys import outputs_index_key
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -23,7 +23,8 @@ from amlctl.errors import (
     RightsError,
     ServiceUnavailable,
 )
-from amlctl.operations.context import Context, restored_records
+from amlctl.operations.context import Context
+from amlctl.operations.find_run import restored_records
 from amlctl.runs.known import read_order
 from amlctl.runs.records import local_records, seen_records, shared_records
 from amlctl.workspaces.contract import Workspace
@@ -41,29 +42,6 @@ class RunAt(NamedTuple):
 
     run: str
     context: Context
-
-
-def run_of(context: Context, reference: str) -> str:
-    """As `resolve_run`; also an active run of others, of whose record this machine has no copy. Raises NotFound,
-    UsageError, what the store raises."""
-    try:
-        return resolve_run(context.workspace, reference)
-    except NotFound:
-        if reference.startswith("@"):
-            raise
-        return find_run(reference, [run for run in context.store.folders(RUNS) if is_record_run_id(run)])
-
-
-def resolve_run(workspace: Workspace, reference: str) -> str:
-    """The id that RUN names: an id, a unique prefix, `@last`, `@2`. Raises NotFound, UsageError."""
-    if not reference.startswith("@"):
-        try:
-            return workspace.read(reference).run  # one record, where listing reads them all
-        except NotFound:
-            pass
-        except IntegrityError:
-            return reference  # it exists; the command that uses it says what is wrong with it
-    return find_run(reference, [record.run for record in workspace.list_runs()])
 
 
 def list_runs(context: Context) -> list[RunRecord]:

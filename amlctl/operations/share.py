@@ -7,6 +7,7 @@ are deleted. In a folder: one zip file. A link is a secret: it is a part of the 
 from __future__ import annotations
 
 import mimetypes
+import os
 import secrets
 import time
 import zipfile
@@ -128,14 +129,15 @@ def share_zip(
     temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED) as archive:
+        # A zip knows no time before 1980, and no name that is not text.
+        with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             if not patterns:
                 archive.writestr(f"{run}/{REPORT}", page())
             for path, key in wanted.keys.items():
                 stored = wanted.store.local_path(key)
                 if stored is None:
                     raise NotFound(f"output {path} of run {run} is not in the store", hint=Command("store", "verify"))
-                archive.write(stored, f"{run}/outputs/{path}")
+                archive.write(stored, os.fsencode(f"{run}/outputs/{path}").decode("utf-8", "replace"))
         temporary.replace(target)
     except OSError as error:
         raise disk_error(error, str(target)) or UsageError(f"cannot write {target}: {error.strerror}") from error

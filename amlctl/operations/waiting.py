@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,11 @@ from amlctl.core.events import Note
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.errors import RunFailed
-from amlctl.operations.context import Context, holding
-from amlctl.operations.logs import WAIT_S
-from amlctl.operations.runs import RunAt, children_left, run_of, warn_of_deleted
+from amlctl.errors import RunFailed, ServiceUnavailable
+from amlctl.operations.context import Context
+from amlctl.operations.find_run import located
+from amlctl.operations.logs import DEFAULT_OUTAGE, WAIT_S, Outage
+from amlctl.operations.runs import RunAt, children_left, warn_of_deleted
 
 _WHATEVER_THE_LOG = 1 << 62
 """A position in a log that it never reaches: only changes of state end a wait."""
@@ -38,16 +40,25 @@ class Waited:
         return {"runs": [{name: getattr(record, name) for name in names} for record in self.records]}
 
 
-def wait_for(runs: Sequence[RunAt]) -> Waited:
-    """Until all of them have finished. Raises NotFound, ServiceUnavailable."""
+def wait_for(runs: Sequence[RunAt], outage: Outage = DEFAULT_OUTAGE) -> Waited:
+    """Until all of them have finished. A service that cannot be reached is tried again, as `logs -f` does. Raises
+    NotFound, ServiceUnavailable (after the limit of the outage)."""
     found = []
     for run, context in runs:
-        record = context.workspace.read(run)
-        if not record.is_final:
-            context.sink(Note(f"waiting for run {run}, which is {record.status}"))
-        while not record.is_final:
-            context.workspace.wait(run, _WHATEVER_THE_LOG, WAIT_S)
-            record = context.workspace.read(run)
+        silent_since, is_noted = None, False
+        while True:
+            try:
+                record = context.workspace.read(run)
+                if record.is_final:
+                    break
+                if not is_noted:
+                    context.sink(Note(f"waiting for run {run}, which is {record.status}"))
+                    is_noted = True
+                context.workspace.wait(run, _WHATEVER_THE_LOG, WAIT_S)
+                silent_since = None
+            except ServiceUnavailable as error:
+                silent_since = outage.since(silent_since, error, context.sink)
+                time.sleep(outage.pause_s)
         if record.spec.sweep:
             warn_of_deleted(context, record, list(children_left(context.workspace, record.children)))
         found.append(record)
@@ -56,10 +67,6 @@ def wait_for(runs: Sequence[RunAt]) -> Waited:
 
 def wait_until_completed(context: Context, references: Sequence[str]) -> None:
     """Raises RunFailed where one did not complete, NotFound."""
-    found = []
-    for one in references:
-        holder, reference = holding(context, one)
-        found.append(RunAt(run_of(holder, reference), holder))
-    failure = wait_for(found).failure
+    failure = wait_for([RunAt(*located(context, one)) for one in references]).failure
     if failure is not None:
         raise RunFailed(f"{failure.message}, so nothing was submitted", hint=failure.hint)

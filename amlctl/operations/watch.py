@@ -20,7 +20,6 @@ from amlctl.errors import AmlctlError, NotFound
 from amlctl.operations.context import Context
 from amlctl.operations.runs import key_metric
 from amlctl.runs.metrics import read_metrics
-from amlctl.workspaces.contract import ShowsUsage
 
 _LOOK_S = 1.0
 _REMOTE_LOOK_S = 5.0
@@ -43,7 +42,7 @@ class Watch:
     @property
     def wait_s(self) -> float | None:
         """How soon to look again; None where only a change of the run is of interest."""
-        return _LOOK_S if isinstance(self._context.workspace, ShowsUsage) else None
+        return _LOOK_S if self._context.workspace.shows_usage else None
 
     def look(self, record: RunRecord) -> None:
         now_s = time.monotonic()
@@ -51,10 +50,9 @@ class Watch:
         if now_s - self._looked_s < _LOOK_S and seen == self._seen:
             return
         self._looked_s, self._seen = now_s, seen
-        usage, workspace = Usage(), self._context.workspace
+        usage = Usage()
         with suppress(AmlctlError, OSError):
-            if isinstance(workspace, ShowsUsage):
-                usage = workspace.usage(self._run)
+            usage = self._context.workspace.usage(self._run)
         self._look_at_results(now_s)
         saved_s = None if self._saved_at is None else max(0.0, time.time() - self._saved_at)
         self._context.sink(RunWatched(record, self._metrics, usage, saved_s))

@@ -17,14 +17,14 @@ from typing import Callable, Optional
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.head import Head
-from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
+from amlctl.core.manifest import MIRROR, FileEntry, Manifest, StoredAt, empty_manifest
 from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import dataset_folder, lease_key, published_key
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import identify
-from amlctl.localfs.ignore import DATASET_IGNORE_FILES, IgnoreRules, RulesBelow
+from amlctl.localfs.ignore import DATASET_IGNORE_FILES, IgnoreRules
 from amlctl.localfs.scan import scan
 from amlctl.mirror.plain_files import (
     MirrorLease,
@@ -34,9 +34,10 @@ from amlctl.mirror.plain_files import (
     with_plain_files,
 )
 from amlctl.runs.records import read_published
+from amlctl.snapshots.contents import key_of
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import fence_writer, find_head, swap_head
-from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
+from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, missing_values, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.pack_sender import PackSender
 from amlctl.snapshots.send import send_plan
@@ -210,9 +211,9 @@ def _layout(record: RunRecord) -> Layout:
     return Layout(record.spec.sync.get("layout", "auto"), **sizes)
 
 
-def _rules(record: RunRecord, data_blobs: Path, source: Path) -> RulesBelow:
+def _rules(record: RunRecord, data_blobs: Path, source: Path) -> IgnoreRules:
     patterns = [str(pattern) for pattern in record.spec.sync.get("ignore", ())]
-    return RulesBelow(data_blobs, DATASET_IGNORE_FILES, source, patterns)
+    return IgnoreRules(data_blobs, DATASET_IGNORE_FILES, patterns, top=source)
 
 
 def make_newest(
@@ -319,14 +320,12 @@ class _Newest:
         places = {**ours.places, **theirs.places, **sent}
         live = {entry.content_id for entry in merged.entries}
         places = {content: place for content, place in places.items() if content in live}
-        sizes = {**theirs.pack_sizes, **ours.pack_sizes}
-        packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
         newest = Manifest(
             ours.dataset,
             theirs.layout,
             merged.entries,
             places,
-            {pack: sizes[pack] for pack in packs},
+            {**theirs.pack_sizes, **ours.pack_sizes},
             created_by=ours.created_by,
             shards=theirs.shards,
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher, content_id
-from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
+from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
 from amlctl.core.message import Message
 from amlctl.core.pack import inflate
 from amlctl.core.store_keys import area_of, mirror_key, object_key, pack_key
@@ -58,10 +58,13 @@ def explained_if_gone(dataset: str) -> Iterator[None]:
         raise NotFound(error.message, hint=hint) from error
 
 
+def key_of(content: str, place: StoredAt) -> str:
+    """Of a content in a pack or an object."""
+    return pack_key(place.pack) if place.kind is Kind.PACK else object_key(content)
+
+
 def place_key(manifest: Manifest, entry: FileEntry, place: StoredAt) -> str:
-    if place.kind is Kind.PACK:
-        return pack_key(place.pack)
-    return object_key(entry.content_id) if place.kind is Kind.OBJECT else mirror_key(manifest.dataset, entry.path)
+    return mirror_key(manifest.dataset, entry.path) if place == MIRROR else key_of(entry.content_id, place)
 
 
 class Value(NamedTuple):

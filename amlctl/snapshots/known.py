@@ -18,7 +18,7 @@ from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.sync_state import KnownPacks, SyncState
 from amlctl.parallel import in_parallel
-from amlctl.snapshots.contents import values_of
+from amlctl.snapshots.contents import key_of, values_of
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import list_datasets, read_head
 from amlctl.snapshots.manifests import Written, read_manifest
@@ -135,11 +135,6 @@ class ValuesLost(Exception):
     def contents(self, places: Mapping[str, StoredAt]) -> set[str]:
         """Content ids whose bytes are lost."""
         return {c for c, place in places.items() if place.kind is not Kind.MIRROR and key_of(c, place) in self.keys}
-
-
-def key_of(content: str, place: StoredAt) -> str:
-    """Of a content in a pack or an object."""
-    return pack_key(place.pack) if place.kind is Kind.PACK else object_key(content)
 
 
 def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int]:

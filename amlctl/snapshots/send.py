@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from amlctl.core.content_id import content_id
-from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Kind, Manifest, StoredAt
+from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, StoredAt
 from amlctl.core.store_keys import object_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import Conflict
@@ -59,7 +59,7 @@ def send_plan(
     max_workers: int,
     destination: Destination = OBJECTS,
 ) -> tuple[Mapping[str, StoredAt], Mapping[str, int], Set[str]]:
-    """Send what the plan names to the store of the sender; the places of all its entries, the sizes of their packs, and
+    """Send what the plan names to the store of the sender; the places of all its entries, the sizes of all packs, and
     the contents that the store had although that was not known (a gc may be about to take them). `destination`: of
     files that are sent alone. Progress goes to `sender.transfers`.
 
@@ -109,9 +109,7 @@ def send_plan(
     places = {**dict.fromkeys((entry.content_id for entry in plan.files), OBJECT), **plan.places, **sender.places}
     live = {entry.content_id for entry in plan.entries}
     places = {content: place for content, place in places.items() if content in live}
-    sizes = {**head.pack_sizes, **sender.pack_sizes}
-    named = {place.pack for place in places.values() if place.kind is Kind.PACK}
-    return places, {pack: sizes[pack] for pack in named}, was_there | sender.was_there
+    return places, {**head.pack_sizes, **sender.pack_sizes}, was_there | sender.was_there
 
 
 def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: SyncPlan) -> bytes:

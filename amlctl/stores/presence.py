@@ -25,13 +25,8 @@ class PresentStore(StoreWrapper, ABC):
     looks like an empty folder. Every call raises StoreGone. `_check` decides; `_found` learns of each value."""
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None, on_bytes: OnBytes = unobserved) -> bytes:
-        try:
-            data = self.store.get(key, start=start, length=length, on_bytes=on_bytes)
-        except NotFound:
-            self._check()
-            raise
-        self._found(key)
-        return data
+        with self._present(key):
+            return self.store.get(key, start=start, length=length, on_bytes=on_bytes)
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
         found = self.store.get_versioned(key)
@@ -39,13 +34,8 @@ class PresentStore(StoreWrapper, ABC):
         return found
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None, *, on_bytes: OnBytes = unobserved) -> int:
-        try:
-            size_bytes = self.store.download(key, target, parts, on_bytes=on_bytes)
-        except NotFound:
-            self._check()
-            raise
-        self._found(key)
-        return size_bytes
+        with self._present(key):
+            return self.store.download(key, target, parts, on_bytes=on_bytes)
 
     def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         self._check()
@@ -76,6 +66,15 @@ class PresentStore(StoreWrapper, ABC):
         names = self.store.folders(prefix)
         self._found(prefix) if names else self._check()
         return names
+
+    @contextlib.contextmanager
+    def _present(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except NotFound:
+            self._check()
+            raise
+        self._found(key)
 
     def _found(self, key: str) -> None:
         """A value is there, or was written."""

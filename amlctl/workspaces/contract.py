@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 if TYPE_CHECKING:
     from amlctl.core.compute import ClusterTarget
@@ -89,15 +89,6 @@ class RunFiles(Protocol):
         ...
 
 
-@runtime_checkable
-class KeepsFiles(Protocol):
-    """A workspace that stores files of runs itself, also of runs without amlctl."""
-
-    def run_files(self, run: str) -> RunFiles:
-        """Raises NotFound."""
-        ...
-
-
 @dataclass(frozen=True)
 class PresentTarget:
     """A compute target as it is now: `state` is a word, `note` a detail or empty."""
@@ -137,14 +128,6 @@ class ComputeTargets(Protocol):
         ...
 
 
-@runtime_checkable
-class ManagesCompute(Protocol):
-    """A workspace whose compute targets can be created and deleted."""
-
-    @property
-    def computes(self) -> ComputeTargets: ...
-
-
 @dataclass(frozen=True)
 class PresentAsset:
     """A registered asset with its version; `type` of data is `uri_file` or `uri_folder`, say, and `uri` its address."""
@@ -170,14 +153,6 @@ class RegisteredAssets(Protocol):
     def has_datastore(self, name: str) -> bool: ...
 
 
-@runtime_checkable
-class KeepsAssets(Protocol):
-    """A workspace in which environments and data are registered."""
-
-    @property
-    def assets(self) -> RegisteredAssets: ...
-
-
 class ProbeSteps(Protocol):
     """The log of a probe. `id` names everything that it creates; `names` are hidden in the table."""
 
@@ -195,15 +170,6 @@ class ProbeSteps(Protocol):
     def tell(self, message: str) -> None: ...
 
 
-@runtime_checkable
-class ProbedWorkspace(Protocol):
-    """A workspace in which a probe creates one of each thing."""
-
-    def probe(self, steps: ProbeSteps, target: str) -> None:
-        """`target` is the compute target of a job of one minute."""
-        ...
-
-
 class TrackedMetrics(Protocol):
     """What scripts have sent to a server while they run."""
 
@@ -213,23 +179,6 @@ class TrackedMetrics(Protocol):
 
     def series(self, run: str, names: Sequence[str]) -> Mapping[str, Sequence[Point]]:
         """Raises RightsError, ServiceUnavailable."""
-        ...
-
-
-@runtime_checkable
-class TracksMetrics(Protocol):
-    """A workspace with such a server, as Azure ML has MLflow's."""
-
-    @property
-    def tracked(self) -> TrackedMetrics: ...
-
-
-@runtime_checkable
-class TakesJobFiles(Protocol):
-    """A workspace whose service accepts job files of every type as they are: sweeps and pipelines, say."""
-
-    def hand_over(self, record: RunRecord, path: Path) -> None:
-        """Submit the job file under the record's id. Raises what `Workspace.start` raises."""
         ...
 
 
@@ -246,29 +195,48 @@ class Check:
         return asdict(self)
 
 
-@runtime_checkable
-class KnowsModules(Protocol):
-    """A workspace that can tell what an environment will have."""
+class Service(Protocol):
+    """What a workspace has besides that is a service, as Azure ML: compute targets that can be created and deleted,
+    registered environments and data, metrics that scripts send while they run, and files of runs, also of runs without
+    amlctl."""
 
-    def has_module(self, spec: EnvironmentSpec, module: str) -> Optional[bool]:
-        """None where that is not known."""
+    @property
+    def computes(self) -> ComputeTargets: ...
+
+    @property
+    def assets(self) -> RegisteredAssets: ...
+
+    @property
+    def tracked(self) -> TrackedMetrics: ...
+
+    def run_files(self, run: str) -> RunFiles:
+        """Raises NotFound."""
         ...
 
+    def hand_over(self, record: RunRecord, path: Path) -> None:
+        """Submit a job file of any type, a sweep or pipeline, say, as it is, under the record's id. Raises what
+        `Workspace.start` raises."""
+        ...
 
-@runtime_checkable
-class ShowsUsage(Protocol):
-    """A workspace that sees the processes of its runs."""
-
-    def usage(self, run: str) -> Usage: ...
+    def probe(self, steps: ProbeSteps, target: str) -> None:
+        """Create one of each thing. `target` is the compute target of a job of one minute."""
+        ...
 
 
 class Workspace(Protocol):
     """A place where runs execute.
 
-    `shows_variables`: others with access to the workspace can read the environment variables of a run.
+    `shows_variables`: others with access to the workspace can read the environment variables of a run. `shows_usage`:
+    it sees the processes of its runs.
     """
 
     shows_variables: bool
+    shows_usage: bool
+
+    @property
+    def service(self) -> Optional[Service]:
+        """None on this machine."""
+        ...
 
     @property
     def name(self) -> str: ...
@@ -286,6 +254,10 @@ class Workspace(Protocol):
 
     def python(self, spec: EnvironmentSpec) -> Optional[tuple[int, int]]:
         """Major and minor version of the environment's Python; None if unknown."""
+        ...
+
+    def has_module(self, spec: EnvironmentSpec, module: str) -> Optional[bool]:
+        """Whether the environment will have it; None where that is not known."""
         ...
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
@@ -335,6 +307,10 @@ class Workspace(Protocol):
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: Optional[str] = None) -> None:
         """Return when the run's state or that log may have changed, at most after `timeout_s`."""
+        ...
+
+    def usage(self, run: str) -> Usage:
+        """What its processes use now, as far as that is seen."""
         ...
 
     def cancel(self, run: str) -> None:

@@ -70,6 +70,14 @@ def test_what_was_changed_or_added_stays(project: Cli, run: str) -> None:
     assert sorted(os.listdir(project.cwd / f"outputs/{run}")) == ["notes.txt", "result.txt"]
 
 
+def test_what_lies_behind_a_link_stays(project: Cli, run: str) -> None:
+    deep = project.cwd / f"outputs/{run}/deep"
+    deep.rename(project.cwd / "elsewhere")
+    deep.symlink_to(project.cwd / "elsewhere")
+    assert "was kept" in project("clean", "--outputs", "--yes").err
+    assert (project.cwd / "elsewhere/model.bin").exists()
+
+
 def test_outputs_that_the_store_lacks_stay(project: Cli, run: str) -> None:
     index = project.cwd / f".amlctl/store/runs/{run}/outputs.json"
     index.rename(index.with_name("away"))
@@ -118,6 +126,20 @@ def test_copies_of_data_are_made_again(project: Cli) -> None:
         assert (answer.code, "is gone" in answer.err) == (6, True), answer
         assert [*(project.cwd / ".amlctl/data").iterdir()]
         store.mkdir(exist_ok=True)
+
+
+def test_copies_stay_where_the_store_of_another_workspace_is_gone(project: Cli) -> None:
+    project.write("data_blobs/working/x/file", "1")
+    project.write(
+        ".amlctl.toml",
+        "".join(f'[workspaces.{name}]\ncompute = "local"\nstore = "{name}-store"\n' for name in ("local", "other")),
+    )
+    project.write("pipeline/train.py", SCRIPT)
+    project.json(*SUBMIT, "--dataset", "working/x", "--workspace", "other")
+    (project.cwd / "other-store").rename(project.cwd / "away")
+    answer = project("clean", "--caches", "--yes")
+    assert (answer.code, "other-store is gone" in answer.err) == (6, True), answer
+    assert [*(project.cwd / ".amlctl/data").iterdir()]
 
 
 def test_a_run_that_never_started_leaves_nothing(project: Cli, run: str) -> None:

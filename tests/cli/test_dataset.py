@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, StartTerminal
 
 
 @pytest.fixture
@@ -65,3 +67,17 @@ def test_gc_takes_a_number_and_an_age(data: Cli) -> None:
     assert data("store", "gc", "--keep", "0").code == 2
     assert data("store", "gc", "--older-than", "soon").code == 2
     assert data.json("store", "gc", "--keep", "1", "--older-than", "30d")["keys"] == []
+
+
+def test_a_pull_without_a_path_asks_which(project: Cli, terminal: StartTerminal) -> None:
+    for name in ("a", "b"):
+        project.write(f"data_blobs/working/{name}/file", name)
+    assert project("sync", "working/a", "working/b").code == 0
+    shutil.rmtree(project.cwd / "data_blobs/working/b")
+    screen = terminal(project.command("sync", "--pull"), project.cwd)
+    screen.wait_for("(Enter: none): ")
+    screen.type("²\n")
+    screen.wait_for("not in the list: ²")
+    screen.type("2\n")
+    assert screen.finish() == 0, screen.text
+    assert (project.cwd / "data_blobs/working/b/file").read_text() == "b"

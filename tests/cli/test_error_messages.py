@@ -142,7 +142,7 @@ def test_no_run_yet(project: Cli) -> None:
         project("logs", "@last"),
         4,
         "error: no run was submitted from this project folder",
-        "hint: name one of: amlctl runs",
+        "hint: run a script: amlctl submit SCRIPT; runs of others: amlctl runs",
     )
 
 

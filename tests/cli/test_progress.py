@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable
 
@@ -138,4 +139,15 @@ def test_a_wait_is_shown_as_long_as_it_lasts(
     live.wait(Wait("other", "throttled", 0.0))
     (line,) = screen(live, 80)
     assert line.startswith("wait    blob storage: throttled, retry 1 of 6 in 30 s")
+    live.pause()
+
+
+def test_a_region_that_is_late_is_not_drawn_beside_the_next_one(live: LiveProgress) -> None:
+    """Its timer had gone off, and rich was being imported, when something else needed the terminal."""
+    live.update(HALF)
+    late = next(thread for thread in threading.enumerate() if isinstance(thread, threading.Timer))
+    live.pause()
+    live.update(HALF)
+    late.function(*late.args)
+    assert live._region is None
     live.pause()

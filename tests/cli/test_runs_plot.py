@@ -89,6 +89,12 @@ def test_a_terminal_gets_colors_unless_it_wants_none(plotted: Cli, columns: int)
     assert braille(without_color(plain.text)) < braille(lines)  # dashes tell the curves apart
 
 
+def test_a_screen_that_is_too_narrow_gets_a_narrow_plot(plotted: Cli) -> None:
+    for columns in ("1", "5", "12"):
+        answer = plotted("runs", "plot", "run-001", "run-002", variables={"COLUMNS": columns})
+        assert (answer.code, answer.err, len(answer.out.splitlines())) == (0, "", 21)
+
+
 def test_several_metrics_and_the_document(plotted: Cli) -> None:
     assert plotted("runs", "plot", "run-002").out.startswith("train.loss\n")
     assert plotted("runs", "plot", "run-002", variables={"AMLCTL_METRIC": "accuracy"}).out.startswith("accuracy\n")

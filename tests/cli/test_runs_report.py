@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import zlib
@@ -174,6 +175,22 @@ def test_a_page_is_bounded(project: Cli, tmp_path: Path) -> None:
     page = parsed(path)
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 24
     assert "7 more pictures not shown" in page.text
+
+
+def test_what_the_page_is_written_to_stays_what_it_is(project: Cli, tmp_path: Path) -> None:
+    add(project, 1, {})
+    (tmp_path / "link.html").symlink_to("page.html")
+    assert project("runs", "report", "run-001", "-o", str(tmp_path / "link.html")).code == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert parsed(tmp_path / "page.html").text
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert project("runs", "report", "run-001", "-o", str(tmp_path / "pipe")).code == 0
+    assert os.read(reader, 20).startswith(b"<!DOCTYPE html>")
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    answer = project("runs", "report", "run-001", "-o", str(tmp_path))
+    assert (answer.code, f"{tmp_path} is a folder" in answer.err) == (2, True), answer
 
 
 def test_a_run_without_anything_has_a_page(project: Cli) -> None:

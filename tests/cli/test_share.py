@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from amlctl.errors import SettingsError, UsageError
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.cli.conftest import Cli
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import Reply, fault_proxy
@@ -119,7 +120,7 @@ def test_ended_shares_are_removed_with_the_next_one(project: Cli, remote: dict[s
     run = _submit(project, remote)
     project("runs", "share", run, "result.txt", "--expires", "1s", variables=remote)
     url = (project.cwd / ".amlctl.toml").read_text().split('"')[3]
-    store = open_blob_store(url, remote)
+    store = AzureBlobStore(url, remote)
     try:
         old = {entry.key for entry in store.list(f"runs/{run}/shared/")}
         (until,) = {int(key.split("/")[3].split("-")[0]) for key in old}
@@ -141,7 +142,7 @@ def test_a_sweep_shares_the_outputs_of_all_runs(project: Cli, remote: dict[str, 
 
 def test_a_sas_token_cannot_sign(azurite: Azurite) -> None:
     url = f"{azurite.url}/{azurite.new_container()}"
-    store = open_blob_store(url, {"AZURE_STORAGE_SAS_TOKEN": "sv=2024-01-01&sig=abc"})
+    store = AzureBlobStore(url, {"AZURE_STORAGE_SAS_TOKEN": "sv=2024-01-01&sig=abc"})
     try:
         with pytest.raises(SettingsError, match="cannot sign"):
             store.links(datetime.now(UTC))
@@ -150,7 +151,7 @@ def test_a_sas_token_cannot_sign(azurite: Azurite) -> None:
 
 
 def test_a_login_signs_for_a_week_at_most() -> None:
-    store = open_blob_store("https://account.blob.core.windows.net/container", {})
+    store = AzureBlobStore("https://account.blob.core.windows.net/container", {})
     try:
         with pytest.raises(UsageError, match="7 days"):
             store.links(datetime.now(UTC) + timedelta(days=8))
@@ -172,6 +173,17 @@ def test_a_folder_store_gives_a_zip(project: Cli) -> None:
     assert project("runs", "share", run, "result.txt").out.startswith(f"outputs/{run}-share.zip  (1 file")
     assert not [path for path in Path(document["file"]).parent.iterdir() if "tmp" in path.name]
     assert project("runs", "share", run, "--revoke").code == 2
+
+
+def test_a_zip_takes_every_time_and_name(project: Cli) -> None:
+    project.write(
+        "pipeline/odd.py", "import os\nopen(os.fsencode(os.environ['AMLCTL_OUTPUTS_DIR']) + b'/\\xff.txt', 'w')\n"
+    )
+    run = project.json("submit", "odd.py", "--env-from", "current")["run"]
+    for stored in (project.cwd / f".amlctl/store/runs/{run}/outputs").iterdir():
+        os.utime(stored, (0, 0))
+    with zipfile.ZipFile(project.json("runs", "share", run)["file"]) as archive:
+        assert f"{run}/outputs/\ufffd.txt" in archive.namelist()
 
 
 def test_a_zip_of_a_sweep_has_a_folder_for_each_run(project: Cli) -> None:

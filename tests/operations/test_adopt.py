@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import null_sink
-from amlctl.errors import Conflict, NotFound
+from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.operations.dataset.removal import remove
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.operations.sync.adopt import adopt, adopted_name
 from amlctl.operations.sync.result import SyncResult
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.contract import PlainFile, PlainFiles
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.folder_files import FolderFiles
@@ -62,8 +62,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, azurite: Azurite) -> I
     url = f"{azurite.url}/{azurite.new_container()}"
     variables = {"AZURE_STORAGE_KEY": azurite.key}
     with (
-        closing(open_blob_store(url, variables)) as blobs,
-        closing(open_blob_store(url, variables, prefix="")) as whole,
+        closing(AzureBlobStore(url, variables)) as blobs,
+        closing(AzureBlobStore(url, variables, prefix="")) as whole,
     ):
 
         def put(tree: Tree) -> None:
@@ -139,6 +139,19 @@ def test_what_cannot_be_adopted(place: Place, tmp_path: Path) -> None:
     remove(store, DATASET, now=NOW, is_sure=True)
     with pytest.raises(Conflict, match="was removed"):
         place.adopt()
+
+
+def test_empty_blobs_that_stand_for_folders_are_left_out(place: Place, tmp_path: Path) -> None:
+    if place.one.store.folder is not None:
+        pytest.skip("a folder has real ones")
+    place.write({"deep": b"", "other": b"1", "other/x": b"2"})
+    with pytest.raises(UsageError, match="'other' is a file and a folder"):
+        place.adopt()
+    place.write({"other": b""})
+    assert place.adopt().files == len(TREE) + 1
+    two = Clone(tmp_path / "two", place.one.store)
+    two.pull()
+    assert two.tree == {**TREE, "other/x": b"2"}
 
 
 def test_files_of_the_store_itself_are_left_out(tmp_path: Path) -> None:

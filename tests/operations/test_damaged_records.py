@@ -15,8 +15,9 @@ from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.store_keys import published_key, record_key
 from amlctl.errors import Conflict, IntegrityError
+from amlctl.operations.find_run import resolve_run
 from amlctl.operations.logs import FollowOptions
-from amlctl.operations.runs import delete, list_runs, resolve_run
+from amlctl.operations.runs import delete, list_runs
 from amlctl.operations.submit.submit import submit
 from amlctl.runs.known import note_made, read_order
 from amlctl.runs.records import load_local_record, load_record, read_published, save_local_record

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.settings import Settings
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
 from amlctl.operations.doctor import run_checks
@@ -20,7 +19,7 @@ from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 
 
 def checks(bench: Bench) -> dict[str, Check]:
-    found = run_checks(lambda: bench.project, lambda: bench.settings, lambda: bench.store, lambda: bench.workspace)
+    found = run_checks(lambda: bench.project, lambda: bench)
     return {check.name: check for check in found}
 
 
@@ -42,22 +41,19 @@ def test_outside_a_project_only_that_is_said() -> None:
     def nowhere() -> Project:
         raise NotFound("no .amlctl.toml here", hint="amlctl init")
 
-    def unused() -> Settings:
+    def unused() -> Bench:
         raise AssertionError
 
-    found = run_checks(nowhere, unused, unused, unused)  # type: ignore[arg-type]
+    found = run_checks(nowhere, unused)
     assert [check.name for check in found if not check.ok] == ["project"]
     assert found[-1].hint == "amlctl init"
 
 
 def test_broken_settings_end_the_questions_that_need_them(bench: Bench) -> None:
-    def broken() -> Settings:
+    def broken() -> Bench:
         raise SettingsError(".amlctl.toml:3: …", hint="fix it")
 
-    found = {
-        check.name: check
-        for check in run_checks(lambda: bench.project, broken, lambda: bench.store, lambda: bench.workspace)
-    }
+    found = {check.name: check for check in run_checks(lambda: bench.project, broken)}
     assert failed(found) == ["settings"]
     assert "store" not in found
     assert "folders" in found
@@ -122,7 +118,7 @@ def test_a_python_that_is_not_here_is_found(bench: Bench) -> None:
 
 def test_a_broken_compute_file_is_reported_once(bench: Bench) -> None:
     bench.write("compute/local.yaml", "type: [\n")
-    found = run_checks(lambda: bench.project, lambda: bench.settings, lambda: bench.store, lambda: bench.workspace)
+    found = run_checks(lambda: bench.project, lambda: bench)
     [broken] = [check for check in found if not check.ok]
     assert broken.name == "compute"
     assert "run the command again" in broken.hint
@@ -132,7 +128,7 @@ def test_a_broken_compute_file_is_reported_once(bench: Bench) -> None:
 def test_a_workspace_that_is_not_used_is_looked_at_as_well(bench: Bench) -> None:
     wrong = SettingsError(".amlctl.toml:3: no compute", hint="name one")
     settings = replace(bench.settings, broken={"cloud": wrong})
-    found = run_checks(lambda: bench.project, lambda: settings, lambda: bench.store, lambda: bench.workspace)
+    found = run_checks(lambda: bench.project, lambda: replace(bench, settings=settings))
     [broken] = [check for check in found if not check.ok]
     assert (broken.name, broken.message) == ("workspace cloud", wrong.message)
     assert {"store", "environment"} <= {check.name for check in found}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests.support.bench import Bench
 from tests.support.context import Context
 
 
-def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: str = "", **more: object) -> None:
+def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: str = "", **more: Any) -> None:
     """By submit and by --dry-run alike, with no run made."""
     for submit in (bench.submit, lambda *given, **options: dry_submit(bench, *given, **options)):
         with pytest.raises(kind, match=match):
@@ -31,7 +32,7 @@ def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: st
     assert bench.workspace.list_runs() == []
 
 
-def dry_submit(bench: Bench, script: str = "", **more: object) -> object:
+def dry_submit(bench: Bench, script: str = "", **more: Any) -> object:
     request = bench.request(script, **more)
     return plan(bench, request)
 
@@ -126,7 +127,7 @@ def test_a_store_and_a_dataset_in_one_another(bench: Bench, verb: str, place: st
     assert list(working.rglob("format.json")) == []
 
 
-@pytest.mark.parametrize("target", ["", "packs", "datasets"])
+@pytest.mark.parametrize("target", ["", "packs", "datasets", "datasets/working", ".."])
 def test_a_link_in_the_dataset_that_leads_into_the_store(bench: Bench, target: str) -> None:
     for number in range(30):
         bench.write(f"data_blobs/working/d/{number}", str(number))
@@ -135,6 +136,8 @@ def test_a_link_in_the_dataset_that_leads_into_the_store(bench: Bench, target: s
     link.symlink_to(Path(bench.store.url) / target)
     with pytest.raises(UsageError, match=r"data_blobs/working/d/more leads into the store"):
         sync(bench, "working/d", SyncOptions())
+    bench.write("data_blobs/working/d/.amlctlignore", "/more/store/" if target == ".." else "/more")
+    sync(bench, "working/d", SyncOptions())
 
 
 def test_a_store_among_the_code(bench: Bench) -> None:

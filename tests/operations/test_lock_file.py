@@ -59,6 +59,15 @@ def test_uv_lock_is_read_by_uv(bench: Bench, tmp_path: Path) -> None:
         project_environment(bench.project, sink=null_sink)
 
 
+@pytest.mark.parametrize(
+    "package", ["name = 'own'\narchive = 'x'", "name = 'own'\nvcs = 3", "name = 'own'\nversion = {}"]
+)
+def test_what_is_not_a_package_is_refused(bench: Bench, package: str) -> None:
+    bench.write("pylock.toml", f"[[packages]]\n{package}\n")
+    with pytest.raises(SettingsError, match="own"):
+        project_environment(bench.project, sink=null_sink)
+
+
 def test_a_folder_in_it_is_refused(bench: Bench) -> None:
     bench.write("pylock.toml", '[[packages]]\nname = "own"\ndirectory = { path = "own" }\n')
     with pytest.raises(SettingsError, match="own is a folder of this machine"):

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.events import Event, LogText, RunStateChanged
+from amlctl.core.events import Event, LogText, RunStateChanged, Warned
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable
-from amlctl.operations.logs import FollowOptions, InterruptChoice, Outage, follow, log_pieces, tail_cursor
+from amlctl.operations.logs import FollowOptions, InterruptChoice, Outage, code_paths, follow, log_pieces, tail_cursor
+from amlctl.operations.runs import RunAt
+from amlctl.operations.waiting import wait_for
 from amlctl.workspaces.contract import LogChunk
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, wait_for_state
@@ -25,8 +27,9 @@ COUNT = """
     sys.stdout.buffer.write(b"not utf-8: \\xff\\xfe\\n")
 """
 WAITING = """
-    import os, pathlib, time
-    print("first", flush=True)
+    import os, pathlib, sys, time
+    sys.stdout.write("first\\n")  # in one piece, unlike print
+    sys.stdout.flush()
     while not pathlib.Path(os.environ["GO"]).exists():
         time.sleep(0.02)
     print("second")
@@ -53,6 +56,13 @@ def test_reading_goes_on_at_a_cursor(bench: Bench) -> None:
         reported = "".join(event.text for event in events if isinstance(event, LogText))
         assert reported == whole[cursor:].decode("utf-8", "replace") or "\xff" in repr(whole)
         assert [event.state for event in events if isinstance(event, RunStateChanged)] == ["Completed"]
+
+
+def test_a_path_that_no_disk_can_have_stays_as_it_is(bench: Bench) -> None:
+    bench.script(f"""print('File "/x/pipeline/{"a" * 300}.py", line 3')""")
+    run = bench.submit("train.py").record.run
+    text = code_paths(bench.project, run).feed("".join(log_pieces(bench.workspace, run)), is_final=True)
+    assert text == read_log_text(bench.workspace, run)
 
 
 def test_the_tail_is_the_last_lines(bench: Bench) -> None:
@@ -215,3 +225,11 @@ def test_an_interrupt_or_an_outage_at_the_first_read_is_as_any_other(bench: Benc
     record = follow(followed, run, FollowOptions(choose, outage=Outage(pause_s=0.01)))
     assert record.status == "Completed"
     assert len(asked) == isinstance(failure, KeyboardInterrupt)
+
+
+def test_a_wait_outlives_an_outage(bench: Bench) -> None:
+    bench.script("print(1)")
+    run = bench.submit("train.py", is_detached=True).record.run
+    waits = replace(bench, workspace=FailsOnce(bench.workspace, ServiceUnavailable("no network")))  # type: ignore[arg-type]
+    assert [one.status for one in wait_for([RunAt(run, waits)], Outage(pause_s=0.01)).records] == ["Completed"]
+    assert ["no network" in warning.message for warning in bench.reported(Warned)] == [True]

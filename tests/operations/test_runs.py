@@ -5,6 +5,7 @@ import pytest
 from amlctl.core.store_keys import outputs_index_key
 from amlctl.errors import Conflict, NotFound
 from amlctl.operations import runs
+from amlctl.operations.find_run import resolve_run
 from tests.support.bench import Bench, wait_for_state
 
 FOREVER = "import time\nwhile True: time.sleep(0.1)\n"
@@ -17,13 +18,13 @@ def test_runs_are_listed_newest_first_and_found_by_reference(bench: Bench) -> No
 
     listed = runs.list_runs(bench)
     assert [record.run for record in listed] == [second, first]
-    assert runs.resolve_run(bench.workspace, "@last") == second
-    assert runs.resolve_run(bench.workspace, "@2") == first
-    assert runs.resolve_run(bench.workspace, "fir") == first
-    assert runs.resolve_run(bench.workspace, second) == second
+    assert resolve_run(bench.workspace, "@last") == second
+    assert resolve_run(bench.workspace, "@2") == first
+    assert resolve_run(bench.workspace, "fir") == first
+    assert resolve_run(bench.workspace, second) == second
     for reference in ("third", "@3", "no such/run"):
         with pytest.raises(NotFound):
-            runs.resolve_run(bench.workspace, reference)
+            resolve_run(bench.workspace, reference)
     assert bench.workspace.read(first).spec.name == "first"
 
 

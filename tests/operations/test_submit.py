@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,16 @@ def test_a_two_line_script_runs_and_its_outputs_come_back(bench: Bench) -> None:
     assert states[-1] == "Completed"
     assert len(states) == len(set(states))
     assert isinstance(bench.events[[isinstance(e, RunStateChanged) for e in bench.events].index(True) - 1], RunCreated)
+
+
+def test_git_is_asked_once_what_it_ignores(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = tmp_path / "asked"
+    (tmp_path / "git").write_text(f'#!/bin/sh\necho "$@" >> {asked}\nexit 1\n')
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    bench.script("print(1)")
+    plan(bench, bench.request("train.py"))
+    assert asked.read_text().count("core.excludesFile") == 1
 
 
 def test_the_record_describes_the_run_completely(bench: Bench) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import Settings
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
 from amlctl.stores.contract import Store
+from amlctl.workspaces.local.disk import LocalDisk
+from amlctl.workspaces.local.environment_cache import LocalEnvironments
 
 
 @dataclass
@@ -23,7 +25,11 @@ class Context:
     settings: Settings = field(default_factory=Settings)
     environments: Any = None
 
-    def in_workspace(self, name: str) -> Context:
+    @property
+    def disk(self) -> LocalDisk:
+        return LocalDisk(self.project, LocalEnvironments(self.project.state_dir / "environments"))
+
+    def in_workspace(self, name: str) -> Self:
         return replace(self, settings=replace(self.settings, default_workspace=name))
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:

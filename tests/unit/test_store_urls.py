@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.settings import Settings
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
-from amlctl.wiring import open_store
+from amlctl.wiring import App
 
 URL = "https://a.blob.core.windows.net/data"
 
@@ -19,18 +20,18 @@ URL = "https://a.blob.core.windows.net/data"
 )
 def test_a_typo_is_reported(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError):
-        open_store(url, Project(tmp_path), {"AZURE_STORAGE_KEY": "eA=="})
+        App(Project(tmp_path), Settings(), {"AZURE_STORAGE_KEY": "eA=="}).open_store(url)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["file://", "file:", "file:///", "file://localhost/"])
 def test_a_file_url_without_a_folder_is_reported(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError, match="does not name a folder"):
-        open_store(url, Project(tmp_path), {})
+        App(Project(tmp_path), Settings(), {}).open_store(url)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file")
     with pytest.raises(SettingsError, match="is a file, not a folder"):
-        open_store("store", Project(tmp_path), {})
+        App(Project(tmp_path), Settings(), {}).open_store("store")

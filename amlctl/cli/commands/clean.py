@@ -12,7 +12,7 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
-from amlctl.cli.questions import is_confirmed
+from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Line, Table, dim, good
 from amlctl.core.message import Command, Message, count, size
 from amlctl.errors import NeedsConfirmation, UsageError
@@ -68,19 +68,17 @@ def clean(
     call = invocation(ctx)
     unused = timedelta(seconds=0.0 if older_than is None else parse_duration_s(older_than))
 
-    def act(*, is_sure: bool) -> CleanResult:
+    def act(is_sure: bool) -> CleanResult:
         since = datetime.now(UTC) - unused if unused else None
-        return operation(call.app, call.app.disk, kinds, unused_since=since, is_dry_run=is_dry_run, is_sure=is_sure)
-
-    try:
-        result = act(is_sure=yes)
-    except NeedsConfirmation as error:
-        if older_than is not None:
-            again = [*(f"--{kind}" for kind in kinds), "--older-than", older_than, "--yes"]
-            error.hint = Message("if that is intended: ", Command("clean", *again))
-        if not is_confirmed(error, call.output):
+        try:
+            return operation(call.app, kinds, unused_since=since, is_dry_run=is_dry_run, is_sure=is_sure)
+        except NeedsConfirmation as error:
+            age = () if older_than is None else ("--older-than", older_than)
+            again = Command("clean", *(f"--{kind}" for kind in kinds), *age, "--yes")
+            error.hint = Message("if that is intended: ", again)
             raise
-        result = act(is_sure=True)
+
+    result = asking(act, is_sure=yes, output=call.output)
     text = _freed(result) if kinds else _list(result, older_than, is_verbose=call.options.is_verbose)
     call.result(result.to_json(), text)
 

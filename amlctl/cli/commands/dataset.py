@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +12,10 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.parameters import Yes
-from amlctl.cli.questions import is_confirmed
+from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, warning
 from amlctl.cli.store_option import Url, with_datasets
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
-from amlctl.errors import NeedsConfirmation
 
 if TYPE_CHECKING:
     from amlctl.operations.dataset.listing import DatasetDetails, DatasetList
@@ -76,13 +76,8 @@ def remove(
     names = list(dict.fromkeys(call.app.project.dataset_name(one, call.cwd) for one in datasets))
 
     def act(dataset: str) -> RemovalResult:
-        now = datetime.now(UTC)
-        try:
-            return remove_operation(store, dataset, now=now, is_sure=yes)
-        except NeedsConfirmation as error:
-            if not is_confirmed(error, call.output):
-                raise
-        return remove_operation(store, dataset, now=now, is_sure=True)
+        removal = partial(remove_operation, store, dataset, now=datetime.now(UTC))
+        return asking(lambda is_sure: removal(is_sure=is_sure), is_sure=yes, output=call.output)
 
     outcomes = each_dataset(names, act)
     call.result(
@@ -113,7 +108,7 @@ def _list(found: DatasetList) -> Iterator[Line | Table]:
     if found.datasets:
         yield Table(
             [
-                Column("DATASET"),
+                Column("DATASET", is_whole=True),
                 Column("FILES", is_whole=True, is_right=True),
                 Column("SIZE", is_whole=True, is_right=True),
                 Column("SNAPSHOT", rank=3),

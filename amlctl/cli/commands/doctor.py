@@ -57,10 +57,7 @@ def doctor(
         raise UsageError("--compute requires --probe", hint=Command("doctor", "--probe", "--compute", compute))
     checks = run_checks(
         lambda: locate_project(call.cwd, os.environ, project=call.options.project),
-        lambda: call.app.settings,
-        lambda: call.app.store,
-        lambda: call.app.workspace,
-        lambda: call.app.disk,
+        lambda: call.app,
     )
     in_words = call.output.commands.in_words
     checks = [replace(check, message=in_words(check.message), hint=in_words(check.hint)) for check in checks]

@@ -47,7 +47,12 @@ def report(
     name = f"{found.runs[0].record.run}{more}-report.html"
     path = call.cwd / output if output is not None else call.app.project.outputs_dir / name
     try:
-        write_bytes(path, data, mode=_FILE_MODE)
+        if path.is_file() or not path.exists():
+            write_bytes(path.resolve(), data, mode=_FILE_MODE)
+        else:  # a device or a pipe must not be replaced
+            path.write_bytes(data)
+    except IsADirectoryError as error:
+        raise UsageError(f"{path} is a folder", hint="name a file") from error
     except OSError as error:
         raise disk_error(error, str(path)) or UsageError(f"cannot write {path}: {error.strerror}") from error
     shown = path.relative_to(call.cwd) if path.is_relative_to(call.cwd) else path

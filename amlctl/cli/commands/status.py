@@ -10,7 +10,7 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.parameters import Paths
-from amlctl.cli.render.tables import Cell, Line, bad, dim, good, highlight, warning
+from amlctl.cli.render.tables import Cell, Line, bad, beginning, dim, good, highlight, warning
 from amlctl.core.message import Command, Message, below_data_blobs
 
 if TYPE_CHECKING:
@@ -83,17 +83,11 @@ def _lines(statuses: Sequence[DatasetStatus], *, is_verbose: bool) -> Iterator[L
             ("modified", status.modified, warning),
             ("deleted", status.deleted, bad),
         ):
-            shown = changed if is_verbose else changed[:MAX_PATHS]
-            for one in shown:
-                yield ["  ", style(f"{word:<9}"), f" {one}"]
-            if len(shown) < len(changed):
-                yield [dim(f"  {word:<9} … and {len(changed) - len(shown):,} more (-v shows all)")]
+            lines: list[Line] = [["  ", style(f"{word:<9}"), f" {one}"] for one in changed]
+            yield from beginning(lines, MAX_PATHS, is_verbose=is_verbose, indent=f"  {word:<9} ")
     elsewhere = [status.dataset for status in statuses if not status.here]
-    shown = elsewhere if is_verbose else elsewhere[:MAX_PATHS]
-    for one in shown:
-        yield [highlight(one), "  ", dim("not on this machine")]
-    if len(shown) < len(elsewhere):
-        yield [dim(f"… and {len(elsewhere) - len(shown):,} more (-v shows all)")]
+    absent: list[Line] = [[highlight(one), "  ", dim("not on this machine")] for one in elsewhere]
+    yield from beginning(absent, MAX_PATHS, is_verbose=is_verbose, indent="")
     if elsewhere:
         path = below_data_blobs(elsewhere[0]) if len(elsewhere) == 1 else "PATH"
         yield Message("  download with: ", Command("sync", "--pull", path))

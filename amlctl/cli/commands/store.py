@@ -11,7 +11,7 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
+from amlctl.cli.render.tables import Column, Line, Table, bad, beginning, dim, good, highlight, moment
 from amlctl.cli.store_option import Url, at_store, open_store
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 
@@ -31,8 +31,8 @@ app = TyperApp(
 
 MAX_SNAPSHOTS = 10
 """Older snapshots of a dataset that `store stats` lists."""
-MAX_KEYS = 20
-"""Unused objects that `store gc` lists; `-v` and `--json` list all."""
+MAX_LINES = 20
+"""Objects that `store gc` and `store verify` list; `-v` and `--json` list all."""
 
 
 @app.command(epilog=examples("amlctl store stats --json # all snapshots, for a script"))
@@ -92,7 +92,7 @@ def verify(ctx: typer.Context, store_url: Url = None) -> int:
 
     call = invocation(ctx)
     result = verify_store(at_store(call, store_url))
-    call.result(result.to_json(), _verify(result))
+    call.result(result.to_json(), _verify(result, is_verbose=call.options.is_verbose))
     return 1 if result.damaged else 0
 
 
@@ -102,12 +102,12 @@ def _stats(stats: StoreStats) -> Iterator[Line | Table]:
     yield ""
     if stats.datasets:
         columns = [
-            Column("DATASET"),
-            Column("SNAPSHOT", is_whole=True),
-            Column("LAYOUT", is_whole=True),
+            Column("DATASET", is_whole=True),
+            Column("SNAPSHOT", is_whole=True, rank=2),
+            Column("LAYOUT", is_whole=True, rank=3),
             Column("FILES", is_whole=True, is_right=True),
             Column("SIZE", is_whole=True, is_right=True),
-            Column("WRITTEN", is_whole=True),
+            Column("WRITTEN", is_whole=True, rank=1),
         ]
         yield Table(
             columns,
@@ -148,18 +148,15 @@ def _gc(result: GcResult, options: list[str], *, is_verbose: bool) -> Iterator[L
     if result.is_deleted:
         yield f"deleted {what}"
         return
-    shown = result.keys if is_verbose else result.keys[:MAX_KEYS]
-    yield from (f"  {key}" for key in shown)
-    if len(shown) < len(result.keys):
-        yield f"  … and {len(result.keys) - len(shown):,} more (-v shows all)"
+    yield from beginning([f"  {key}" for key in result.keys], MAX_LINES, is_verbose=is_verbose)
     yield Message(f"{what} would be deleted: ", Command("store", "gc", *options, "--yes"))
 
 
-def _verify(result: VerifyResult) -> Iterator[Line]:
+def _verify(result: VerifyResult, *, is_verbose: bool) -> Iterator[Line]:
     what = f"{count(result.datasets, 'dataset')}, {count(result.files, 'file')}, {size(result.bytes)}"
     if result.damaged:
         yield [bad("damaged"), f"  {count(len(result.damages), 'object')}; {what} in total"]
-        yield from (Message("  ", line) for line in result.damaged)
+        yield from beginning([Message("  ", line) for line in result.damaged], MAX_LINES, is_verbose=is_verbose)
     else:
         yield [good("undamaged"), f"  {what}"]
     if result.unchecked:

@@ -275,7 +275,7 @@ def submit(
         "instances": instances,
         "produces": produces or None,
         "environment": None if chosen is None else chosen.id,
-        "variables": _variables(variables or ()),
+        "variables": _pairs("--env", variables or ()),
         "timeout_s": parse_duration_s(timeout) if timeout is not None else None,
         "tags": _tags(tags or ()),
         "name": name,
@@ -289,7 +289,7 @@ def submit(
         after=tuple(after or ()),
         register=register,
         is_needed_only=is_needed_only,
-        sync=is_syncing and _said_yes("--should-upload-datasets", old_syncing, True),
+        sync=is_syncing and said_yes("--should-upload-datasets", old_syncing, default=True),
         command_line=("amlctl", *sys.argv[1:]),
         cwd=call.cwd,
         caller_variables=os.environ,
@@ -303,7 +303,7 @@ def submit(
         plan = plan_operation(app_, request)
         call.result(plan.to_json(), plan_lines(plan))
         return 0
-    if _said_yes("--should-open-url", old_opening, False) and call.output.can_ask:
+    if said_yes("--should-open-url", old_opening, default=False) and call.output.can_ask:
         call.reporter.open_page = open_in_desktop
     choose = on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause)
     result = submit_operation(
@@ -355,30 +355,20 @@ def _first(*values: str | None) -> str | None:
     return next((value for value in values if value is not None), None)
 
 
-def _said_yes(option_name: str, word: str | None, default: bool) -> bool:
-    said = default if word is None else said_yes(word)
-    if said is None:
-        raise UsageError(f"Invalid {option_name} {word!r}: expected True or False", hint="use True or False")
-    return said
-
-
-def _variables(pairs: Sequence[str]) -> dict[str, str | None]:
+def _pairs(option_name: str, typed: Sequence[str]) -> dict[str, str | None]:
+    """None for a name without a value. Raises UsageError for a name that is there twice."""
     values: dict[str, str | None] = {}
-    for pair in pairs:
+    for pair in typed:
         name, equals, value = pair.partition("=")
         if name in values:
-            raise UsageError(f"--env {name} was given twice", hint="remove one")
+            raise UsageError(f"{option_name} {name} was given twice", hint="remove one")
         values[name] = value if equals else None
     return values
 
 
-def _tags(pairs: Sequence[str]) -> dict[str, str]:
-    tags = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise UsageError(f"Invalid --tag {pair!r}", hint="use --tag NAME=VALUE")
-        if name in tags:
-            raise UsageError(f"--tag {name} was given twice", hint="remove one")
-        tags[name] = value
+def _tags(typed: Sequence[str]) -> dict[str, str | None]:
+    tags = _pairs("--tag", typed)
+    for name, value in tags.items():
+        if not name or value is None:
+            raise UsageError(f"Invalid --tag {name!r}", hint="use --tag NAME=VALUE")
     return tags

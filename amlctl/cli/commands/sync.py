@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -11,10 +12,10 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, Outcomes, each_dataset, invocation
 from amlctl.cli.parameters import Paths
-from amlctl.cli.questions import choose, is_confirmed
+from amlctl.cli.questions import asking, choose
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.core.message import ID_CELLS, Command, count, size
-from amlctl.errors import NeedsConfirmation, NotFound, UsageError
+from amlctl.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from amlctl.operations.sync.sync import SyncOptions, SyncResult
@@ -134,21 +135,24 @@ def sync(
         pack_size=settings.pack_size,
         ignore=tuple(settings.ignore),
     )
-    register = _registration(call, registered) if registered else None
+    if registered:
+        from amlctl.operations.data_asset import assets_for, register_synced  # no other sync requires a workspace
+
+        assets = assets_for(call.app.workspace, registered)
     app_ = _with_store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
     named = asked.paths or ([] if adopted is None else [_adopted_path(app_, adopted)])
     datasets = list(dict.fromkeys(app_.project.dataset_name(path, call.cwd) for path in named))
     datasets = datasets or _chosen(call, app_)
     outcomes = _sync_each(call, app_, asked, options, datasets)
     results = outcomes.results
-    assets = [register(app_, results[0])] if register is not None and results else []
+    made = [str(register_synced(app_, assets, registered, results[0]))] if registered and results else []
     documents = [one.to_json() for one in results]
     of_several = {"datasets": documents, **outcomes.to_json(call)}
     call.result(
-        {**(documents[0] if len(datasets) == 1 else of_several), **({"registered": assets[0]} if assets else {})},
+        {**(documents[0] if len(datasets) == 1 else of_several), **({"registered": made[0]} if made else {})},
         [
             *(line for result in results for line in _lines(result, is_pull=is_pull)),
-            *(f"registered as {asset}" for asset in assets),
+            *(f"registered as {asset}" for asset in made),
         ],
     )
     return outcomes.show_failures(call)
@@ -185,19 +189,6 @@ def _contradictions(asked: _Asked, flags: SyncOptions, layout: str | None) -> It
         yield "--register requires a single PATH, without --pull and --dry-run"
 
 
-def _registration(call: Invocation, name: str) -> Callable[[App, SyncResult], str]:
-    """Checked before anything is sent."""
-    from amlctl.operations.sync.sync import registration  # here, since no other sync requires a workspace
-
-    register = registration(call.app.workspace, name)
-
-    def registered(app_: App, done: SyncResult) -> str:
-        is_file = (app_.project.data_blobs_dir / done.dataset).is_file()
-        return str(register(app_.store.url, done.dataset, done.snapshot, done.layout, is_file=is_file))
-
-    return registered
-
-
 def _adopted_path(app_: App, prefix: str) -> str:
     from amlctl.operations.sync.adopt import adopted_name
 
@@ -210,26 +201,22 @@ def _sync_each(
     from amlctl.operations.sync.sync import dry_run
     from amlctl.operations.sync.sync import sync as sync_operation
 
-    def try_once(dataset: str, options: SyncOptions) -> SyncResult:
+    def try_once(dataset: str, is_sure: bool) -> SyncResult:
+        chosen = replace(options, yes=is_sure)
         if asked.adopted is not None:
             from amlctl.operations.sync.adopt import adopt
 
-            return adopt(app_, app_.plain_files(asked.adopted), dataset, options, is_dry_run=asked.is_dry_run)
+            return adopt(app_, app_.plain_files(asked.adopted), dataset, chosen, is_dry_run=asked.is_dry_run)
         if asked.is_pull:
             from amlctl.operations.sync.pull import pull as pull_operation
 
-            return pull_operation(app_, dataset, options, snapshot=asked.snapshot, is_dry_run=asked.is_dry_run)
-        return (dry_run if asked.is_dry_run else sync_operation)(app_, dataset, options)
+            return pull_operation(app_, dataset, chosen, snapshot=asked.snapshot, is_dry_run=asked.is_dry_run)
+        return (dry_run if asked.is_dry_run else sync_operation)(app_, dataset, chosen)
 
-    def act(dataset: str) -> SyncResult:
-        try:
-            return try_once(dataset, options)
-        except NeedsConfirmation as error:
-            if not is_confirmed(error, call.output):
-                raise
-        return try_once(dataset, replace(options, yes=True))
-
-    return each_dataset(datasets, act)
+    return each_dataset(
+        datasets,
+        lambda dataset: asking(partial(try_once, dataset), is_sure=options.yes, output=call.output),
+    )
 
 
 def _chosen(call: Invocation, app_: App) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amlctl.cli.render.tables import (
@@ -173,12 +174,10 @@ def screen(comparison: Comparison, width: int) -> Iterator[Line | Table]:
         yield from fields(
             zip(headings, (cell if cell.style else cell.text for cell in line.cells), strict=True), indent="  "
         )
-    for title, changes in (("code", comparison.code), ("environment", comparison.environment)):
-        for run, change in zip(headings, changes, strict=True):
-            if change is not None:
-                yield ""
-                yield [bold(f"{title} of {run}")]
-                yield from _files(change)
+    for title, signs in changed_paths(comparison, headings):
+        yield ""
+        yield [bold(title)]
+        yield from _files(signs)
     if comparison.patch is not None:
         yield ""
         yield from map(_painted, comparison.patch)
@@ -190,28 +189,31 @@ def _at(line: ComparedLine, columns: Sequence[int]) -> ComparedLine:
 
 def _block(headings: Sequence[str], lines: Sequence[ComparedLine]) -> Table:
     rows: list[list[Cell]] = []
-    section = ""
-    for line in lines:
-        if line.section != section:
-            section = line.section
-            rows.append([bold(section), *[""] * len(headings)])
-        rows.append([f"  {line.field}", *line.cells])
+    for section, found in groupby(lines, key=lambda line: line.section):
+        rows.append([bold(section), *[""] * len(headings)])
+        rows += ([f"  {line.field}", *line.cells] for line in found)
     return Table([Column(heading, is_whole=True) for heading in ("", *headings)], rows)
 
 
-def _files(change: FileChanges) -> Iterator[Line]:
+def _files(changed: Sequence[tuple[str, str]]) -> Iterator[Line]:
     kinds = {"+": good, "−": bad, "~": warning}
-    lines = [kinds[sign](f"  {sign} {path}") for sign, paths in signed(change) for path in paths]
+    lines = [kinds[sign](f"  {sign} {path}") for sign, path in changed]
     for line in lines[:_MOST_FILES]:
         yield [line]
     if len(lines) > _MOST_FILES:
         yield f"  … {len(lines) - _MOST_FILES} more: --json"
 
 
-def signed(change: FileChanges) -> Iterator[tuple[str, list[str]]]:
-    """Paths, or packages, by the sign of their change."""
-    for sign, paths in (("+", change.added), ("−", change.deleted), ("~", change.modified)):
-        yield sign, ["the runtime of amlctl" if path == RUNTIME_ARCHIVE else path for path in paths]
+def changed_paths(comparison: Comparison, runs: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """`code of RUN` and `environment of RUN`, named as in `runs`, where they differ from those of the first one: each
+    path, or package, with the sign of its change."""
+    for what, changes in (("code", comparison.code), ("environment", comparison.environment)):
+        for run, change in zip(runs, changes, strict=True):
+            if change is not None:
+                kinds = (("+", change.added), ("−", change.deleted), ("~", change.modified))
+                signs = [(sign, path) for sign, paths in kinds for path in paths]
+                shown = [(sign, "the runtime of amlctl" if path == RUNTIME_ARCHIVE else path) for sign, path in signs]
+                yield f"{what} of {run}", shown
 
 
 def _painted(line: str) -> Line:
@@ -225,21 +227,12 @@ def _painted(line: str) -> Line:
 def markdown(comparison: Comparison) -> Iterator[Line]:
     yield _md_row(["", *comparison.runs])
     yield _md_row(["---"] * (len(comparison.runs) + 1))
-    section = ""
-    for line in compared_lines(comparison):
-        if line.section != section:
-            section = line.section
-            yield _md_row([f"**{section}**", *[""] * len(comparison.runs)])
-        yield _md_row([line.field, *(cell.text for cell in line.cells)], is_text=True)
-    for title, changes in (("code", comparison.code), ("environment", comparison.environment)):
-        for run, change in zip(comparison.runs, changes, strict=True):
-            if change is not None:
-                yield ""
-                yield f"{title} of {run}:"
-                yield ""
-                yield "```diff"
-                yield from (f"{_MD_SIGNS[sign]} {path}" for sign, paths in signed(change) for path in paths)
-                yield "```"
+    for section, lines in groupby(compared_lines(comparison), key=lambda line: line.section):
+        yield _md_row([f"**{section}**", *[""] * len(comparison.runs)])
+        for line in lines:
+            yield _md_row([line.field, *(cell.text for cell in line.cells)], is_text=True)
+    for title, signs in changed_paths(comparison, comparison.runs):
+        yield from ("", f"{title}:", "", "```diff", *(f"{_MD_SIGNS[sign]} {path}" for sign, path in signs), "```")
     if comparison.patch:
         yield from ("", "```diff", *comparison.patch, "```")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from amlctl.cli.arguments import GlobalOptions
-from amlctl.cli.render.tables import Line, bad, bold, dim
+from amlctl.cli.render.tables import Line, bad, beginning, bold
 from amlctl.core.message import Command, SecretLink, shell_line, with_commands
 from amlctl.errors import AmlctlError
 
@@ -26,10 +26,8 @@ def error_lines(error: AmlctlError, commands: Commands, *, is_verbose: bool) -> 
     first, *more = commands.in_words(error.message).splitlines() or [""]
     yield [bad("error:"), f" {first}"]
     yield from (f"  {line}" for line in more)
-    shown = error.details if is_verbose else error.details[:MAX_DETAILS]
-    yield from (f"  {commands.in_words(detail)}" for detail in shown)
-    if len(shown) < len(error.details):
-        yield [dim(f"  … and {len(error.details) - len(shown):,} more (-v shows all)")]
+    details = [f"  {commands.in_words(detail)}" for detail in error.details]
+    yield from beginning(details, MAX_DETAILS, is_verbose=is_verbose)
     if error.hint:
         first, *more = commands.in_words(error.hint).splitlines()
         yield [bold("hint:"), f" {first}"]

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from rich.cells import set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from amlctl.cli.render.tables import cell_width, printable
+from amlctl.cli.render.tables import cell_width, cut, printable
 
 if TYPE_CHECKING:
     from amlctl.cli.render.progress import LiveProgress, StageState
@@ -57,7 +56,7 @@ class Region:
         stages = [state for state in list(self._source.stages.values()) if not self._source.feeds_another(state)]
         waits = (Text.assemble(("wait", "cyan"), f"    {line}", no_wrap=True) for line in self._source.wait_lines())
         tool = self._source.tool_line
-        tool_lines = [Text(_beginning(tool, self._console.width), "dim", no_wrap=True)] if tool else []
+        tool_lines = [Text(cut(tool, self._console.width), "dim", no_wrap=True)] if tool else []
         return Group(*tool_lines, *([_table(stages, self._console.width)] if stages else []), *waits)
 
     def print_line(self, line: str) -> None:
@@ -111,12 +110,6 @@ def _cells(state: StageState, subject: str, bar: int, facts: Sequence[str]) -> I
     yield from (Text(fact, no_wrap=True) for fact in facts)
 
 
-def _beginning(text: str, cells: int) -> str:
-    return text if cell_width(text) <= cells else set_cell_size(text, cells - 1) + "…"
-
-
 def _shortened(subject: str, cells: int) -> str:
     """Of a path the end says more than the beginning."""
-    if cell_width(subject) <= cells:
-        return subject
-    return "…" + set_cell_size(subject[::-1], cells - 1)[::-1]
+    return cut(subject[::-1], cells)[::-1]

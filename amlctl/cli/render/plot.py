@@ -20,6 +20,8 @@ _DASHES = ((1, 0), (6, 3), (1, 2), (9, 3), (3, 3))
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _BLANK = 0x2800
 _MOST_MARKED = 9
+_LEAST_COLUMNS = 10
+"""Of a plot; a narrower screen folds its lines."""
 
 
 class Curve(NamedTuple):
@@ -38,7 +40,7 @@ def plot(curves: Sequence[Curve], width: int, height: int, *, has_color: bool) -
     x_scale = Scale.over([point.step for point in finite], wanted=max(2, width // 14))
     y_labels = {_row(y_scale, tick, height - 2): tick_text(tick) for tick in y_scale.ticks}
     margin = max(map(len, y_labels.values()))
-    columns, rows = width - margin - 2, height - 2
+    columns, rows = max(width - margin - 2, _LEAST_COLUMNS), height - 2
     cells = _drawn(curves, x_scale, y_scale, columns, rows, is_dashed=not has_color)
     for row in range(rows):
         label = y_labels.get(row)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock, Timer
+from threading import Lock, Timer, current_thread
 from typing import TYPE_CHECKING, TextIO
 
 from amlctl.cli.render.tables import duration, printable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from amlctl.cli.render.live import Region
 
 LINE_INTERVAL_S = 5.0
-"""Without a terminal a stage shows a line at most this often."""
+"""Without a terminal a stage shows a line at most this often; so does a wait, of which dozens may begin at once."""
 
 LIVE_DELAY_S = 0.3
 """Quick commands end before anything is drawn, and without importing rich."""
@@ -118,27 +118,12 @@ class Wait:
         return min(self.wait_s, _OPEN_ENDED_S) if self.is_open_ended else self.wait_s
 
 
-class WaitThrottle:
-    """Lets a line through at most every `LINE_INTERVAL_S`: dozens of requests may fail at the same time."""
-
-    def __init__(self) -> None:
-        self._last_s = float("-inf")
-
-    def is_due(self) -> bool:
-        now_s = time.monotonic()
-        if now_s - self._last_s < LINE_INTERVAL_S:
-            return False
-        self._last_s = now_s
-        return True
-
-
 class Progress:
     """Lines for a file or a pipe. Thread-safe; never raises. `write` puts a line on stderr and does not raise."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._lock = Lock()
-        self._waits = WaitThrottle()
         self.stages: dict[tuple[str, str], StageState] = {}
         self.is_closed = False
 
@@ -180,11 +165,6 @@ class Progress:
             if now_s - before >= LINE_INTERVAL_S:
                 self._write(state.line(now_s))
 
-    def wait(self, wait: Wait) -> None:
-        """Show what the command waits for."""
-        if self._waits.is_due():
-            self._write(wait.line(0.0))
-
     def tool_said(self, line: str) -> None:
         """Show the latest line of a tool, where a line can be drawn again."""
 
@@ -213,6 +193,7 @@ class LiveProgress(Progress):
         self._start_soon()
 
     def wait(self, wait: Wait) -> None:
+        """Show what the command waits for."""
         self._waiting[wait.service] = time.monotonic(), wait
         self._start_soon()
 
@@ -242,7 +223,7 @@ class LiveProgress(Progress):
 
         region = Region(self, self._stream, has_color=self._has_color)
         with self._lock:
-            if self._timer is not None and not self.is_closed:  # not paused meanwhile
+            if self._timer is current_thread() and not self.is_closed:  # not paused meanwhile
                 region.start()
                 self._region = region
 

@@ -7,15 +7,16 @@ so. Nothing is deleted then. `store gc` deletes the snapshots 30 days later, but
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from amlctl.core.events import EventSink
 from amlctl.core.head import Head, commit_of
 from amlctl.core.manifest import Kind, Manifest
 from amlctl.core.message import Command, Message, count, size
-from amlctl.core.store_keys import folder_of, mirror_key, shard_key
+from amlctl.core.store_keys import folder_of, head_key, mirror_key, shard_key
 from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
 from amlctl.operations.dataset.listing import not_stored, runs_in, stored_head
@@ -26,6 +27,8 @@ from amlctl.snapshots.manifests import Written, read_header, read_manifest
 from amlctl.stores.contract import Store
 
 _TRIES = 8
+_CLOCK_LIMIT_S = 60.0
+"""Less decides nothing about 30 days."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,22 @@ def remove(store: Store, dataset: str, *, now: datetime, is_sure: bool) -> Remov
             )
         value = Head("", "", removed_at=now.isoformat(timespec="seconds"), removed_by=user_at_host())
         try:
-            swap_head(store, dataset, value, head)
+            removed = swap_head(store, dataset, value, head)
         except Conflict:
             continue  # synced at the same time
+        _date_by_store(store, dataset, removed, now)
         return RemovalResult(dataset, head.snapshot, header.files, header.size_bytes)
     raise Conflict(f"{dataset} is being synced all the time", hint="run the same command again")
+
+
+def _date_by_store(store: Store, dataset: str, removed: Head, now: datetime) -> None:
+    """Where this machine's clock is behind the store's, a gc would take the removal for an older one."""
+    entry = store.info(head_key(dataset))
+    if entry is None or entry.modified_at - now.timestamp() <= _CLOCK_LIMIT_S:
+        return
+    at = datetime.fromtimestamp(entry.modified_at, UTC).isoformat(timespec="seconds")
+    with suppress(Conflict):  # it was restored or synced meanwhile
+        swap_head(store, dataset, removed._replace(removed_at=at), removed)
 
 
 def _uses(store: Store, dataset: str) -> Sequence[str]:

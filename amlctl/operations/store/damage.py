@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from amlctl.core.content_id import content_id
 from amlctl.core.document import MOST_BYTES, gunzip
+from amlctl.core.manifest import FileEntry, StoredAt
 from amlctl.core.message import Message
 from amlctl.core.pack import GZIP_HEAD
-from amlctl.core.store_keys import FORMAT_KEY, area_of, is_lease_key
+from amlctl.core.store_keys import FORMAT_KEY, area_of, is_lease_key, pack_key
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, ServiceUnavailable, SettingsError
-from amlctl.snapshots.contents import stored_content_id
+from amlctl.snapshots.contents import checked, stored_content_id
 from amlctl.stores.contract import Store
 
 
@@ -48,6 +49,29 @@ def damaged_bytes(
     except IntegrityError as error:
         return [Damage(key, error.message, repair)]
     return [] if is_right else [Damage(key, wrong, repair)]
+
+
+Member = tuple[FileEntry, StoredAt]
+"""A file of a pack, and where it is in it."""
+
+
+def read_pack(
+    store: Store, dataset: str, pack: str, size_bytes: int, members: Iterable[Member]
+) -> tuple[bool, list[FileEntry]]:
+    """Whether its bytes are those of its name, and the files whose bytes in it are wrong. Of a pack that is larger than
+    the manifests say, the rest is not read. Raises NotFound."""
+    data = store.get(pack_key(pack), length=size_bytes + 1)
+    bad = [entry for entry, place in members if not _is_right(dataset, entry, place, data)]
+    return content_id(data) == pack, bad
+
+
+def _is_right(dataset: str, entry: FileEntry, place: StoredAt, data: bytes) -> bool:
+    stored = memoryview(data)[place.offset : place.offset + place.length]
+    try:
+        checked(dataset, entry, stored, place)
+    except IntegrityError:
+        return False
+    return len(stored) == place.length
 
 
 def is_whole_shard(store: Store, key: str) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from amlctl.core.content_id import content_id, is_content_id
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command, snapshot_id
 from amlctl.core.message import Command, Message, count
 from amlctl.core.store_keys import (
@@ -24,15 +23,21 @@ from amlctl.core.store_keys import (
     pack_key,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.operations.store.damage import Damage, StoreListing, is_of_one_value, is_whole_shard
+from amlctl.operations.store.damage import (
+    Damage,
+    Member,
+    StoreListing,
+    is_of_one_value,
+    is_whole_shard,
+    read_pack,
+)
 from amlctl.operations.store.verify_runs import manifests_of_runs
-from amlctl.snapshots.contents import checked, stored_content_id
+from amlctl.snapshots.contents import stored_content_id
 from amlctl.snapshots.heads import find_head
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.stores.contract import Store
 
 LOST_SNAPSHOT = "no command does, since only an older snapshot needs it; gc will remove that one in time"
-Member = tuple[FileEntry, StoredAt]
 
 
 @dataclass
@@ -209,34 +214,24 @@ def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) 
 def _check_pack(
     store: Store, key: str, pack: str, members: Sequence[Member], size_bytes: int, dataset: str
 ) -> list[Damage]:
-    """Read once: its bytes around the members, and each member where the manifests have it. Of a pack that is larger
-    than the manifests say, which is damaged, the rest is not read."""
+    """Its bytes around the members, and each member where the manifests have it."""
     repair = repair_command(dataset) if dataset else LOST_SNAPSHOT if members else _UNNAMED
+    lost: Sequence[FileEntry] = ()
     try:
-        data = store.get(key, length=size_bytes + 1) if members else b""
-        is_whole = is_content_id(pack) and (content_id(data) if members else stored_content_id(store, key)) == pack
+        if members:
+            is_whole, lost = read_pack(store, dataset, pack, size_bytes, members)
+        else:
+            is_whole = stored_content_id(store, key) == pack
     except NotFound:
         return []  # gc has removed it in the meantime, or it was missing from the listing
     except AmlctlError as error:
         return _unreadable(store, key, error, repair, dataset)
     if is_whole:
-        wrong = [entry.path for entry, place in members if not _is_right(dataset, (entry, place), data)]
-        if not wrong:
-            return []
-        return [Damage(key, f"a manifest has {path} elsewhere in it", repair, dataset) for path in wrong]
-    lost = [entry.path for entry, place in members if not _is_right(dataset, (entry, place), data)]
-    what = f"its bytes are not those of its name; of {dataset} damaged: {', '.join(lost) or 'no file'}"
-    return [Damage(key, what if dataset else "its bytes are not those of its name", repair, dataset)]
-
-
-def _is_right(dataset: str, member: Member, data: bytes) -> bool:
-    entry, place = member
-    stored = memoryview(data)[place.offset : place.offset + place.length]
-    try:
-        checked(dataset, entry, stored, place)
-    except IntegrityError:
-        return False
-    return len(stored) == place.length
+        return [Damage(key, f"a manifest has {entry.path} elsewhere in it", repair, dataset) for entry in lost]
+    what = "its bytes are not those of its name"
+    if dataset:
+        what += f"; of {dataset} damaged: {', '.join(entry.path for entry in lost) or 'no file'}"
+    return [Damage(key, what, repair, dataset)]
 
 
 def _check_value(store: Store, key: str, wanted: str, dataset: str, *, is_older: bool = False) -> list[Damage]:

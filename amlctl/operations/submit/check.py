@@ -10,13 +10,13 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from amlctl.config.environment_file import recorded_environment
 from amlctl.config.script_config import read_config, record_config
-from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file, is_of_others
+from amlctl.core.environment import EnvironmentSpec, environment_without_file, is_of_others
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import DISTRIBUTIONS
@@ -27,23 +27,22 @@ from amlctl.core.run_schema import MAX_PROCESSES
 from amlctl.core.settings import MODES
 from amlctl.core.store_keys import check_dataset_name
 from amlctl.errors import AmlctlError, CheckFailed, NotFound, UsageError
-from amlctl.localfs.code_rules import code_rules
+from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.project import Project, near_datasets
 from amlctl.localfs.script_lookup import find_config
 from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.context import Context
+from amlctl.operations.data_asset import with_registered
 from amlctl.operations.environment import project_environment, stand_in
 from amlctl.operations.store_location import check_store_is_outside
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
-from amlctl.operations.submit.registered import with_registered
 from amlctl.operations.submit.script_imports import warn_of_missing_modules
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, SubmitSecrets, is_in_one, read_sources
 from amlctl.operations.sync.merge import was_removed
 from amlctl.runs.code import Sources as CodeSources
 from amlctl.snapshots.heads import find_head, has_snapshots, no_head, read_head
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import KeepsAssets, KnowsModules
 
 DEFAULT_KIND = "pytorch"
 """How several processes find each other by default: by the variables that most launchers and libraries know."""
@@ -55,7 +54,8 @@ class CheckedRun:
     `downloads`, and the id of the code, unless that of an earlier run is used.
 
     `secrets` are the values of secret variables. `code_source` is sent as `pipeline/`, a folder or a file; None for a
-    job without code, and where the code of an earlier run is used. `image_context` travels with the code. `origin` is
+    job without code, and where the code of an earlier run is used; `rules` say what is left out of the project's own.
+    `image_context` travels with the code. `origin` is
     the store that has data and code of the run that is repeated. `configs` are those of a sweep's combinations: specs
     with a config alone.
     """
@@ -65,6 +65,7 @@ class CheckedRun:
     environment: EnvironmentSpec
     secrets: Mapping[str, str]
     origin: Store
+    rules: Callable[[], CodeRules]
     to_sync: Sequence[str]
     code_source: Path | None
     image_context: CodeSources = ()
@@ -82,7 +83,7 @@ def check(context: Context, request: SubmitRequest, file: JobFile | None) -> Che
     run = with_present_assets(run, context.workspace)
     _check_code_apart(context, run)
     environment = run.environment
-    if run.spec.command is not None and isinstance(context.workspace, KeepsAssets):
+    if run.spec.command is not None and context.workspace.service is not None:
         environment = replace(environment, python="")  # another Python of the image can start the runtime
     with run.merged.at("environment"):
         context.workspace.check_environment(environment, context.sink)
@@ -95,16 +96,14 @@ def check(context: Context, request: SubmitRequest, file: JobFile | None) -> Che
 
 def _check_imports(context: Context, run: CheckedRun) -> None:
     workspace, project, spec = context.workspace, context.project, run.environment
-    is_plain = spec.image == DEFAULT_IMAGE and not (spec.is_bare or spec.registered or spec.build)
-
-    def has_module(module: str) -> bool | None:
-        if isinstance(workspace, KnowsModules):
-            return workspace.has_module(spec, module)
-        return False if is_plain and not (spec.conda or spec.pip) else None
-
     listed_in = "the environment of amlctl" if spec.is_current else "pptdaml.yaml"
-    script = project.root / run.spec.script
-    warn_of_missing_modules(script, project.pipeline_dir, has_module, context.sink, listed_in=listed_in)
+    warn_of_missing_modules(
+        project.root / run.spec.script,
+        project.pipeline_dir,
+        lambda module: workspace.has_module(spec, module),
+        context.sink,
+        listed_in=listed_in,
+    )
 
 
 def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> CheckedRun:
@@ -114,7 +113,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
     spec = _with_processes(_checked_options(merged.spec))
     if "name" not in merged.sources:
         spec = replace(spec, name=Path(spec.script).stem)
-    configs = _configs(spec, merged, project, request, secrets.hider)
+    configs = _configs(spec, sources, project, request, secrets.hider)
     if request.sweep is not None:
         check_goal(request.sweep.metric)
     if request.sweep is not None and spec.produces:
@@ -156,6 +155,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
         environment,
         values,
         sources.origin,
+        sources.rules,
         to_sync,
         code_source=job.code if job is not None else None if sources.is_repeat else project.pipeline_dir,
         image_context=() if job is None else job.image_context,
@@ -211,7 +211,7 @@ def _with_processes(spec: RunSpec) -> RunSpec:
 
 
 def _configs(
-    spec: RunSpec, merged: MergedSpec, project: Project, request: SubmitRequest, hider: Hider
+    spec: RunSpec, sources: Sources, project: Project, request: SubmitRequest, hider: Hider
 ) -> Sequence[RunSpec]:
     """The config as it is shown and recorded, with all `--set`; of a sweep first as it is written, then with each
     combination. Empty where that of the spec stays as it is."""
@@ -228,11 +228,9 @@ def _configs(
             raise UsageError("--set changes a config, but this run has none", hint="name it with --config FILE")
         return ()
     shown = name = spec.config
-    if merged.sources["config"] == TYPED:
+    if sources.merged.sources["config"] == TYPED:
         script = project.root / spec.script
-        path = find_config(
-            project.root, project.pipeline_dir, name, cwd=request.cwd, script=script, ignore=code_rules(project)
-        )
+        path = find_config(project, name, cwd=request.cwd, script=script)
         is_inside = path.is_relative_to(project.root)
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
         name = shown if is_inside else path.name

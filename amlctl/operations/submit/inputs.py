@@ -37,10 +37,11 @@ from amlctl.localfs.atomic import read_json, temporary_near, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
 from amlctl.localfs.project import INPUTS
+from amlctl.operations.blob_names import files_among
 from amlctl.operations.context import Context
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.stores.contract import is_valid_key
-from amlctl.workspaces.contract import KeepsAssets, PresentAsset, RegisteredAssets, Workspace
+from amlctl.workspaces.contract import PresentAsset, RegisteredAssets, Workspace
 
 if TYPE_CHECKING:
     from amlctl.operations.submit.check import CheckedRun
@@ -70,9 +71,9 @@ def with_present_assets(run: CheckedRun, workspace: Workspace) -> CheckedRun:
     Raises NotFound, UsageError (data of another type), SettingsError (a workspace that has no such things).
     """
     spec = run.spec
-    if not isinstance(workspace, KeepsAssets):
+    if workspace.service is None:
         return _with_downloads(run) if spec.assets else run
-    assets = workspace.assets
+    assets = workspace.service.assets
     name = run.environment.registered
     if name and "/" not in name:  # a registry, or a resource id, is asked by the service itself
         with run.merged.at("environment"):
@@ -125,7 +126,10 @@ def _with_downloads(run: CheckedRun) -> CheckedRun:
                 f"{line}: {masked(address)} can be read on Azure ML's nodes only",
                 hint="submit it in a cloud workspace, or name a file or folder of this project",
             )
-        last = unquote(urlsplit(address).path.rstrip("/").rpartition("/")[2])
+        try:
+            last = unquote(urlsplit(address).path.rstrip("/").rpartition("/")[2])
+        except ValueError as error:
+            raise SettingsError(f"{line}: {masked(address)} is not a valid URL", hint="correct it") from error
         file_name = last if _PLAIN_NAME.fullmatch(last) and "://" in address else "data"
         key = hashlib.sha256(f"{one['type']} {address}".encode()).hexdigest()[:16]
         dataset = f"{INPUTS}/{key}/{file_name}"
@@ -231,7 +235,8 @@ class _Download:
             else:
                 prefix = key and f"{key.rstrip('/')}/"
                 listed = [one._replace(key=one.key[len(prefix) :]) for one in store.list(prefix)]
-                entries = [one for one in listed if one.key and not one.key.endswith("/")]  # others stand for folders
+                names = files_among({one.key: one.size_bytes for one in listed if one.key})
+                entries = [one for one in listed if one.key in names]
             if not entries:
                 raise NotFound(f"{_shown(self._address.url)} not found", hint="check the path, and the type")
             there = {entry.key: [entry.size_bytes, entry.modified_at] for entry in entries}

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets as randomness
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +16,9 @@ from amlctl.config.environment_file import parse_environment
 from amlctl.config.job_file import CommandJob, is_job_file, parse_job_file, read_command_job
 from amlctl.config.yaml_file import YamlDocument
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
-from amlctl.core.events import EventSink, Note, RunCreated, Warned
+from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.job import parse_asset
-from amlctl.core.run import PartialSpec, RunRecord, RunSpec
-from amlctl.core.run_id import new_run_id
-from amlctl.core.run_state import RunState
-from amlctl.core.secret_names import mask_command_line
+from amlctl.core.run import PartialSpec, RunSpec
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.code_rules import job_code_rules
 from amlctl.localfs.project import IN_PROJECT, INPUTS, Project
@@ -31,9 +26,7 @@ from amlctl.operations.compute import SERVERLESS
 from amlctl.operations.context import Context
 from amlctl.runs.code import Sources as CodeSources
 from amlctl.runs.code import collect_context
-from amlctl.runs.known import note_made
 from amlctl.snapshots.heads import read_head
-from amlctl.workspaces.contract import TakesJobFiles
 
 if TYPE_CHECKING:
     from amlctl.operations.submit.sources import SubmitRequest
@@ -297,38 +290,20 @@ def warn_of_serverless_settings(spec: RunSpec, lines: Mapping[str, str], sink: E
             sink(Warned(f"{where}: {message}" if where else message))
 
 
-def hand_over(context: Context, file: JobFile, request: SubmitRequest, now: datetime) -> str:
-    """A sweep or pipeline goes to Azure ML as it is; its code and data are sent by the SDK. Returns the run's id.
-
-    Raises UsageError, SettingsError, Unconfirmed.
-    """
-    project, workspace = context.project, context.workspace
-    if not isinstance(workspace, TakesJobFiles):
-        raise file.only_remote()
+def handed_over(context: Context, file: JobFile, request: SubmitRequest) -> RunSpec:
+    """A sweep or pipeline goes to Azure ML as it is; its code and data are sent by the SDK. Raises UsageError."""
     for option, name in _ONLY_FOR_COMMANDS.items():
         if request.spec.get(name, getattr(request, name, None)):
             raise UsageError(f"{option} is not for a job of type {file.kind}", hint=f"set it in {file.source}")
     value, typed = file.document.value, request.spec
     name = typed.get("name") or str(value.get("display_name") or value.get("name") or file.path.stem)
-    spec = RunSpec(
+    return RunSpec(
         script=file.source,
         name=name,
         job_type=file.kind,
         experiment=typed.get("experiment") or str(value.get("experiment_name") or context.settings.experiment),
         description=str(value.get("description") or ""),
         compute=str(value.get("compute") or SERVERLESS).removeprefix("azureml:").rpartition("/")[2],
-        workspace=workspace.name,
+        workspace=context.workspace.name,
         tags=dict(typed.get("tags") or {}),
     )
-    record = RunRecord(
-        new_run_id(name, now, randomness.token_hex(2)),
-        spec,
-        command_line=mask_command_line(request.command_line, []),
-        created_at=now.isoformat(timespec="milliseconds"),
-    )
-    record.outputs = f"{project.outputs_dir.name}/{record.run}"
-    record.reached(RunState.NOT_STARTED, now)
-    note_made(project.ensure_state_dir(), record.run)
-    context.sink(RunCreated(record.run))
-    workspace.hand_over(record, file.path)
-    return record.run

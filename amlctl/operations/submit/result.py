@@ -9,8 +9,8 @@ from typing import Any
 
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.errors import AmlctlError
+from amlctl.operations.data_asset import registered_as
 from amlctl.operations.fetch import FetchResult
-from amlctl.operations.submit.registered import registered_as
 from amlctl.operations.watch import SweepView
 from amlctl.workspaces.contract import EnvironmentInfo
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from amlctl.core.settings import Settings
 from amlctl.core.store_keys import code_index_key
 from amlctl.core.sweep import Sweep
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.localfs.code_rules import code_rules
+from amlctl.localfs.code_rules import CodeRules, code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
-from amlctl.operations.context import Context, holding
-from amlctl.operations.runs import children_left, run_of
+from amlctl.operations.context import Context
+from amlctl.operations.find_run import located
+from amlctl.operations.runs import children_left
 from amlctl.operations.submit.job_file import JobFile, JobSource, read_job
 from amlctl.stores.contract import Store
 
@@ -75,12 +77,14 @@ class SubmitRequest:
 @dataclass(frozen=True)
 class Sources:
     """`merged` is what all sources say together. `earlier` is the run to repeat, and `origin` the store that it used
-    (else the store in use); `is_repeat`: its code is used as well. `given_variables` were typed or stand in a job file.
-    `script_environment` is that of the script's inline block.
+    (else the store in use); `is_repeat`: its code is used as well. `rules` reads once what is left out of the project's
+    code. `given_variables` were typed or stand in a job file. `script_environment` is that of the script's inline
+    block.
     """
 
     merged: MergedSpec
     origin: Store
+    rules: Callable[[], CodeRules]
     earlier: RunRecord | None = None
     is_repeat: bool = False
     job: JobSource | None = None
@@ -98,8 +102,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
     typed = _typed(request, project, context.sink)
     earlier, origin = None, context.store
     if request.from_run is not None:
-        holder, reference = holding(context, request.from_run)
-        run = run_of(holder, reference)
+        run, holder = located(context, request.from_run)
         earlier, origin = holder.workspace.read(run), holder.store
     if earlier is not None and earlier.spec.sweep and request.sweep is None:
         first = next(children_left(holder.workspace, earlier.children), "RUN")
@@ -117,13 +120,15 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
         if is_repeat:
             _check_has_code(earlier, context.store, origin)
     environment = None
+    rules = cache(partial(code_rules, project))  # each reading of them starts git
     if request.script and job is None:
-        block, environment = _script_block(request, project, context.sink, is_local=settings.workspace().runs_here)
+        path = find_script(project, request.script, cwd=request.cwd, rules=rules())
+        block, environment = _script_block(path, project, context.sink, is_local=settings.workspace().runs_here)
         found.append(block)
     found.append(_of_settings(settings, None if job is None else request.cwd))
     merged = merge(found)
     given = {**(job.spec.values["variables"] if job is not None else {}), **typed.values.get("variables", {})}
-    return Sources(merged, origin, earlier, is_repeat, job, given, environment)
+    return Sources(merged, origin, rules, earlier, is_repeat, job, given, environment)
 
 
 def _typed(request: SubmitRequest, project: Project, sink: EventSink) -> PartialSpec:
@@ -162,36 +167,21 @@ def _check_name(name: str, sink: EventSink) -> None:
     sink(Note(f"the run's id begins with {kept!r} instead of {name!r}: {why}"))
 
 
+_REPEATED = (
+    *("arguments", "config", "config_content", "config_file", "is_config_positional", "datasets", "manifests", "mode"),
+    *("environment", "environment_content", "distribution", "processes", "instances", "timeout_s", "tags"),
+)
+_OF_CODE = ("script", "code", "git", "command", "inputs", "named_outputs", "output_places", "description", "node")
+
+
 def _of_run(earlier: RunRecord, settings: Settings, *, is_repeat: bool) -> PartialSpec:
     """Secrets of the earlier run that amlctl has named itself are not variables of the script."""
     spec = earlier.spec
-    values: dict[str, Any] = {
-        "from_run": earlier.run,
-        "arguments": spec.arguments,
-        "config": spec.config,
-        "config_content": spec.config_content,
-        "config_file": spec.config_file,
-        "is_config_positional": spec.is_config_positional,
-        "datasets": spec.datasets,
-        "manifests": spec.manifests,
-        "produces": spec.produces or None,
-        "mode": spec.mode,
-        "environment": spec.environment,
-        "environment_content": spec.environment_content,
-        "variables": {name: one for name, one in spec.variables.items() if not name.startswith(VARIABLE_PREFIX)},
-        "compute": spec.compute if spec.workspace == settings.workspace().name else None,
-        "experiment": spec.experiment or None,
-        "name": spec.name or None,
-        "distribution": spec.distribution,
-        "processes": spec.processes,
-        "instances": spec.instances,
-        "timeout_s": spec.timeout_s,
-        "tags": spec.tags,
-    }
-    if is_repeat:
-        own = ("script", "code", "git", "command", "inputs", "named_outputs", "output_places", "description", "node")
-        values.update((name, getattr(spec, name)) for name in own)
-    return PartialSpec(f"run {earlier.run}", values)
+    values = {name: getattr(spec, name) for name in (*_REPEATED, *(_OF_CODE if is_repeat else ()))}
+    values.update({name: getattr(spec, name) or None for name in ("produces", "experiment", "name")})
+    values["variables"] = {name: one for name, one in spec.variables.items() if not name.startswith(VARIABLE_PREFIX)}
+    values["compute"] = spec.compute if spec.workspace == settings.workspace().name else None
+    return PartialSpec(f"run {earlier.run}", {"from_run": earlier.run, **values})
 
 
 def _check_has_code(earlier: RunRecord, *stores: Store) -> None:
@@ -212,10 +202,9 @@ def is_in_one(key: str, *stores: Store) -> bool:
 
 
 def _script_block(
-    request: SubmitRequest, project: Project, sink: EventSink, *, is_local: bool
+    path: Path, project: Project, sink: EventSink, *, is_local: bool
 ) -> tuple[PartialSpec, EnvironmentSpec | None]:
     """The script and what its inline block says; its compute target is one of Azure ML."""
-    path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=code_rules(project))
     script = path.relative_to(project.root).as_posix()
     source = _read_script(path, script)
     block = read_script_block(source, script)

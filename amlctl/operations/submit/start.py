@@ -56,10 +56,8 @@ def start(
     `children` it is the parent of a sweep."""
     workspace, store, sink, record = context.workspace, context.store, context.sink, prepared.record
     save_record(store, record)
-    with suppress(OSError, RightsError):  # then its time says when it was created
-        note_made(context.project.ensure_state_dir(), record.run)
     try:
-        sink(RunCreated(record.run))
+        announce(context, record.run)
         with ended_by_interrupt(store):
             ensure_run_kept(store, prepared.watch, record, prepared.send_code)
         if children is None:
@@ -82,6 +80,13 @@ def start(
         else:
             sink(Note(f"run {record.run} is canceled"))
         raise
+
+
+def announce(context: Context, run: str) -> None:
+    """Print the id, and note that it was made now, also where the project cannot be written: then its time tells."""
+    with suppress(OSError, RightsError):
+        note_made(context.project.ensure_state_dir(), run)
+    context.sink(RunCreated(run))
 
 
 def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: Callable[[], None] | None) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import secrets as randomness
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from amlctl.core.events import Note, Warned
@@ -30,7 +31,7 @@ from amlctl.errors import (
     IntegrityError,
     UsageError,
 )
-from amlctl.localfs.code_rules import code_rules, job_code_rules
+from amlctl.localfs.code_rules import job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
 from amlctl.localfs.machine import host_name, user_name, utc_now
@@ -41,11 +42,11 @@ from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import FollowOptions, follow
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
-from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
+from amlctl.operations.submit.job_file import JobFile, find_job_file, handed_over
 from amlctl.operations.submit.needed import Equals, planned_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.start import PreparedRun, start, start_sweep
+from amlctl.operations.submit.start import PreparedRun, announce, start, start_sweep
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
@@ -80,7 +81,7 @@ def submit(
         raise UsageError("--sweep is for scripts", hint="in a job file, use type: sweep")
     equal = None
     if file is not None and file.kind != "command":
-        run = hand_over(context, file, request, clock())
+        run = _hand_over(context, request, file, clock())
     elif request.sweep is not None:
         prepared = prepare(context, request, file, clock)
         _warn_of_secrets(context, prepared)
@@ -99,6 +100,17 @@ def submit(
     else:
         result = _finish(context, run, following, fetch_outputs=fetch_outputs)
     return replace(result, seconds=round(time.monotonic() - started, 3), is_reused=equal is not None)
+
+
+def _hand_over(context: Context, request: SubmitRequest, file: JobFile, now: datetime) -> str:
+    """Returns the run's id. Raises UsageError, SettingsError, Unconfirmed."""
+    service = context.workspace.service
+    if service is None:
+        raise file.only_remote()
+    record = _record(context, request, handed_over(context, file, request), now)
+    announce(context, record.run)
+    service.hand_over(record, file.path)
+    return record.run
 
 
 def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
@@ -150,7 +162,7 @@ def prepare(
     files = _collect_code(context, checked) if not spec.code else None
     if files is not None:
         spec = replace(spec, code=_send_code(context, files), git=read_git_state(context.project.root))
-    record = _record(context, request, checked, _with_produced(context, spec), clock(), phases)
+    record = _record(context, request, _with_produced(context, spec), clock(), phases, checked.secrets)
 
     def send_again() -> None:
         if files is not None:
@@ -213,14 +225,14 @@ def _with_produced(context: Context, spec: RunSpec) -> RunSpec:
 def _record(
     context: Context,
     request: SubmitRequest,
-    checked: CheckedRun,
     spec: RunSpec,
     now: datetime,
-    phases: list[dict[str, str]],
+    phases: Sequence[dict[str, str]] = (),
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> RunRecord:
     run = new_run_id(spec.name, now, randomness.token_hex(2))
     tags = request.spec.get("tags") or {}
-    hidden = [*checked.secrets.values(), *(value for name, value in tags.items() if spec.tags.get(name) != value)]
+    hidden = [*secrets.values(), *(value for name, value in tags.items() if spec.tags.get(name) != value)]
     record = RunRecord(
         run,
         spec,
@@ -229,7 +241,7 @@ def _record(
         host=host_name(),
         created_at=now.isoformat(timespec="milliseconds"),
         outputs=f"{context.project.outputs_dir.name}/{run}",
-        phases=phases,
+        phases=list(phases),
     )
     record.reached(RunState.NOT_STARTED, now)
     try:
@@ -247,8 +259,7 @@ def _collect_code(context: Context, checked: CheckedRun, *, is_reading: bool = F
         rules = job_code_rules(project, source) if source and is_folder else IgnoreRules(project.root, ())
         return collect_code(source, rules, context=checked.image_context, sink=sink)
     with local_state(context, "amlctl submit", is_reading=is_reading) as state:
-        rules = code_rules(project)
-        return collect_code(source, rules, context=checked.image_context, cache=state.cache, sink=sink)
+        return collect_code(source, checked.rules(), context=checked.image_context, cache=state.cache, sink=sink)
 
 
 def _send_code(context: Context, code: CodeFiles) -> str:

@@ -15,6 +15,7 @@ from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.store_keys import check_dataset_name, object_key
 from amlctl.errors import Conflict, IntegrityError, NotFound, UsageError
 from amlctl.localfs.machine import user_at_host
+from amlctl.operations.blob_names import files_among
 from amlctl.operations.context import Context
 from amlctl.operations.sync.merge import new_store_confirmed, was_removed
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult
@@ -51,7 +52,10 @@ def adopt(context: Context, plain: PlainFiles, dataset: str, options: SyncOption
             raise Conflict(
                 f"{dataset} is in the store already", hint=Command("sync", "--pull", below_data_blobs(dataset))
             )
-        files = sorted(plain.files(), key=lambda file: entry_order(FileEntry(file.path, 0, False, "")))
+        listed = plain.files()
+        names = files_among({file.path: file.size_bytes for file in listed})
+        files = [file for file in listed if file.path in names]
+        files.sort(key=lambda file: entry_order(FileEntry(file.path, 0, False, "")))
         if not files:
             raise NotFound(f"no files found below {plain.url}", hint="check the prefix")
         _check_names(files)

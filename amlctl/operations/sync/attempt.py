@@ -29,10 +29,10 @@ from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
-from amlctl.operations.sync.dataset_state import LocalState, agree, begin, head_manifest, look_at
+from amlctl.operations.sync.dataset_state import LocalState, agree, agree_if_new, begin, head_manifest, look_at
 from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head, was_removed
 from amlctl.operations.sync.repair import (
-    damaged_contents,
+    damage,
     drop_lost_lists,
     read_back,
     report_damage,
@@ -141,7 +141,7 @@ class SyncAttempt:
             result = committed_result(self._dataset, merged.snapshot, merged.entries, merged.head, merged.changes, plan)
             if not self._is_committed(merged, plan):
                 sent = self._send(merged, plan, sender)
-                self._commit(merged, sent, sender)
+                self._commit(merged, sent)
                 result = _with_sent(result, plan, sender)
             self._plain_files.end()
         self._remember(merged)
@@ -203,9 +203,7 @@ class SyncAttempt:
             return None
         if self._options.checksum or not self._may_skip(head):
             return None
-        base = self._looked.base
-        if base is None or base.snapshot != head.snapshot or not base.head:
-            agree(self._state, self._looked, self._store, head)
+        agree_if_new(self._state, self._looked, self._store, head)
         return unchanged_result(self._dataset, head, settled.files, settled.size_bytes)
 
     def _may_skip(self, head: Head) -> bool:
@@ -236,7 +234,7 @@ class SyncAttempt:
         is_ours = base == (None if self._looked.head is None else self._looked.head.snapshot)
         if not is_ours or self._layout.is_mirror or self._replace:
             return None
-        if self._layout.is_auto and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
+        if self._layout.name == "auto" and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
             return None
         return EarlyPacks(sender, self._layout.pack_below, stored, self._sink)
 
@@ -318,13 +316,13 @@ class SyncAttempt:
         sent = {entry.content_id for entry in plan.files} | sender.places.keys()
         return _Sent(manifest, sent, places.keys() - head.places.keys() - new, new)
 
-    def _commit(self, merged: Merged, sent: _Sent, sender: PackSender) -> None:
+    def _commit(self, merged: Merged, sent: _Sent) -> None:
         """Raises HeadMoved, ContentsLost."""
         store, dataset, looked = self._store, self._dataset, self._looked
         manifest = sent.manifest
         written = write_manifest(store, manifest, replace=self._options.repair)
         if self._options.repair:
-            read_back(store, written.key, sent.sent, sender.pack_sizes, self._sink)
+            read_back(store, written.key, sent.sent, self._sink)
         try:
             ensure_kept(store, self._watch, manifest, written, reused=sent.reused, sent=sent.new)
         except ValuesLost as error:
@@ -368,7 +366,7 @@ class SyncAttempt:
             report_not_here(self._dataset, merged.damaged_elsewhere, merged.entries)
         elif self._options.verify:
             manifest = head_manifest(self._store, self._dataset, self._looked.head)
-            report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
+            report_damage(damage(self._store, manifest, manifest.entries, self._sink).contents, manifest)
 
 
 def _with_sent(result: SyncResult, plan: SyncPlan, sender: PackSender) -> SyncResult:

@@ -238,6 +238,13 @@ def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, 
     looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
 
 
+def agree_if_new(state: LocalState, looked: DatasetState, store: Store, head: Head) -> None:
+    """The same with all that `head` lists, unless that was agreed on before and nothing has been done since."""
+    base = looked.base
+    if base is None or base.snapshot != head.snapshot or not base.head or looked.has_begun:
+        agree(state, looked, store, head)
+
+
 def begin(state: LocalState, looked: DatasetState, store: Store, step: Step, base: Base) -> None:
     """Write down what is about to be done, so that the next command knows what it is where this one is killed."""
     if base.manifest_key:

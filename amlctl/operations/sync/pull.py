@@ -22,7 +22,7 @@ from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.scan import scan
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.context import Context
-from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
+from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree_if_new, begin, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, confirm_deletions, was_removed
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult, unchanged_result
@@ -63,7 +63,7 @@ def pull(
         if result is None:
             result = _Pull(context, looked, options, state, snapshot).run(looked.head, is_dry_run=is_dry_run)
         if not is_dry_run:
-            _agree(store, looked, looked.head, state)
+            agree_if_new(state, looked, store, looked.head)
     return measure.taken(result, is_dry_run=is_dry_run)
 
 
@@ -114,17 +114,19 @@ class _Pull:
             self._note_kept(wanted, target)
         if is_dry_run:
             return result
+        words = [*([options.prefer.value] if options.prefer else []), *(["--snapshot", snapshot] if snapshot else [])]
         confirm_deletions(
             changes.deleted,
             local,
             target,
             where=f"from data_blobs/{looked.dataset}",
-            command=Command("sync", "--pull", *_options_typed(options, snapshot), below_data_blobs(looked.dataset)),
+            command=Command("sync", "--pull", *words, below_data_blobs(looked.dataset)),
             is_sure=options.yes,
         )
         if to_write or changes.deleted:
             step = Step.PULL_ALL if snapshot is None and looked.scanned is None else Step.PULL
-            begin(self.state, looked, context.store, step, Base(wanted.snapshot, key, head=_written(looked)))
+            seen = encode_head(head, looked.dataset)
+            begin(self.state, looked, context.store, step, Base(wanted.snapshot, key, head=seen))
         self._write(wanted, target, changes, to_write)
         if snapshot is not None and head.snapshot != wanted.snapshot:
             sync = Command("sync", below_data_blobs(looked.dataset))
@@ -210,22 +212,6 @@ class _Pull:
                 now_ns = time.time_ns()
                 remember_written(scan(looked.root), self.state.cache, looked.cache_key, received.written, now_ns)
         folder.raise_if_moved()
-
-
-def _agree(store: Store, looked: DatasetState, head: Head, state: LocalState) -> None:
-    base = looked.base
-    if base is None or base.snapshot != head.snapshot or not base.head or looked.has_begun:
-        agree(state, looked, store, head)
-
-
-def _written(looked: DatasetState) -> bytes:
-    """HEAD as it is now."""
-    return b"" if looked.head is None else encode_head(looked.head, looked.dataset)
-
-
-def _options_typed(options: SyncOptions, snapshot: str | None) -> list[str]:
-    prefer = [options.prefer.value] if options.prefer else []
-    return prefer + (["--snapshot", snapshot] if snapshot else [])
 
 
 def _would_be_lost(

@@ -9,106 +9,101 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from amlctl.core.events import EventSink, Note, Stage, StageProgress, Warned
-from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
+from amlctl.core.manifest import FileEntry, Kind, Manifest, needs_no_bytes, repair_command
 from amlctl.core.message import Message, count
-from amlctl.core.store_keys import FORMAT_KEY, folders_of, pack_key, shards_prefix
+from amlctl.core.store_keys import FORMAT_KEY, folders_of, shards_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.operations.store.damage import is_of_one_value, is_whole_shard
+from amlctl.operations.store.damage import Member, is_of_one_value, is_whole_shard, read_pack
 from amlctl.parallel import in_parallel
-from amlctl.snapshots.contents import PackRange, checked, pack_ranges, place_key, read_range, stored_content_id
+from amlctl.snapshots.contents import place_key, stored_content_id
 from amlctl.snapshots.heads import list_datasets, list_manifests, read_head
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.snapshots.store_format import FORMAT, find_store_id
 from amlctl.stores.contract import Store
 
 _MOST_WORKERS = 4
-"""Each holds a stretch of a pack, or a piece of a large file, in memory."""
+"""Each holds a pack, or a piece of a large file, in memory."""
 
 
-def damaged_contents(
-    store: Store, manifest: Manifest, entries: Sequence[FileEntry], sink: EventSink
-) -> dict[str, FileEntry]:
-    """Content ids whose bytes are missing or wrong, each with the first entry that needs it. Reads everything."""
-    bad: dict[str, FileEntry] = {}
-    packs: dict[str, list[tuple[FileEntry, StoredAt]]] = {}
-    large: list[tuple[FileEntry, StoredAt]] = []
+class Damaged(NamedTuple):
+    """`contents` whose bytes are missing or wrong, each with the first entry that needs it, and `packs` whose bytes are
+    not those of their name, also around their members."""
+
+    contents: dict[str, FileEntry]
+    packs: set[str]
+
+    def with_neighbors(self, manifest: Manifest, entries: Sequence[FileEntry]) -> dict[str, FileEntry]:
+        """The contents, and those of `entries` that are whole, but in a damaged pack."""
+        found = dict(self.contents)
+        for entry in entries if self.packs else ():
+            place = manifest.places.get(entry.content_id)
+            if place is not None and place.pack in self.packs:
+                found.setdefault(entry.content_id, entry)
+        return found
+
+
+def damage(store: Store, manifest: Manifest, entries: Sequence[FileEntry], sink: EventSink) -> Damaged:
+    """Reads every value that holds some of `entries`."""
+    found = Damaged({}, set())
+    packs: dict[str, list[Member]] = {}
+    large: list[Member] = []
     seen: set[str] = set()
     for entry in entries:
         if needs_no_bytes(entry):
             continue
         place = manifest.places.get(entry.content_id)
         if place is None:
-            bad.setdefault(entry.content_id, entry)
+            found.contents.setdefault(entry.content_id, entry)
         elif place.kind is Kind.MIRROR:
             large.append((entry, place))
         elif entry.content_id not in seen:
             seen.add(entry.content_id)
-            if place.kind is Kind.PACK:
-                packs.setdefault(place.pack, []).append((entry, place))
-            else:
-                large.append((entry, place))
+            (packs.setdefault(place.pack, []) if place.kind is Kind.PACK else large).append((entry, place))
     total = sum(entry.size_bytes for entry in entries)
     done_files = done_bytes = 0
-    stretches = [one for pack, wanted in packs.items() for one in pack_ranges(manifest.dataset, pack, wanted)]
-    checks = [partial(_bad_members, store, stretch) for stretch in stretches]
-    checks += [partial(_bad_large, store, manifest, entry, place) for entry, place in large]
-    for checked_entries, found in in_parallel(lambda check: check(), checks, min(_MOST_WORKERS, store.concurrency)):
-        for entry in found:
-            bad.setdefault(entry.content_id, entry)
-        done_files += len(checked_entries)
-        done_bytes += sum(entry.size_bytes for entry in checked_entries)
+    checks = [partial(_check_pack, store, manifest, pack, members) for pack, members in packs.items()]
+    checks += [partial(_check_large, store, manifest, [member]) for member in large]
+    for checked, bad, pack in in_parallel(lambda check: check(), checks, min(_MOST_WORKERS, store.concurrency)):
+        for entry in bad:
+            found.contents.setdefault(entry.content_id, entry)
+        found.packs.update([pack] if pack else ())
+        done_files += len(checked)
+        done_bytes += sum(entry.size_bytes for entry, _ in checked)
         sink(StageProgress(Stage.VERIFY, manifest.dataset, done_files, done_bytes, len(entries), total))
     sink(StageProgress(Stage.VERIFY, manifest.dataset, len(entries), total, len(entries), total, is_done=True))
-    return bad
+    return found
 
 
-def damaged_packs(store: Store, manifest: Manifest) -> set[str]:
-    """Packs whose bytes are not those of their name, also around their members."""
-
-    def is_whole(pack: str) -> bool:
-        try:
-            return stored_content_id(store, pack_key(pack)) == pack
-        except AmlctlError as error:
-            if isinstance(error, NotFound) or is_of_one_value(store, error):
-                return False
-            raise
-
-    packs = sorted(manifest.pack_sizes)
-    are_whole = in_parallel(is_whole, packs, min(_MOST_WORKERS, store.concurrency))
-    return {pack for pack, is_right in zip(packs, are_whole, strict=True) if not is_right}
+_Checked = tuple[Sequence[Member], Sequence[FileEntry], str]
+"""What was checked, what of it is missing or wrong, and the pack that is damaged."""
 
 
-def _bad_members(store: Store, stretch: PackRange) -> tuple[list[FileEntry], list[FileEntry]]:
-    remaining = {entry.content_id: entry for entry, _ in stretch.members}
-    entries = list(remaining.values())
-    bad: list[FileEntry] = []
+def _check_pack(store: Store, manifest: Manifest, pack: str, members: Sequence[Member]) -> _Checked:
     try:
-        for entry, place, stored in read_range(store, stretch):
-            del remaining[entry.content_id]
-            try:
-                checked(stretch.dataset, entry, stored, place)
-            except IntegrityError:
-                bad.append(entry)
+        is_whole, bad = read_pack(store, manifest.dataset, pack, manifest.pack_sizes[pack], members)
     except AmlctlError as error:
-        if not isinstance(error, (NotFound, IntegrityError)) and not is_of_one_value(store, error):
-            raise
-        bad += remaining.values()  # the pack is gone, too short or unreadable: what was not seen of it is lost
-    return entries, bad
+        _raise_unless_lost(store, error)
+        is_whole, bad = False, [entry for entry, _ in members]
+    return members, bad, "" if is_whole else pack
 
 
-def _bad_large(
-    store: Store, manifest: Manifest, entry: FileEntry, place: StoredAt
-) -> tuple[list[FileEntry], list[FileEntry]]:
-    key = place_key(manifest, entry, place)
+def _check_large(store: Store, manifest: Manifest, members: Sequence[Member]) -> _Checked:
+    [(entry, place)] = members
     try:
-        found = stored_content_id(store, key)
+        found = stored_content_id(store, place_key(manifest, entry, place))
     except AmlctlError as error:
-        if not isinstance(error, NotFound) and not is_of_one_value(store, error):
-            raise
+        _raise_unless_lost(store, error)
         found = ""
-    return [entry], [] if found == entry.content_id else [entry]
+    return members, [] if found == entry.content_id else [entry], ""
+
+
+def _raise_unless_lost(store: Store, error: AmlctlError) -> None:
+    """Unless it is about the one value that was read."""
+    if not isinstance(error, (NotFound, IntegrityError)) and not is_of_one_value(store, error):
+        raise error
 
 
 def without(manifest: Manifest, bad: Container[str]) -> Manifest:
@@ -134,12 +129,8 @@ def to_send_again(
 
     A pack that is damaged around its members is replaced as far as these are here.
     """
-    bad = damaged_contents(store, head, head.entries, sink)
-    packs = damaged_packs(store, head)
-    for entry in head.entries if packs else ():
-        place = head.places.get(entry.content_id)
-        if place is not None and place.pack in packs and entry.content_id in here:
-            bad.setdefault(entry.content_id, entry)
+    damaged = damage(store, head, head.entries, sink)
+    bad = damaged.with_neighbors(head, [entry for entry in head.entries if entry.content_id in here])
     found = {content: entry for content, entry in bad.items() if content in here}
     if found:
         sink(Note(f"{head.dataset}: sending {count(len(found), 'damaged or missing content')} again"))
@@ -172,18 +163,11 @@ def drop_lost_lists(store: Store, dataset: str, sink: EventSink) -> None:
                 store.delete(entry.key)
 
 
-def read_back(
-    store: Store, manifest_key: str, sent: Collection[str], pack_sizes: Mapping[str, int], sink: EventSink
-) -> None:
+def read_back(store: Store, manifest_key: str, sent: Collection[str], sink: EventSink) -> None:
     """The manifest, and what was sent again, before it is said to be repaired. Raises IntegrityError."""
     manifest = read_manifest(store, manifest_key)
     entries = [entry for entry in manifest.entries if entry.content_id in sent]
-    bad = damaged_contents(store, manifest, entries, sink)
-    packs = damaged_packs(store, replace(manifest, pack_sizes=pack_sizes))
-    for entry in entries if packs else ():
-        if manifest.places[entry.content_id].pack in packs:
-            bad.setdefault(entry.content_id, entry)
-    report_damage(bad, manifest)
+    report_damage(damage(store, manifest, entries, sink).with_neighbors(manifest, entries), manifest)
 
 
 def repair_format(store: Store) -> bool:

@@ -7,16 +7,12 @@ Conflict, unless `ours` or `theirs` decides.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
 
 from amlctl.core.events import Note
-from amlctl.core.manifest import StoredLayout
 from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name, lease_key
-from amlctl.errors import UsageError
 from amlctl.localfs.machine import passed_s
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
@@ -29,10 +25,6 @@ from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import HeadMoved
-
-if TYPE_CHECKING:
-    from amlctl.core.job import AssetName
-    from amlctl.workspaces.contract import Workspace
 
 _TRIES = 8
 """Times that a sync plans again because another writer has moved HEAD."""
@@ -89,40 +81,3 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
 
 def _command(dataset: str, options: SyncOptions) -> Command:
     return Command("sync", *options.words, below_data_blobs(dataset))
-
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
-
-
-class Registration(Protocol):
-    def __call__(
-        self, store_url: str, dataset: str, snapshot: str, layout: StoredLayout, *, is_file: bool
-    ) -> AssetName:
-        """The version is the snapshot. Raises UsageError (packed), Conflict (that version is something else)."""
-        ...
-
-
-def registration(workspace: Workspace, name: str) -> Registration:
-    """Raises UsageError, before anything is sent, where the workspace or the name cannot be used."""
-    from amlctl.workspaces.contract import KeepsAssets
-
-    if not isinstance(workspace, KeepsAssets):
-        raise UsageError(
-            f"workspace {workspace.name} keeps no data assets", hint="use --workspace with one that is in Azure ML"
-        )
-    if _NAME.fullmatch(name) is None:
-        raise UsageError(
-            f"Invalid name of a data asset {name!r}: letters, digits, '-', '_' and '.', and 255 of them at most",
-            hint="use another name with --register",
-        )
-    assets = workspace.assets
-
-    def register(store_url: str, dataset: str, snapshot: str, layout: StoredLayout, *, is_file: bool) -> AssetName:
-        if layout != "mirror":
-            raise UsageError(
-                f"dataset {dataset} is packed in the store, and a data asset needs plain files",
-                hint=Command("sync", below_data_blobs(dataset), "--layout", "mirror", "--register", name),
-            )
-        return assets.register_mirror(name, store_url, dataset, snapshot, is_file=is_file)
-
-    return register

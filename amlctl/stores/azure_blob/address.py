@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
@@ -29,6 +29,8 @@ _MAX_NAME = 1024
 _LONGEST_OWN = 128
 """Characters that names of packs, objects and runs need; names of datasets and files may be longer."""
 _EXAMPLE = "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
+_Wrong = Callable[..., SettingsError]
+"""Makes the error for a URL, from what is wrong and a hint."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,14 @@ class BlobAddress:
     prefix: str
 
     @property
-    def account_url(self) -> str:
+    def origin(self) -> str:
+        """Scheme, host and port."""
         scheme, usual = ("https", 443) if self.is_https else ("http", 80)
-        port = "" if self.port == usual else f":{self.port}"
-        return f"{scheme}://{bracketed(self.host)}{port}" + (f"/{self.account}" if self.is_path_style else "")
+        return f"{scheme}://{bracketed(self.host)}" + ("" if self.port == usual else f":{self.port}")
+
+    @property
+    def account_url(self) -> str:
+        return self.origin + (f"/{self.account}" if self.is_path_style else "")
 
     @property
     def url(self) -> str:
@@ -83,7 +89,10 @@ class BlobAddress:
 
 def parse_address(url: str) -> tuple[BlobAddress, str]:
     """The address, and the SAS token in the URL or an empty text. Raises SettingsError."""
-    wrong = _Wrong(url)
+
+    def wrong(what: str, hint: str = _EXAMPLE) -> SettingsError:
+        return SettingsError(f"store {without_secrets(url)!r} {what}", hint=hint)
+
     parts, names = _split(url, wrong)
     host, port = _host(parts, wrong)
     is_path_style = port not in (None, 80, 443) or "." not in host or is_ip(host)
@@ -107,16 +116,6 @@ def parse_address(url: str) -> tuple[BlobAddress, str]:
     is_https = parts.scheme == "https"
     address = BlobAddress(is_https, host, port or (443 if is_https else 80), account, is_path_style, container, prefix)
     return address, parts.query
-
-
-@dataclass(frozen=True)
-class _Wrong:
-    """Makes the error for a URL."""
-
-    url: str
-
-    def __call__(self, what: str, hint: str = _EXAMPLE) -> SettingsError:
-        return SettingsError(f"store {without_secrets(self.url)!r} {what}", hint=hint)
 
 
 def _split(url: str, wrong: _Wrong) -> tuple[SplitResult, list[str]]:

@@ -227,14 +227,15 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
         return _sas(sas_in_url, "the store's URL")
     connection_string = variables.get("AZURE_STORAGE_CONNECTION_STRING", "")
     if connection_string:
-        parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
-        if parts.get("UseDevelopmentStorage", "").lower() == "true":
-            parts = {"AccountName": "devstoreaccount1", "AccountKey": _DEVELOPMENT_KEY}
-        account = parts.get("AccountName") or address.account
+        pairs = (part.partition("=") for part in connection_string.split(";"))
+        parts = {name.strip().lower(): value for name, _, value in pairs}
+        if parts.get("usedevelopmentstorage", "").lower() == "true":
+            parts = {"accountname": "devstoreaccount1", "accountkey": _DEVELOPMENT_KEY}
+        account = parts.get("accountname") or address.account
         if account == address.account:
-            if key := parts.get("AccountKey"):
+            if key := parts.get("accountkey"):
                 return AccountKey(account, address.container, _checked(key, "AZURE_STORAGE_CONNECTION_STRING"))
-            if token := parts.get("SharedAccessSignature"):
+            if token := parts.get("sharedaccesssignature"):
                 return _sas(token, "AZURE_STORAGE_CONNECTION_STRING")
             raise SettingsError(
                 "AZURE_STORAGE_CONNECTION_STRING has neither AccountKey nor SharedAccessSignature",

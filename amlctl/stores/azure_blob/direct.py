@@ -82,10 +82,8 @@ class DirectRequests:
     def __init__(self, address: BlobAddress, transport: Transport, retry: RetryPolicy, credential: Any) -> None:
         """`credential` is an azure-core policy that authorizes requests."""
         self._address = address
-        root = address.account_url
-        self._root = root.removesuffix(f"/{address.account}") if address.is_path_style else root
         policies = [retry, credential]
-        self._client = PipelineClient[Any, Any](self._root, pipeline=Pipeline(transport, policies=policies))
+        self._client = PipelineClient[Any, Any](address.origin, pipeline=Pipeline(transport, policies=policies))
 
     def blob(
         self,
@@ -118,7 +116,9 @@ class DirectRequests:
         if verb == "PUT":
             sent["content-length"] = str(body.size_bytes)
         content: Any = body if body.size_bytes else None
-        request = HttpRequest(verb, f"{self._root}{path}" + (f"?{text}" if text else ""), headers=sent, content=content)
+        request = HttpRequest(
+            verb, f"{self._address.origin}{path}" + (f"?{text}" if text else ""), headers=sent, content=content
+        )
         if body is not _NO_BODY:
             options = {"on_bytes": body.on_bytes, "may_go_on": body.may_go_on, **options}
         response: MemoryResponse = self._client.send_request(request, **options)

@@ -52,8 +52,7 @@ class BlobLinks:
             protocol="https" if address.is_https else None,
             **self._signing,
         )
-        host = address.account_url.removesuffix(f"/{address.account}") if address.is_path_style else address.account_url
-        return f"{host}{address.blob_path(key)}?{token}"
+        return f"{address.origin}{address.blob_path(key)}?{token}"
 
     def _signed_with(self, credential: Credential) -> dict[str, Any]:
         if isinstance(credential, AccountKey):

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.errors import Conflict, ServiceUnavailable
+from amlctl.errors import Conflict
 from amlctl.stores.azure_blob.service import NEW, BlobService
-from amlctl.stores.azure_blob.upload import CONTENT_ID
+from amlctl.stores.azure_blob.upload import CONTENT_ID, copied
 from amlctl.stores.contract import PlainFile
 
 _RANGE_BYTES = 8 << 20
 _CHANGED = (404, 412)
-_POLL_S = 0.1
-_LONGEST_S = 3600.0
 
 
 class BlobFiles:
@@ -76,18 +73,11 @@ class BlobFiles:
         answer = self._container.copy(
             source, target, NEW, {CONTENT_ID: content_id}, source_etag=version, accept=(*_CHANGED, 409)
         )
-        if answer.status == 409 or answer.code == "TargetConditionNotMet":
-            return  # the store has it
-        if answer.status in _CHANGED:
+        if answer.status >= 400:
             if self._container.properties(target, accept=(404,)).status != 404:
-                return
-            raise self._changed(file)
-        until = time.monotonic() + _LONGEST_S
-        while (status := answer.headers.get("x-ms-copy-status", "")) == "pending" and time.monotonic() < until:
-            time.sleep(_POLL_S)
-            answer = self._container.properties(target)
-        if status not in ("success", ""):
-            raise ServiceUnavailable(f"the copy of {file.path} in the store ended as {status}", hint="run it again")
+                return  # the store has it
+            raise self._changed(file) if answer.status in _CHANGED else self._container.error(answer, source)
+        copied(self._container, answer, file.path, target)
 
     def _changed(self, file: PlainFile) -> Conflict:
         return Conflict(f"{file.path} in {self.url} changed while it was read", hint="run the same command again")

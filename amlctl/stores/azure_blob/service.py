@@ -6,8 +6,8 @@ A verb may be sent twice when an answer is lost; the callers' conditions make th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from azure.core import MatchConditions
 from azure.core.credentials import AzureNamedKeyCredential
@@ -37,6 +37,7 @@ _META = "x-ms-meta-"
 _ONE_REQUEST = 256 << 20
 """Larger than any request: the store cuts values into blocks and ranges, not the SDK."""
 _PAGE = 5000
+_T = TypeVar("_T")
 
 ANY: Mapping[str, Any] = {}
 """Conditions of a write for the SDK: none; only a new value; only instead of that version."""
@@ -63,20 +64,13 @@ class BlobService:
         self._address = address
         self._credential = credential
         self._transport = transport
-        self._made: dict[str, tuple[object, object]] = {}
+        self._made: dict[str, tuple[object, Any]] = {}
         self._retries = Retries(NAME, _TRIES, sleep or transport.sleep, tell)
-
-    def urgently(self) -> AbstractContextManager[None]:
-        """Requests of this thread do not wait for a free slot."""
-        return self._transport.urgently()
 
     def blob_url(self, key: str) -> str:
         """URL of a value as the source of a copy; it includes the credential, so it is never shown."""
-        url = self._address.account_url
-        if self._address.is_path_style:
-            url = url.removesuffix(f"/{self._address.account}")
         query = self._credential.current().source_query()
-        return f"{url}{self._address.blob_path(key)}" + (f"?{query}" if query else "")
+        return f"{self._address.origin}{self._address.blob_path(key)}" + (f"?{query}" if query else "")
 
     def get(
         self,
@@ -131,8 +125,7 @@ class BlobService:
                 "x-ms-blob-type": "BlockBlob",
                 "content-type": "application/octet-stream",
                 "content-md5": md5,
-                **_headers(condition),
-                **{_META + name: value for name, value in (metadata or {}).items()},
+                **_headers(condition, metadata or {}),
             }
             return self._checked(self._direct.blob("PUT", key, headers, body), key, accept)
         return self._ask(
@@ -211,11 +204,7 @@ class BlobService:
         metadata unless `metadata` is given."""
         # Only the SDK signs with the account key; a copy then needs no token for its source.
         if _is_one_of_many(key) and not isinstance(self._credential.current().for_sdk, AzureNamedKeyCredential):
-            headers = {
-                "x-ms-copy-source": self.blob_url(source),
-                **_headers(condition),
-                **{_META + name: value for name, value in metadata.items()},
-            }
+            headers = {"x-ms-copy-source": self.blob_url(source), **_headers(condition, metadata)}
             return self._checked(self._direct.blob("PUT", key, headers), key, accept)
         copy = self._blob(key).start_copy_from_url
         if source_etag:
@@ -278,7 +267,7 @@ class BlobService:
         if answer.status == 404:
             return [], ""
         root = answer.document("EnumerationResults")
-        names = [one.text or "" for one in root.iterfind("Blobs/BlobPrefix/Name")]
+        names = [_text_of(one) for one in root.iterfind("Blobs/BlobPrefix/Name")]
         return [name[len(prefix) :].rstrip("/") for name in names], root.findtext("NextMarker", "")
 
     def recommit(self, key: str) -> None:
@@ -298,7 +287,7 @@ class BlobService:
         size = answer.number(blob.findtext("Properties/Content-Length", "0"))
         modified_at = answer.seconds(blob.findtext("Properties/Last-Modified", ""))
         value = blob.findtext(f"Metadata/{metadata}", "") if metadata else ""
-        return blob.findtext("Name", "")[len(self._address.prefix) :], size, modified_at, value
+        return _text_of(blob.find("Name"))[len(self._address.prefix) :], size, modified_at, value
 
     def _ask(self, key: str, accept: Iterable[int], act: Callable[..., Any], *sent: Any, **options: Any) -> BlobAnswer:
         """One call of the SDK. The result is read from the answer itself, so that one which the SDK cannot read is our
@@ -324,27 +313,28 @@ class BlobService:
 
     @property
     def _container(self) -> ContainerClient:
-        """The SDK's client; a new one after a change of the credential, such as a new SAS token."""
-        credential = self._credential.current().for_sdk
-        made = self._made.get("sdk")
-        if made is None or made[0] is not credential:
-            self._made["sdk"] = made = (credential, self._client_of(credential))
-        return cast("ContainerClient", made[1])
+        """The SDK's client."""
+        return self._client("sdk", self._credential.current().for_sdk, self._client_of)
 
     @property
     def _direct(self) -> DirectRequests:
-        policy = self._credential.current().policy
-        made = self._made.get("direct")
-        if made is None or made[0] is not policy:
+        def make(policy: Any) -> DirectRequests:
+            return DirectRequests(self._address, self._transport, self._retry_policy(), policy)
+
+        return self._client("direct", self._credential.current().policy, make)
+
+    def _client(self, kind: str, credential: Any, make: Callable[[Any], _T]) -> _T:
+        """Made once, and again after a change of the credential, such as a new SAS token."""
+        made = self._made.get(kind)
+        if made is None or made[0] is not credential:
             self._check_line()
-            direct = DirectRequests(self._address, self._transport, self._retry_policy(), policy)
-            self._made["direct"] = made = (policy, direct)
-        return cast(DirectRequests, made[1])
+            self._made[kind] = made = (credential, make(credential))
+        client: _T = made[1]
+        return client
 
     def _client_of(self, credential: Any) -> ContainerClient:
         from azure.storage.blob import ContainerClient
 
-        self._check_line()
         return ContainerClient(
             self._address.account_url,
             self._address.container,
@@ -381,11 +371,18 @@ def _is_one_of_many(key: str) -> bool:
     return area_of(key).has_thousands
 
 
+def _text_of(name: ElementTree.Element | None) -> str:
+    """A name with a character that XML cannot have is quoted."""
+    text = "" if name is None else name.text or ""
+    return unquote(text) if name is not None and name.get("Encoded") == "true" else text
+
+
 def _is_folder(blob: ElementTree.Element) -> bool:
     return blob.findtext("Properties/ResourceType") == "directory"  # an account with a hierarchical namespace
 
 
-def _headers(condition: Mapping[str, Any]) -> dict[str, str]:
+def _headers(condition: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, str]:
+    headers = {_META + name: value for name, value in metadata.items()}
     if condition.get("match_condition") is MatchConditions.IfMissing:
-        return {"if-none-match": "*"}
-    return {"if-match": str(condition["etag"])} if "etag" in condition else {}
+        return {**headers, "if-none-match": "*"}
+    return {**headers, "if-match": str(condition["etag"])} if "etag" in condition else headers

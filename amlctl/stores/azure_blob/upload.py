@@ -35,7 +35,8 @@ _FILE_BYTES = 24 << 20
 _PACK_BYTES = 48 << 20
 """Of packs under way at a time: three blocks."""
 _COPY_POLL_S = 0.1
-_COPY_LONGEST_S = 300.0
+_COPY_LONGEST_S = 3600.0
+"""Of a large value that others have put into the container; our own are copied within seconds."""
 _FILES_AT_ONCE = 6
 """Large files that are read at a time: their blocks fill the line, and comparing one with its old blocks takes memory
 for some blocks of its own."""
@@ -53,6 +54,9 @@ class Limits:
     block_bytes: int = 4 << 20
     max_blocks: int = MAX_BLOCKS
     pack_block_bytes: int = 16 << 20
+
+
+DEFAULT_LIMITS = Limits()
 
 
 class ByteBudget:
@@ -216,7 +220,7 @@ class Uploader:
 
     def copy(self, source: str, key: str) -> None:
         """Copy a value within the service, over what is there. Raises what the service says."""
-        self._copied(self._service.copy(source, key, ANY, {}), source, key)
+        copied(self._service, self._service.copy(source, key, ANY, {}), source, key)
 
     def copy_instead(self, source: str, key: str, metadata: Mapping[str, str], *, replace: bool = False) -> str | None:
         """Copy a value within the service instead of sending it; its ETag, or None if that is not possible.
@@ -227,17 +231,7 @@ class Uploader:
             answer = self._service.copy(source, key, ANY if replace else NEW, metadata, accept=(404, 409, 412))
         except AmlctlError:
             return None  # a copy only saves bytes: without the right to read the source, all of them are sent
-        return None if answer.status >= 400 else self._copied(answer, source, key)
-
-    def _copied(self, answer: BlobAnswer, source: str, key: str) -> str | None:
-        """The ETag, once the copy has ended."""
-        until = time.monotonic() + _COPY_LONGEST_S
-        while (status := answer.headers.get("x-ms-copy-status", "")) == "pending" and time.monotonic() < until:
-            time.sleep(_COPY_POLL_S)
-            answer = self._service.properties(key)
-        if status not in ("success", ""):
-            raise ServiceUnavailable(f"the copy of {source} in the store ended as {status}", hint="run it again")
-        return answer.headers.get("etag")
+        return None if answer.status >= 400 else copied(self._service, answer, source, key)
 
     def _send_file(
         self, key: str, body: FileBody, old: list[Block], existing: set[str], on_bytes: OnBytes, *, with_md5: bool
@@ -303,6 +297,17 @@ class Uploader:
             # Someone else, or our own attempt whose answer was lost, has finished the same value.
             return answer.was_repeated
         raise Conflict(f"{key} in the store was changed by someone else", hint="run the same command again")
+
+
+def copied(service: BlobService, answer: BlobAnswer, source: str, key: str) -> str | None:
+    """The ETag, once the copy that `answer` is about has ended."""
+    until = time.monotonic() + _COPY_LONGEST_S
+    while (status := answer.headers.get("x-ms-copy-status", "")) == "pending" and time.monotonic() < until:
+        time.sleep(_COPY_POLL_S)
+        answer = service.properties(key)
+    if status not in ("success", ""):
+        raise ServiceUnavailable(f"the copy of {source} in the store ended as {status}", hint="run it again")
+    return answer.headers.get("etag")
 
 
 def _grouped(parts: Sequence[Buffer], size_bytes: int) -> Iterator[BlobBody]:

@@ -23,7 +23,7 @@ from amlctl.localfs.tool_variables import answer_of
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.workspaces.azureml.clients import answer_of_error
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastores import named_datastore, store_address
+from amlctl.workspaces.azureml.datastores import REMEMBERED, named_datastore, store_address
 from amlctl.workspaces.contract import EnvironmentInfo, PresentAsset
 
 ENVIRONMENT_NAME = "amlctl-env"
@@ -73,7 +73,7 @@ class Assets:
 
     def has_datastore(self, name: str) -> bool:
         connection = self._connection
-        if connection.memory.value("named_datastores", name) is not None:
+        if connection.memory.value(REMEMBERED, name) is not None:
             return True
         return connection.workspace("GET", f"/datastores/{name}", _VERSION, accept=(404,)).status != 404
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import email.utils
 import fnmatch
 import json
 import time
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from amlctl.azure_access.http import seconds_of
 from amlctl.core.compute import ClusterTarget
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection, Facts
@@ -85,10 +85,10 @@ def _login(connection: Connection) -> Check:
 
 def _clock(headers: Mapping[str, str]) -> Check:
     name = "cloud clock"
-    try:
-        ahead_s = time.time() - email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (TypeError, ValueError):
+    theirs_s = seconds_of(headers.get("date", ""))
+    if theirs_s is None:
         return Check(name, True, "the service does not return its time")
+    ahead_s = time.time() - theirs_s
     if abs(ahead_s) <= _CLOCK_LIMIT_S:
         return Check(name, True, "this machine's clock agrees with Azure's")
     problem = (

@@ -189,7 +189,7 @@ class Computes:
             status = str(document.get("status") or "Succeeded")
             if status in ("Failed", "Canceled"):
                 raise _failed(action, name, error_text(document))
-            if status == "Succeeded":
+            if status == "Succeeded":  # any other word means that it is under way
                 return
             self._pause(action, name, deadline)
 

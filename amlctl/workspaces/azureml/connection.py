@@ -76,7 +76,7 @@ class Connection:
         self.sdk = SDKClient(self.address, self.login, self.exchange.sdk_transport)
         self.identity = settings.identity or ""
         self.variables = variables
-        self.other_containers: set[str] = set()
+        self.other_containers: set[tuple[str, str]] = set()
         """Containers without a datastore, as far as this command has asked; a datastore can be created at any time."""
         self.ready_targets: set[str] = set()
         """Compute targets that this command has seen ready."""

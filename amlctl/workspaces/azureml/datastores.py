@@ -7,7 +7,7 @@ or Sas), then a token of the login if the secret is missing or secret from this 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -30,8 +30,8 @@ from amlctl.workspaces.azureml.documents import invalid_answer
 
 _RENEW_BEFORE_S = 300
 _FOREVER = float("inf")
-_BY_NAME, _BY_CONTAINER = "named_datastores", "datastores"
-"""Kinds in the memory of the connection."""
+REMEMBERED = "datastores"
+"""By name, in the memory of the connection."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,6 @@ class Datastore:
     def url(self) -> str:
         """Of the store in it."""
         return f"{self.container_url}/{DEFAULT_PREFIX}".rstrip("/")
-
-    @property
-    def key(self) -> str:
-        return f"{self.account}/{self.container}"
 
     def uri(self, path: str) -> str:
         """The name of a path in jobs."""
@@ -84,33 +80,38 @@ def default_datastore(connection: Connection) -> Datastore:
 def named_datastore(connection: Connection, name: str) -> Datastore:
     """Raises NotFound if it does not exist, or is not a blob container."""
     with suppress(TypeError):
-        return Datastore(**connection.memory.value(_BY_NAME, name))
+        return Datastore(**connection.memory.value(REMEMBERED, name))
     document = connection.workspace("GET", f"/datastores/{name}", WORKSPACE_VERSION).document
     found = _blob_datastore(connection, document)
     if found is None:
         raise NotFound(f"the datastore {name} of {connection.address.shown} is not a blob container")
-    connection.memory.add(_BY_NAME, name, asdict(found))
-    connection.memory.add(_BY_CONTAINER, found.key, asdict(found))  # its credential is looked up by its address
+    connection.memory.add(REMEMBERED, name, asdict(found))
     return found
 
 
 def datastore_of(connection: Connection, address: BlobAddress) -> Datastore | None:
     """The datastore of a container, so that nodes can mount it; None without one."""
-    default = default_datastore(connection)
-    if default.holds(address):
-        return default
-    key = f"{address.account}/{address.container}"
-    with suppress(TypeError):
-        return Datastore(**connection.memory.value(_BY_CONTAINER, key))
-    if key in connection.other_containers:
+    if (found := _first_of(address, _known(connection))) is not None:
+        return found
+    if (container := (address.account, address.container)) in connection.other_containers:
         return None
-    for document in connection.values("/datastores", WORKSPACE_VERSION):
-        found = _blob_datastore(connection, document)
-        if found is not None and found.holds(address):
-            connection.memory.add(_BY_CONTAINER, key, asdict(found))
-            return found
-    connection.other_containers.add(key)
-    return None
+    listed = (_blob_datastore(connection, one) for one in connection.values("/datastores", WORKSPACE_VERSION))
+    if (found := _first_of(address, listed)) is None:
+        connection.other_containers.add(container)
+    else:
+        connection.memory.add(REMEMBERED, found.name, asdict(found))
+    return found
+
+
+def _known(connection: Connection) -> Iterator[Datastore]:
+    yield default_datastore(connection)
+    for facts in (connection.memory.get(REMEMBERED) or {}).values():
+        with suppress(TypeError):
+            yield Datastore(**facts)
+
+
+def _first_of(address: BlobAddress, datastores: Iterable[Datastore | None]) -> Datastore | None:
+    return next((one for one in datastores if one is not None and one.holds(address)), None)
 
 
 def _blob_datastore(connection: Connection, document: Any) -> Datastore | None:

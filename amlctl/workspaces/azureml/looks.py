@@ -72,6 +72,10 @@ class Look:
     def is_archived(self) -> bool:
         return bool(self.document.get("hidden"))
 
+    def differs_from(self, other: Look) -> bool:
+        """In its state, or in which logs there are."""
+        return (self.status, self.log_files.keys()) != (other.status, other.log_files.keys())
+
 
 class Looks:
     """The last look at each run. Not thread-safe."""

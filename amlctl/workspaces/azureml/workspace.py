@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amlctl.core.compute import ClusterTarget
-from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
+from amlctl.core.events import EventSink, Note, Usage, Warned, null_sink
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
-from amlctl.core.run_id import newest_first
+from amlctl.core.run_id import is_record_run_id, newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.machine import utc_now
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from amlctl.workspaces.azureml.artifacts import Artifacts
     from amlctl.workspaces.azureml.starting import AcceptedJob
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
 
 
@@ -51,6 +49,7 @@ class AzureMLWorkspace:
     """Not thread-safe; any number of processes may use the same project."""
 
     shows_variables = True
+    shows_usage = False
 
     def __init__(
         self,
@@ -91,6 +90,10 @@ class AzureMLWorkspace:
         return self._connection.address.name
 
     @property
+    def service(self) -> AzureMLWorkspace:
+        return self
+
+    @property
     def computes(self) -> ComputeTargets:
         from amlctl.workspaces.azureml.compute import Computes
 
@@ -127,6 +130,11 @@ class AzureMLWorkspace:
 
         return pinned_python(spec)
 
+    def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
+        """Only an image is not looked into."""
+        is_plain = spec.image == DEFAULT_IMAGE and not (spec.is_bare or spec.registered or spec.build)
+        return False if is_plain and not (spec.conda or spec.pip) else None
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.assets import Environments
 
@@ -137,19 +145,17 @@ class AzureMLWorkspace:
     def expect_start(self) -> None:
         self._connection.sdk.begin_import()
 
-    def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
-        """See the contract. Raises SettingsError (store), NotFound (compute target), UsageError (refused)."""
-        self._start(record, secrets)
-
     def start_sweep(self, parent: RunRecord, children: Sequence[RunRecord], secrets: Mapping[str, str]) -> None:
         """See the contract. Raises as `start` does."""
         if not children:
             self._save_everywhere(ended_sweep(parent, utc_now()))
             return
         save_trials(self._store, parent, children)
-        self._start(parent, secrets, children)
+        self.start(parent, secrets, children)
 
-    def _start(self, record: RunRecord, secrets: Mapping[str, str], trials: Sequence[RunRecord] = ()) -> None:
+    def start(self, record: RunRecord, secrets: Mapping[str, str], trials: Sequence[RunRecord] = ()) -> None:
+        """See the contract; `trials` are the runs of a sweep. Raises SettingsError (store), NotFound (compute target),
+        UsageError (refused)."""
         from amlctl.workspaces.azureml.starting import start_job
 
         _check(record.run)
@@ -233,18 +239,16 @@ class AzureMLWorkspace:
         listed = list_jobs(self._connection, self._experiment, own, self._sink)
         for run, job in listed.jobs.items():
             with suppress(NotFound):  # deleted since
-                foreign = replace(record_of_job(job, self.name), studio_url=self._studio_url(run))
-                found[run] = self._listed(own[run], job) if run in own else foreign
+                if run in own:
+                    found[run] = listed_record(own[run], job, self._looks, self._is_settled) or self.read(run)
+                else:
+                    found[run] = replace(record_of_job(job, self.name), studio_url=self._studio_url(run))
         for run, record in own.items():
             never_arrived = record.studio_url is None
             if run not in found and (never_arrived or not listed.is_complete or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return newest_first(found.values(), self._records.order())
-
-    def _listed(self, own: RunRecord, job: Mapping[str, Any]) -> RunRecord:
-        """Raises NotFound."""
-        return listed_record(own, job, self._looks, self._is_settled) or self.read(own.run)
 
     def log_names(self, run: str) -> Sequence[str]:
         record, look = self._record_and_look(run)
@@ -280,9 +284,12 @@ class AzureMLWorkspace:
             if time.monotonic() < due:
                 continue
             before, look = look, self._looks.at(run)
-            if look is None or before is None or _changed(before, look):
+            if look is None or before is None or look.differs_from(before):
                 self._changed_at.pop(run, None)
                 return
+
+    def usage(self, run: str) -> Usage:
+        return Usage()
 
     def cancel(self, run: str) -> None:
         record = self.read(run)
@@ -386,10 +393,6 @@ class AzureMLWorkspace:
         return self._connection.address.studio_url(run, tenant)
 
 
-def _changed(before: Look, now: Look) -> bool:
-    return (before.status, before.log_files.keys()) != (now.status, now.log_files.keys())
-
-
 def _check(run: str) -> None:
-    if _RUN_ID.fullmatch(run) is None:
+    if not is_record_run_id(run):
         raise NotFound(f"Run {run!r} not found", hint=Command("runs"))

@@ -61,6 +61,8 @@ class LocalWorkspace:
     """Not thread-safe; any number of processes may use the same project."""
 
     shows_variables = False
+    shows_usage = True
+    service = None
 
     def __init__(
         self,
@@ -111,7 +113,6 @@ class LocalWorkspace:
         return python_version(self._environments, spec)
 
     def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
-        """See `KnowsModules`."""
         from amlctl.workspaces.local.modules import has_module  # here, since only a submit asks
 
         return has_module(self._environments, spec, module)
@@ -266,7 +267,6 @@ class LocalWorkspace:
             now = time.monotonic()
 
     def usage(self, run: str) -> Usage:
-        """See `ShowsUsage`."""
         from amlctl.runtime.usage import UsageMeter  # here, since only a terminal shows it
 
         try:

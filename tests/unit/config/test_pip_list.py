@@ -61,6 +61,8 @@ def test_lines_are_taken_as_pip_reads_them(tmp_path: Path, entry: str, lines: li
         ("-r", "value"),
         ("six==", "six=="),
         ("x @ git+file:///srv/x", "repository"),
+        ("file://[x/a.whl", "valid URL"),
+        ("--find-links file://[x", "valid URL"),
     ],
 )
 def test_what_cannot_be_taken_is_refused_with_its_line(tmp_path: Path, entry: str, reported: str) -> None:

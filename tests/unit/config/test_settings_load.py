@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from amlctl.config.settings import VARIABLES, load_settings, parse_size
+from amlctl.config.settings import KNOWN, load_settings, parse_size
 from amlctl.core.settings import MIB, Settings, SubmitSettings, SyncSettings, WorkspaceSettings
 from amlctl.errors import SettingsError, UsageError
 from amlctl.localfs.project import Project
@@ -62,7 +63,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     assert settings.workspace() == WorkspaceSettings("local", "local", ".amlctl/store")
     assert (settings.sync, settings.submit) == (SyncSettings(), SubmitSettings())
     assert (settings.sync.pack_below, settings.sync.pack_size) == (MIB, 64 * MIB)
-    assert settings.origins["sync.layout"] == "default"
+    assert "sync.layout" not in settings.origins
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_the_strongest_layer_wins_and_is_remembered(tmp_path: Path) -> None:
     assert settings.origins["sync.layout"] == ".amlctl.toml:4"
     assert settings.origins["sync.pack_size"] == "AMLCTL_SYNC_PACK_SIZE"
     assert settings.origins["submit.mode"] == f"{tmp_path}/home/config.toml:5"
-    assert settings.origins["submit.fetch"] == "default"
+    assert "submit.fetch" not in settings.origins
 
 
 def test_the_workspace_in_use(tmp_path: Path) -> None:
@@ -132,9 +133,19 @@ def test_every_variable_of_the_list_works(tmp_path: Path) -> None:
         "AMLCTL_SUBMIT_FETCH": "false",
         "AMLCTL_SUBMIT_ON_INTERRUPT": "cancel",
     }
-    for variable in VARIABLES:
-        settings = load(tmp_path, "", {variable.name: values.get(variable.name, "other")})
-        assert settings.origins[variable.key.format(workspace="local")] == variable.name
+    for known in KNOWN:
+        if name := known.variable:
+            settings = load(tmp_path, "", {name: values.get(name, "other")})
+            assert settings.origins[known.key.replace("NAME", "local")] == name
+
+
+def test_every_setting_is_known() -> None:
+    defaults = asdict(Settings())
+    sections = {name: value for name, value in defaults.items() if name in ("sync", "submit", "cache", "runs")}
+    expected = {f"{name}.{key}" for name, section in sections.items() for key in section}
+    expected |= {f"workspaces.NAME.{key}" for key in defaults["workspaces"]["local"] if key != "name"}
+    expected |= defaults.keys() - sections.keys() - {"workspaces", "origins", "broken"}
+    assert {known.key for known in KNOWN} == expected
 
 
 @pytest.mark.parametrize(
@@ -158,6 +169,7 @@ def test_every_variable_of_the_list_works(tmp_path: Path) -> None:
         ("[sync]\npack_size = 0\n", 2, "1 byte", ""),
         ('[sync]\npack_size = "2GiB"\n', 2, "1GiB", ""),
         ("[sync]\npack_size = true\n", 2, "size", ""),
+        ('[workspaces.local]\nstore = "a\\u0000b"\n', 2, "NUL character", ""),
         ("[sync]\npack_size = 1.5\n", 2, "size", ""),
         ('[sync]\nignore = "*.tmp"\n', 2, "list", ""),
         ("[sync]\nignore = [1]\n", 2, "list", ""),
@@ -262,7 +274,9 @@ def test_sizes(text: str, size_bytes: int) -> None:
     assert parse_size(text) == size_bytes
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "-1", "1.", "1 2", "1XB", "1e6", "١", "1MiBs", "0x10"])
+@pytest.mark.parametrize(
+    "text", ["", "MiB", "-1", "1.", "1 2", "1XB", "1e6", "١", "1MiBs", "0x10", "9" * 5_000, f"{'9' * 400}.5"]
+)
 def test_no_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="Invalid size"):
         parse_size(text)

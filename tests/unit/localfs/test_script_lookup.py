@@ -38,16 +38,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def script(root: Path, text: str, cwd: str = ".") -> str:
-    pipeline = root / "pipeline"
-    found = find_script(root, pipeline, text, cwd=root / cwd, ignore=code_rules(Project(root)))
+    found = find_script(Project(root), text, cwd=root / cwd)
     return found.relative_to(root).as_posix()
 
 
 def config(root: Path, text: str, script_path: str = "pipeline/image/model_train.py", cwd: str = ".") -> str:
-    pipeline = root / "pipeline"
-    found = find_config(
-        root, pipeline, text, cwd=root / cwd, script=root / script_path, ignore=code_rules(Project(root))
-    )
+    found = find_config(Project(root), text, cwd=root / cwd, script=root / script_path)
     return found.relative_to(root).as_posix()
 
 

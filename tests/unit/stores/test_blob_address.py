@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.settings import Settings
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
 from amlctl.stores.azure_blob.address import parse_address
-from amlctl.wiring import open_store
+from amlctl.wiring import App
 
 _HOST = "https://acc.blob.core.windows.net"
 
@@ -67,7 +68,7 @@ def test_a_url_that_cannot_be_used_is_reported_without_its_secrets(
     tmp_path: Path, url: str, what: str, hint: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        open_store(url, Project(tmp_path), {"AZURE_STORAGE_KEY": "eA=="})
+        App(Project(tmp_path), Settings(), {"AZURE_STORAGE_KEY": "eA=="}).open_store(url)
     reported = caught.value
     assert what in reported.message
     assert hint in reported.hint
@@ -78,7 +79,7 @@ def test_a_url_that_cannot_be_used_is_reported_without_its_secrets(
 @pytest.mark.parametrize("url", ["file://[x/folder", "s3://me:hush@bucket/x", "abfss://data@acc/x?sig=hush"])
 def test_a_url_of_another_kind_is_reported_without_its_secrets(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError, match=r"is (no|not a|not a valid) URL|is not a supported kind") as caught:
-        open_store(url, Project(tmp_path), {})
+        App(Project(tmp_path), Settings(), {}).open_store(url)
     assert "hush" not in caught.value.message
 
 

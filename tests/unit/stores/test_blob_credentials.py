@@ -36,6 +36,7 @@ def _found(variables: dict[str, str]) -> Credential:
         ({"AZURE_STORAGE_KEY": "eA=="}, AccountKey),
         ({"AZURE_STORAGE_SAS_TOKEN": "sv=1&sig=x"}, SasToken),
         ({"AZURE_STORAGE_CONNECTION_STRING": "AccountName=;AccountKey=eA=="}, AccountKey),
+        ({"AZURE_STORAGE_CONNECTION_STRING": "accountname=mine; ACCOUNTKEY=eA=="}, AccountKey),
         ({"AZURE_STORAGE_CONNECTION_STRING": "AccountKey=;SharedAccessSignature=sv=1&sig=x"}, SasToken),
     ],
 )

@@ -8,11 +8,12 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from amlctl import __version__
-from amlctl.cli.render.compared import compared_lines, signed, value_text
+from amlctl.cli.render.compared import changed_paths, compared_lines, value_text
 from amlctl.cli.render.plot import Curve
 from amlctl.cli.render.report.markup import Markup, joined, markup
 from amlctl.cli.render.report.resources import resource_plots
@@ -137,32 +138,25 @@ def _plots(runs: Sequence[RunPage]) -> Iterator[Markup]:
 def _comparison(report: Report) -> Iterator[Markup]:
     if report.comparison is None:
         return
-    lines = list(compared_lines(report.comparison))
+    comparison = report.comparison
     heads = joined(
         markup('<th scope="col"><span class="chip {}"></span>{}</th>', color_of(number), run)
-        for number, run in enumerate(report.comparison.runs)
+        for number, run in enumerate(comparison.runs)
     )
-    rows, section = [], ""
-    for line in lines:
-        if line.section != section:
-            section = line.section
-            rows.append(
-                markup('<tr class="head"><th colspan="{}">{}</th></tr>', len(report.comparison.runs) + 1, section)
-            )
-        cells = joined(markup("<td{}>{}</td>", _class_of(cell.style), cell.text) for cell in line.cells)
-        rows.append(markup('<tr><th scope="row">{}</th>{}</tr>', line.field, cells))
+    rows = []
+    for section, lines in groupby(compared_lines(comparison), key=lambda line: line.section):
+        rows.append(markup('<tr class="head"><th colspan="{}">{}</th></tr>', len(comparison.runs) + 1, section))
+        for line in lines:
+            cells = joined(markup("<td{}>{}</td>", _class_of(cell.style), cell.text) for cell in line.cells)
+            rows.append(markup('<tr><th scope="row">{}</th>{}</tr>', line.field, cells))
     yield markup(
         '<h2>What differs</h2><div class="wide"><table><thead><tr><td></td>{}</tr></thead>'
         "<tbody>{}</tbody></table></div>",
         heads,
         joined(rows),
     )
-    comparison = report.comparison
-    for title, changes in (("code", comparison.code), ("environment", comparison.environment)):
-        for run, change in zip(comparison.runs, changes, strict=True):
-            if change is not None:
-                changed = [f"{sign} {path}" for sign, paths in signed(change) for path in paths]
-                yield _details(f"What changed in the {title} of {run}", _text_block("\n".join(changed)))
+    for title, signs in changed_paths(comparison, comparison.runs):
+        yield _details(f"What changed in the {title}", _text_block("\n".join(f"{sign} {path}" for sign, path in signs)))
 
 
 def _class_of(style: str) -> Markup:
