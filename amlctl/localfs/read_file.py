@@ -19,7 +19,6 @@ import signal
 import sys
 import threading
 import time
-from operator import attrgetter
 from pathlib import Path
 from types import FrameType
 from typing import Callable, Optional, Protocol
@@ -29,7 +28,7 @@ import xxhash
 from amlctl.core.manifest import FileEntry
 from amlctl.errors import Conflict
 from amlctl.localfs.regular_file import regular_descriptor
-from amlctl.localfs.scan import FileRow
+from amlctl.localfs.scan import FileRow, stat_fields
 
 
 def can_look_for_writers() -> bool:
@@ -60,7 +59,6 @@ READ_AT_ONCE = 1 << 20
 _TRIES = 3
 _YOUNG_NS = 600 * 10**9
 _NOTHING = memoryview(b"")
-_stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
 
 
 class Taker(Protocol):
@@ -105,7 +103,7 @@ class FileReader:
         try:
             if seen[2] <= READ_AT_ONCE:
                 data = self._read_small(descriptor, path, seen[2])
-                if len(data) == seen[2] and _stat_fields(os.fstat(descriptor)) == seen[1:]:
+                if len(data) == seen[2] and stat_fields(os.fstat(descriptor)) == seen[1:]:
                     return seen, xxhash.xxh3_128_digest(data), data
                 os.lseek(descriptor, 0, os.SEEK_SET)
             before = os.fstat(descriptor)
@@ -118,7 +116,7 @@ class FileReader:
                     size, identity = _hash_large(descriptor, self._on_bytes)
                 after = os.fstat(descriptor)
                 if size == after.st_size and _same(before, after):
-                    return FileRow(seen.name, *_stat_fields(after)), identity, data
+                    return FileRow(seen.name, *stat_fields(after)), identity, data
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 before = after
         finally:

@@ -26,6 +26,7 @@ from amlctl.core.manifest import (
     StoredAt,
     decode_header,
     decode_section,
+    encode_header,
     encode_section,
     repair_command,
     shard_entries,
@@ -78,17 +79,8 @@ def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -
             names.append(f"{content_id(section)}.gz")
             if replace or names[-1] not in manifest.shards:
                 new[shard_key(folder, names[-1])] = gzip_bytes(section)
-    header = ManifestHeader(
-        manifest.dataset,
-        manifest.snapshot,
-        manifest.layout,
-        files=len(manifest.entries),
-        size_bytes=manifest.size_bytes,
-        created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="microseconds"),
-        created_by=manifest.created_by,
-        shards=names,
-    )
-    data = gzip_bytes(header.encode() + inline)
+    created_at = manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    data = gzip_bytes(encode_header(manifest, names, created_at) + inline)
     key = manifest_key(manifest.dataset, manifest.snapshot, content_id(data))
     were_new = in_parallel(lambda item: _put(store, *item, replace=replace), new.items(), store.concurrency)
     found = [name for name, was_new in zip(new, were_new) if not was_new]

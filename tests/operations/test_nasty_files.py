@@ -349,7 +349,7 @@ def test_a_missing_folder_is_not_a_deletion(box: Box) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
-@pytest.mark.parametrize("name", ["sp ace", "quo'te", os.fsdecode(b"no utf8 \xff")])
+@pytest.mark.parametrize("name", ["sp ace", "quo'te", "HEAD", os.fsdecode(b"no utf8 \xff")])
 def test_folders_of_project_store_and_dataset_may_be_called_anything(tmp_path: Path, name: str) -> None:
     clones = Clones(tmp_path / name)
     one, dataset = clones["one"], f"working/{name}"
