@@ -148,7 +148,7 @@ def test_each_lane_hands_on_secrets_and_the_login_of_the_store(swept: Bench, azu
     swept.store = AzureBlobStore(url, {})
     swept.workspace = LocalWorkspace(swept.project, settings, swept.store, variables=dict(os.environ))
     swept.script("import os; assert os.environ['WORD'] == 'a secret word'\n" + SCRIPT)
-    variables = {"variables": {"WORD": None}, "caller_variables": {"WORD": "a secret word"}}
+    variables: dict[str, Any] = {"variables": {"WORD": None}, "caller_variables": {"WORD": "a secret word"}}
     parent = sweep(swept, "lr=0.1,0.2", parallel=1, **variables).record
     assert [one["status"] for one in parent.children] == ["Completed", "Completed"]
     assert [run.metrics["loss"] for run in children(swept, parent)] == [0.1, 0.2]
