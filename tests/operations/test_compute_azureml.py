@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.compute import ClusterTarget
-from amlctl.core.events import Event, Note, Warned
+from amlctl.core.events import Event, Note, Warned, null_sink
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, SettingsError, UsageError
 from amlctl.localfs.project import Project
@@ -358,7 +358,7 @@ def test_a_wait_for_the_service_has_a_limit(bench: Bench, azureml: AzureMLServic
     azureml.faults.operation_s = 600.0
     computes = Computes(bench.connection, sleep=lambda seconds: None, clock=itertools.count(step=600.0).__next__)
     with pytest.raises(ServiceUnavailable, match="within 30 minutes") as caught:
-        computes.delete(bench.name)
+        computes.delete(bench.name, null_sink)
     assert "compute show" in caught.value.hint
 
 
