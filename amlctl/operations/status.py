@@ -9,16 +9,10 @@ from typing import Any
 from amlctl.core.diff import diff
 from amlctl.core.events import Warned
 from amlctl.errors import NotFound, StoreGone
-from amlctl.localfs.identify import identify
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.operations.context import Context
 from amlctl.operations.dataset.listing import StoredNames, stored_names
-from amlctl.operations.sync.dataset_state import (
-    LocalState,
-    head_manifest,
-    local_state,
-    look_at,
-)
+from amlctl.operations.sync.dataset_state import LocalState, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, was_removed
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.heads import has_snapshots, no_head
@@ -60,8 +54,8 @@ def status(context: Context, dataset: str, options: SyncOptions) -> DatasetStatu
 
 
 def _status(context: Context, dataset: str, options: SyncOptions, state: LocalState) -> DatasetStatus:
-    store, sink = context.store, context.sink
-    looked = look_at(context, dataset, options.ignore, state, is_local_enough=True)
+    store = context.store
+    looked = look_at(context, dataset, options, state, is_local_enough=True)
     head, base = looked.head, looked.agreement.base
     removed = "" if looked.removed is None else looked.removed.removed_at
     if looked.removed is not None and looked.scanned is None:
@@ -82,15 +76,9 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     settled = None if looked.agreement.under_way else looked.settled
     if settled is not None and settled.snapshot == (agreed or snapshot):
         return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, removed=removed, store_gone=store_gone)
-    local = identify(
-        looked.scanned,
-        looked.known_to(state.cache),
-        checksum=options.checksum,
-        sink=sink,
-        subject=dataset,
-    ).entries
-    stored = head_manifest(store, dataset, head)
-    before = stored.entries if is_new else agreed_entries(store, looked, local, stored, sink)
+    local = looked.identify().entries
+    stored = looked.head_manifest()
+    before = stored.entries if is_new else agreed_entries(looked, local, stored)
     changes = diff(before, local)
     deleted = () if is_new else changes.deleted  # what was never here was not deleted here
     return DatasetStatus(

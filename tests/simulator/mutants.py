@@ -28,6 +28,7 @@ from amlctl.operations.submit import start
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync import pull, repair
+from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, tree_saver
 from amlctl.snapshots import gc_mark, heads, known, lease, manifests
@@ -98,12 +99,12 @@ def _swap_without_compare() -> Replaced:
 
 
 def _base_before_head() -> Replaced:
-    def begin(state: Any, looked: Any, store: Store, step: Step, base: Any) -> None:
+    def begin(self: Any, step: Step, base: Any) -> None:
         if base.manifest_key:
-            looked.kept.keep(store, base.manifest_key)
-        state.sync.set_base(looked.store_key, looked.dataset, base)
+            self.kept.keep(self.store, base.manifest_key)
+        self.state.sync.set_base(self.store_key, self.dataset, base)
 
-    return [(sync_attempt, "begin", begin)]
+    return [(DatasetState, "begin", begin)]
 
 
 def _sizes_not_checked() -> Replaced:
@@ -148,7 +149,7 @@ def _manifest_after_head() -> Replaced:
     return [
         (sync_attempt, "write_manifest", write_manifest),
         (sync_attempt, "swap_head", swap_head),
-        (sync_attempt, "begin", _nothing),
+        (DatasetState, "begin", _nothing),
     ]
 
 
