@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from amlctl.core.diff import diff
 from amlctl.core.events import Warned
@@ -12,6 +11,7 @@ from amlctl.errors import NotFound, StoreGone
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.operations.context import Context
 from amlctl.operations.dataset.listing import StoredNames, stored_names
+from amlctl.operations.document import Document
 from amlctl.operations.sync.dataset_state import LocalState, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, was_removed
 from amlctl.operations.sync.result import SyncOptions
@@ -20,7 +20,7 @@ from amlctl.snapshots.store_format import find_store_id
 
 
 @dataclass(frozen=True)
-class DatasetStatus:
+class DatasetStatus(Document):
     """Paths that differ from the last sync; from HEAD where this machine never synced, and then none counts as deleted:
     a sync would delete none. `remote_moved`: HEAD is not where this machine left it. `snapshot` is HEAD's, or None.
     `here`: the dataset is on this machine; one that is not has no list of deleted files either. `removed`: when it was
@@ -35,9 +35,6 @@ class DatasetStatus:
     here: bool = True
     removed: str = ""
     store_gone: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def all_datasets(context: Context) -> list[str]:

@@ -24,6 +24,7 @@ from amlctl.core.store_keys import (
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.known_stores import remember_store
 from amlctl.operations.context import Context
+from amlctl.operations.document import Document
 from amlctl.operations.store.needed import REMOVED_S
 from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
@@ -75,14 +76,11 @@ class StoredDataset:
 
 
 @dataclass(frozen=True)
-class DatasetDetails(StoredDataset):
+class DatasetDetails(StoredDataset, Document):
     """`produced_by`: active runs that will write it."""
 
     snapshots: Sequence[SnapshotDetails]
     produced_by: Sequence[str]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -279,13 +277,10 @@ class StoredKind:
 
 
 @dataclass(frozen=True)
-class StoreStats:
+class StoreStats(Document):
     store: str
     kinds: Sequence[StoredKind]
     datasets: Sequence[StoredDataset]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def stats(store: Store) -> StoreStats:
