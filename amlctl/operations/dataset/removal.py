@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from amlctl.core.events import EventSink
 from amlctl.core.head import Head, commit_of
@@ -19,7 +19,7 @@ from amlctl.core.store_keys import folder_of, head_key, mirror_key, shard_key
 from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
 from amlctl.operations.dataset.listing import not_stored, runs_in, stored_head
-from amlctl.operations.document import Document
+from amlctl.operations.document import Document, iso_time
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head, list_manifests, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept, missing_values
@@ -68,7 +68,7 @@ def _date_by_store(store: Store, dataset: str, removed: Head, now: datetime) -> 
     entry = store.info(head_key(dataset))
     if entry is None or entry.modified_at - now.timestamp() <= _CLOCK_LIMIT_S:
         return
-    at = datetime.fromtimestamp(entry.modified_at, UTC).isoformat(timespec="seconds")
+    at = iso_time(entry.modified_at)
     with suppress(Conflict):  # it was restored or synced meanwhile
         swap_head(store, dataset, removed._replace(removed_at=at), removed)
 
