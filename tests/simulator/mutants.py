@@ -149,7 +149,7 @@ def _manifest_after_head() -> Replaced:
     return [
         (sync_attempt, "write_manifest", write_manifest),
         (sync_attempt, "swap_head", swap_head),
-        (DatasetState, "begin", _nothing),
+        *_not_noted(Step.COMMIT),
     ]
 
 
@@ -177,12 +177,21 @@ def _delete_first() -> Replaced:
     return [(PullTarget, "make_room", make_room)]
 
 
+def _not_noted(*steps: Step) -> Replaced:
+    real = DatasetState.begin
+
+    def begin(self: Any, step: Step, base: Any) -> None:
+        if step not in steps:
+            real(self, step, base)
+
+    return [(DatasetState, "begin", begin)]
+
+
 def _base_only_in_store() -> Replaced:
     real = sync_merge._entries
 
-    def entries(store: Store, looked: Any, base: Any) -> Sequence[FileEntry]:
-        without = replace(looked, kept=store)
-        return real(store, without, base._replace(section=b""))
+    def entries(looked: Any, base: Any) -> Sequence[FileEntry]:
+        return real(replace(looked, kept=looked.store), base._replace(section=b""))
 
     return [(sync_merge, "_entries", entries)]
 
@@ -272,10 +281,10 @@ MUTANTS: Sequence[Mutant] = (
            lambda: _everywhere(known.ensure_kept, _nothing)),
     Mutant("the base is recorded before HEAD moves", ["sync+sync"], _base_before_head),
     Mutant("a pull does not write down what it is about to do", ["pull-behind+sync-same-files", "pull-fresh+sync"],
-           lambda: [(pull, "begin", _nothing)]),
-    Mutant("a restore does not write down what it is about to do", ["restore"], lambda: [(pull, "begin", _nothing)]),
+           lambda: _not_noted(Step.PULL, Step.PULL_ALL)),
+    Mutant("a restore does not write down what it is about to do", ["restore"], lambda: _not_noted(Step.PULL, Step.PULL_ALL)),
     Mutant("a sync does not write down that it moves HEAD", ["sync+follow"],
-           lambda: [(sync_attempt, "begin", _nothing)]),
+           lambda: _not_noted(Step.COMMIT)),
     Mutant("sizes are not checked", ["sync-cut-packs+gc"], _sizes_not_checked),
     Mutant("gc goes by age only", ["sync-new+gc-ahead"], _by_age_only),
     Mutant("gc does not fence", ["sync+sync+gc-keep-one"],
