@@ -83,14 +83,14 @@ class App:
         if not _is_remote(url):
             folder = self._open_folder(url)
             return RememberedStore(folder if pace is None else PacedStore(folder, pace), self.project)
-        from amlctl.stores.azure_blob.store import open_blob_store
+        from amlctl.stores.azure_blob.store import AzureBlobStore
 
         credential = None
         if not self.settings.workspace().runs_here:
             from amlctl.workspaces.azureml.datastores import credential_for
 
             credential = credential_for(self.connection, url, self.variables)
-        store = open_blob_store(url, self.variables, workers=workers, pace=pace, credential=credential, tell=self.sink)
+        store = AzureBlobStore(url, self.variables, workers=workers, pace=pace, credential=credential, tell=self.sink)
         with suppress(RightsError):  # a project that cannot be written keeps no copies
             self.project.ensure_state_dir()
         copies = self.project.state_dir / "cache" / "manifests"
@@ -125,7 +125,7 @@ class App:
         use, or else of the first one of Azure ML in the settings."""
         from amlctl.core.job import container_of
         from amlctl.stores.azure_blob.credentials import Credential
-        from amlctl.stores.azure_blob.store import open_blob_store
+        from amlctl.stores.azure_blob.store import AzureBlobStore
 
         blob = container_of(url)
         clouds = [one.name for one in self.settings.workspaces.values() if not one.runs_here]
@@ -145,7 +145,7 @@ class App:
             blob = blob or data_address(app.connection, url)
             credential = credential_for(app.connection, blob[0], self.variables)
         assert blob is not None  # only blobs are public
-        return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
+        return AzureBlobStore(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
 
     def links(self, until: datetime) -> Links:
         """Links to values of the store, which is not a folder. Raises SettingsError, UsageError, RightsError."""

@@ -40,6 +40,8 @@ _SO_NWRITE = 0x1024
 """Of macOS, which Python does not name."""
 _MAX_HEAD = 1 << 16
 """Bytes before a body."""
+LONGEST_NUMBER = 18
+"""Digits; `int` refuses thousands of them."""
 _STATUS_LINE = re.compile(r"(?P<version>HTTP/1\.\d)\s+(?P<status>[1-9]\d\d)(?P<reason>|\s.*)")
 
 
@@ -96,7 +98,8 @@ class WireResponse(http.client.HTTPResponse):
         connection = self.fields.get("connection", "").lower()
         self.will_close = "close" in connection or (self.version == 10 and "keep-alive" not in connection)
         length = self.fields.get("content-length", "")
-        self.length = int(length) if length.isdecimal() and not self.chunked else None
+        is_number = length.isdecimal() and len(length) <= LONGEST_NUMBER
+        self.length = int(length) if is_number and not self.chunked else None
         has_no_body = status in (http.client.NO_CONTENT, http.client.NOT_MODIFIED) or 100 <= status < 200
         if has_no_body or self._requested == "HEAD":
             self.length = 0

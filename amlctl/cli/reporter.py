@@ -6,6 +6,7 @@ its run has finished. All methods are thread-safe and never raise.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -229,8 +230,10 @@ _TRACED = re.compile(r'(?<=File ")[^"\n]+(?=", line \d)')
 
 
 def _linked_path(found: re.Match[str]) -> str:
+    """Of a file of this machine; what stands in a log may be of another one, or nothing that this user may look at."""
     path = Path(found[0]).absolute()
-    return painted([linked(found[0], path)], str, has_color=False, has_links=True) if path.is_file() else found[0]
+    is_here = os.path.isfile(path)
+    return painted([linked(found[0], path)], str, has_color=False, has_links=True) if is_here else found[0]
 
 
 class _LogWriter:

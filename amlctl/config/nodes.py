@@ -191,13 +191,8 @@ def check_expanded(root: Node, source: str, limit: int = MAX_EXPANDED) -> None:
 
 
 def check(root: Node, source: str) -> None:
-    """Raises SettingsError, BeyondBounds: what a document for amlctl must not have."""
+    """Raises what `check_expanded` raises, and SettingsError with both lines of a repeated key."""
     check_expanded(root, source)
-    check_duplicates(root, source)
-
-
-def check_duplicates(root: Node, source: str) -> None:
-    """Raises SettingsError with both lines of a repeated key."""
     for node in root.walk():
         seen: dict[tuple[str, str], Node] = {}
         for key in node.keys:

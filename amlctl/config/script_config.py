@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import codecs
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,10 +21,10 @@ import xxhash
 from amlctl.config.config_edit import Hide, with_overrides
 from amlctl.config.environment_file import python_specifiers
 from amlctl.config.json_nodes import json_documents
-from amlctl.config.nodes import Kind, Node, check_duplicates, check_expanded, plain_value, yaml_documents
+from amlctl.config.nodes import MAX_EXPANDED, Kind, Node, check_expanded, plain_value, yaml_documents
 from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import TomlDocument, parse_toml, read_bytes
-from amlctl.config.yaml_scalars import MAX_DIGITS, date_error, is_date
+from amlctl.config.yaml_scalars import date_error, is_date
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.message import did_you_mean
 from amlctl.core.run import CONFIG_ENCODINGS, PartialSpec, RunSpec, config_bytes
@@ -60,21 +59,13 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
             raise SettingsError(f"{name} is not UTF-8 text, so --set cannot change it", hint="save it as UTF-8")
         return RunSpec(config=name, config_file={"base64": base64.b64encode(data).decode()})
     if overrides:
-        is_yaml = name.lower().endswith(YAML_SUFFIXES)
-        if not is_yaml and not name.lower().endswith(JSON_SUFFIX):
+        if not name.lower().endswith((*YAML_SUFFIXES, JSON_SUFFIX)):
             _require_json(text, name)
-        text = with_overrides(text, name, overrides, hide, is_yaml=is_yaml)
+        text = with_overrides(text, name, overrides, hide, is_yaml=name.lower().endswith(YAML_SUFFIXES))
     else:
         _check(text, name)
-    content = text
-    if name.endswith(JSON_SUFFIX):
-        content = _document(text, name)
-    elif name.lower().endswith(YAML_SUFFIXES):
-        content = _yaml_document(text, name) or text
-    spec = RunSpec(config=name, config_content=content)
-    is_as_written = (not name.endswith(JSON_SUFFIX) or content is not text) and config_bytes(spec, None) == text.encode(
-        encoding
-    )
+    spec = RunSpec(config=name, config_content=_content(text, name))
+    is_as_written = config_bytes(spec, None) == text.encode(encoding)
     return spec if is_as_written else replace(spec, config_file={"text": text, "encoding": encoding})
 
 
@@ -97,17 +88,17 @@ def config_values(spec: RunSpec) -> Any:
         return content if is_shallow(content) else "(nested too deep to be shown)"
     if text is None:
         return None if spec.config_file is None else _summary(spec.config_file.get("base64", "").encode())
-    if values := _values(text, name):
+    if values := _values(text, name, _MOST_SHOWN):
         return values
     return _summary(text.encode("utf-8", "surrogatepass"))
 
 
-def _values(text: str, name: str) -> Any:
-    """Of one document with keys or items, not too many to be shown; None for anything else."""
+def _values(text: str, name: str, most: int) -> Any:
+    """Of one document with keys or items, not more than `most`; None for anything else."""
     try:
         documents = (yaml_documents if name.lower().endswith(YAML_SUFFIXES) else json_documents)(text, name)
         if len(documents) == 1 and documents[0].kind is not Kind.SCALAR:
-            check_expanded(documents[0], name, _MOST_SHOWN)
+            check_expanded(documents[0], name, most)
             return plain_value(documents[0])
     except SettingsError:
         pass
@@ -132,7 +123,7 @@ def _decoded(data: bytes) -> tuple[str | None, str]:
 def _check(text: str, name: str) -> None:
     """Raises SettingsError for what every reader of that format refuses."""
     try:
-        if name.endswith(JSON_SUFFIX):
+        if name.lower().endswith(JSON_SUFFIX):
             json_documents(text, name)
         elif name.lower().endswith(YAML_SUFFIXES):
             for document in yaml_documents(text, name):
@@ -155,33 +146,16 @@ def _check_date(node: Node, name: str) -> None:
             )
 
 
-def _document(text: str, name: str) -> Any:
-    """A JSON config as a document, or as its text if a document would lose something."""
-    try:
-        [found] = json_documents(text, name)
-        check_duplicates(found, name)
-        document = json.loads(text.removeprefix("\ufeff"))
-    except (SettingsError, ValueError):
+def _content(text: str, name: str) -> Any:
+    """For lists, comparisons and Studio: the values of JSON and YAML, or the text where JSON has not all of them."""
+    if not name.lower().endswith((*YAML_SUFFIXES, JSON_SUFFIX)):
         return text
-    return document if all(map(_is_exact, found.walk())) else text
-
-
-def _yaml_document(text: str, name: str) -> Any:
-    """For lists, comparisons and Studio, beside the text that the script gets; None if JSON has not all its values."""
-    values = _values(text, name)
+    values = _values(text, name, MAX_EXPANDED if name.lower().endswith(JSON_SUFFIX) else _MOST_SHOWN)
     try:
         json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
     except ValueError:  # infinite, or not Unicode
-        return None
-    return values if is_shallow(values) else None
-
-
-def _is_exact(node: Node) -> bool:
-    if node.quote:
-        return not any("\ud800" <= char <= "\udfff" for char in node.text)
-    if node.kind is not Kind.SCALAR or node.text in ("true", "false", "null"):
-        return True
-    return len(node.text) <= MAX_DIGITS and math.isfinite(float(node.text))
+        return text
+    return values if values is not None and is_shallow(values) else text
 
 
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)[ \t]*$\n(?P<content>(?:^#(?:| .*)$\n)+?)^# ///[ \t]*$")

@@ -187,6 +187,8 @@ def _is_section(key: Key) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a non-empty string, in quotes")
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
     return value
 
 

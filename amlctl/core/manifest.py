@@ -325,19 +325,20 @@ class ManifestHeader:
     created_by: str = ""
     shards: Sequence[str] = field(default_factory=tuple)
 
-    def encode(self) -> bytes:
-        document = {
-            "format": FORMAT,
-            "dataset": self.dataset,
-            "snapshot": self.snapshot,
-            "layout": self.layout,
-            "files": self.files,
-            "bytes": self.size_bytes,
-            "created_at": self.created_at,
-            **({"created_by": self.created_by} if self.created_by else {}),
-            "shards": list(self.shards),
-        }
-        return (json.dumps(document) + "\n").encode()
+
+def encode_header(manifest: Manifest, shards: Sequence[str], created_at: str) -> bytes:
+    document = {
+        "format": FORMAT,
+        "dataset": manifest.dataset,
+        "snapshot": manifest.snapshot,
+        "layout": manifest.layout,
+        "files": len(manifest.entries),
+        "bytes": manifest.size_bytes,
+        "created_at": created_at,
+        **({"created_by": manifest.created_by} if manifest.created_by else {}),
+        "shards": list(shards),
+    }
+    return (json.dumps(document) + "\n").encode()
 
 
 def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:

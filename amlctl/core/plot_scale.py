@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+_LARGEST, _SMALLEST = 1e300, 1e-300
+"""Of what is shown: beyond them a range is infinite, or a step is zero."""
+
 
 class Scale(NamedTuple):
     low: float
@@ -15,9 +18,9 @@ class Scale(NamedTuple):
     @classmethod
     def over(cls, values: Sequence[float], *, wanted: int, margin: float = 0.0) -> Scale:
         """Over finite values, with about `wanted` ticks; `margin` is the part of the range added at each end."""
-        low, high = min(values, default=0.0), max(values, default=1.0)
-        if high - low <= 1e-12 * max(abs(low), abs(high)):
-            pad = abs(low) / 2 or 1.0
+        low, high = max(-_LARGEST, min(values, default=0.0)), min(_LARGEST, max(values, default=1.0))
+        if high - low <= max(_SMALLEST, 1e-12 * max(abs(low), abs(high))):
+            pad = abs(low) / 2 if abs(low) > _SMALLEST else 1.0
             low, high = low - pad, high + pad
         low, high = low - (high - low) * margin, high + (high - low) * margin
         step = _round_step((high - low) / wanted)

@@ -92,6 +92,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._+=@,() -]+")
 _OURS = frozenset({"HEAD", "shards", "mirror.lease"})
 _KEPT_CATEGORIES = frozenset("LMNPS")
 _SHARDS = "/shards"
+_LEASE = "/mirror.lease"
 _MANIFEST_FILE = re.compile(r"datasets/.+/(?:[0-9a-f]{32}-|shards/)[0-9a-f]{32}\.gz")
 
 
@@ -141,11 +142,11 @@ def is_shard_key(key: str) -> bool:
 
 def lease_key(dataset: str) -> str:
     """Of a mirror: who writes its plain files."""
-    return f"{dataset_folder(dataset)}/mirror.lease"
+    return f"{dataset_folder(dataset)}{_LEASE}"
 
 
 def is_lease_key(key: str) -> bool:
-    return key.endswith(".lease")
+    return key.startswith(DATASETS) and key.endswith(_LEASE)
 
 
 def dataset_of_key(key: str) -> str:

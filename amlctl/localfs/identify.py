@@ -29,7 +29,7 @@ from amlctl.errors import RightsError
 from amlctl.localfs.database import Database, check_of
 from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.read_file import FileReader, Taker
-from amlctl.localfs.scan import RACY_NS, FileRow, Scan, Written, pack_rows, unpack_names, unpack_rows
+from amlctl.localfs.scan import RACY_NS, FileRow, Scan, pack_rows, unpack_names, unpack_rows
 
 _VERSION = 3
 _SCHEMA = """
@@ -259,9 +259,10 @@ class _Identification:
 
 
 def remember_written(
-    scanned: Scan, cache: StatCache, cache_root: str, written: Mapping[str, Written], now_ns: int
+    scanned: Scan, cache: StatCache, cache_root: str, written: Mapping[str, tuple[FileRow, str]], now_ns: int
 ) -> None:
-    """Spare the next command reading what this one has written (by path), as far as it stands there untouched.
+    """Spare the next command reading what this one has written (by path: its row right after that, and its content id),
+    as far as it stands there untouched.
 
     Its modification time has to be older than the clock of a file system is coarse, so that any write since shows.
     """
@@ -277,11 +278,11 @@ def remember_written(
         kept: list[FileRow] = []
         ids: list[str] = []
         for row in unpack_rows(folder.rows):
-            one = written.get(prefix + row.name)
-            if one is not None and one[:4] == (row.size_bytes, row.mtime_ns, row.inode, row.ctime_ns):
+            as_written, content_id = written.get(prefix + row.name, (None, ""))
+            if as_written == row:
                 if row.mtime_ns < trusted_before:
                     kept.append(row)
-                    ids.append(one.content_id)
+                    ids.append(content_id)
             elif row in known:
                 kept.append(row)
                 ids.append(known[row])

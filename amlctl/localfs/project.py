@@ -77,8 +77,6 @@ class Project:
                 f"{path!r} is not a dataset: datasets are files and folders under {self.data_blobs_dir}",
                 hint=Message("for example: ", Command("sync", "data_blobs/working")),
             )
-        if "HEAD" in name.split("/"):
-            raise UsageError(f"{path!r} cannot be a dataset: the store keeps the name HEAD for itself")
         return name
 
     def typed_path(self, path: str, cwd: Path) -> Path:

@@ -19,7 +19,6 @@ import signal
 import sys
 import threading
 import time
-from operator import attrgetter
 from pathlib import Path
 from types import FrameType
 from typing import Callable, Optional, Protocol
@@ -29,7 +28,7 @@ import xxhash
 from amlctl.core.manifest import FileEntry
 from amlctl.errors import Conflict
 from amlctl.localfs.regular_file import regular_descriptor
-from amlctl.localfs.scan import FileRow
+from amlctl.localfs.scan import FileRow, stat_fields
 
 
 def can_look_for_writers() -> bool:
@@ -60,7 +59,6 @@ READ_AT_ONCE = 1 << 20
 _TRIES = 3
 _YOUNG_NS = 600 * 10**9
 _NOTHING = memoryview(b"")
-_stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
 
 
 class Taker(Protocol):
@@ -75,14 +73,9 @@ class Taker(Protocol):
         ...
 
 
-class _NoTaker:
-    """Satisfies `Taker`."""
-
-    def room(self, path: str, size_bytes: int) -> Optional[memoryview]:
-        return None
-
-    def take(self, entry: FileEntry, data: memoryview) -> None:
-        """Not wanted."""
+def _anywhere(path: str, size_bytes: int) -> Optional[memoryview]:
+    """Without a taker."""
+    return None
 
 
 class FileReader:
@@ -90,7 +83,7 @@ class FileReader:
 
     def __init__(self, taker: Optional[Taker], on_bytes: Callable[[int], None]) -> None:
         """`on_bytes` is told how much of a large file has been read."""
-        self._taker = taker or _NoTaker()
+        self._room = _anywhere if taker is None else taker.room
         self._on_bytes = on_bytes
         self._memory = memoryview(bytearray(64 << 10))
         self._can_look = can_look_for_writers()
@@ -105,7 +98,7 @@ class FileReader:
         try:
             if seen[2] <= READ_AT_ONCE:
                 data = self._read_small(descriptor, path, seen[2])
-                if len(data) == seen[2] and _stat_fields(os.fstat(descriptor)) == seen[1:]:
+                if len(data) == seen[2] and stat_fields(os.fstat(descriptor)) == seen[1:]:
                     return seen, xxhash.xxh3_128_digest(data), data
                 os.lseek(descriptor, 0, os.SEEK_SET)
             before = os.fstat(descriptor)
@@ -118,7 +111,7 @@ class FileReader:
                     size, identity = _hash_large(descriptor, self._on_bytes)
                 after = os.fstat(descriptor)
                 if size == after.st_size and _same(before, after):
-                    return FileRow(seen.name, *_stat_fields(after)), identity, data
+                    return FileRow(seen.name, *stat_fields(after)), identity, data
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 before = after
         finally:
@@ -133,7 +126,7 @@ class FileReader:
 
     def _read_small(self, descriptor: int, path: str, size_bytes: int) -> memoryview:
         """One byte more than the file should have shows that it has grown."""
-        room = self._taker.room(path, size_bytes + 1)
+        room = self._room(path, size_bytes + 1)
         if room is None:
             if size_bytes >= len(self._memory):
                 self._memory = memoryview(bytearray(READ_AT_ONCE + 1))

@@ -42,7 +42,8 @@ _LINK = 0o120000
 _ONLY_FILES = {_REGULAR}
 _ORDINARY = {_REGULAR, _FOLDER}
 _NO_ROWS = marshal.dumps(([], []), 2)
-_stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
+stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
+"""Those of `FileRow` behind the name."""
 _first = itemgetter(0)
 
 _Careful = tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]
@@ -58,16 +59,6 @@ class FileRow(NamedTuple):
     mtime_ns: int
     inode: int
     ctime_ns: int
-
-
-class Written(NamedTuple):
-    """A file of known content right after it was written."""
-
-    size_bytes: int
-    mtime_ns: int
-    inode: int
-    ctime_ns: int
-    content_id: str
 
 
 class Folder(NamedTuple):
@@ -131,9 +122,8 @@ def scan(root: Path, rules: Optional[IgnoreRules] = None) -> Scan:
     result = Scan(root)
     top = _stat_top(root)
     if stat.S_ISREG(top.st_mode):
-        row = FileRow(ONE_FILE, top.st_mode, top.st_size, top.st_mtime_ns, top.st_ino, top.st_ctime_ns)
         result.is_one_file = True
-        result.folders.append(Folder("", pack_rows([row]), False))
+        result.folders.append(Folder("", pack_rows([FileRow(ONE_FILE, *stat_fields(top))]), False))
         return result
     walk = _Walk(result, rules, frozenset({(top.st_dev, top.st_ino)}))
     # Collecting garbage while millions of small objects are made finds nothing and costs a tenth of the time.
@@ -235,7 +225,7 @@ def _read_plain_folder(path: str, careful: _Careful) -> Optional[tuple[bytes, li
     try:
         names = os.listdir(descriptor)
         lstat = os.lstat  # names and a call each are faster than entries of `scandir` with a method
-        stats = [_stat_fields(lstat(name, dir_fd=descriptor)) for name in names]
+        stats = [stat_fields(lstat(name, dir_fd=descriptor)) for name in names]
     except FileNotFoundError:
         return None
     finally:
@@ -269,32 +259,16 @@ def _scan_folder(
     prefix = f"{path}/" if path else ""
     with os.scandir(full) as entries:
         for entry in entries:
-            try:
-                found = entry.stat(follow_symlinks=False)
-                kind = found.st_mode & _KIND
-                if kind == _LINK:
-                    found = os.stat(entry.path)
-                    kind = found.st_mode & _KIND
-            except FileNotFoundError:
-                if entry.is_symlink():
-                    result.warnings.append(f"{prefix}{entry.name}: the link leads nowhere; left out")
-                continue
-            except OSError as error:
-                if (failure := failing_disk(error, entry.path)) is not None:
-                    raise failure from error
-                if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    result.warnings.append(f"{prefix}{entry.name}: {error.strerror}; left out")
-                elif active is None or active.match(entry.name, True) is None:
-                    # In a folder that may be listed but not entered, say: left out it would count as deleted.
-                    result.unreadable.append(f"{prefix}{entry.name}: {error.strerror}")
-                continue
             name = entry.name
+            found = _stat_of(result, entry, prefix, active)
+            if found is None:
+                continue
+            kind = found.st_mode & _KIND
             if active is not None and active.match(name, kind == _FOLDER) is not None:
                 continue
             if kind == _REGULAR:
                 if not name.startswith(TEMPORARY_PREFIX):
-                    times = (found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
-                    rows.append(FileRow(name, found.st_mode, found.st_size, *times))
+                    rows.append(FileRow(name, *stat_fields(found)))
             elif kind == _FOLDER:
                 inside = above
                 if entry.is_symlink() or len(above) > 1:
@@ -313,6 +287,27 @@ def _scan_folder(
                 result.warnings.append(f"{prefix}{name}: neither a file nor a folder; left out")
     below.sort()
     return Folder(path, pack_rows(rows), not rows and not below), below
+
+
+def _stat_of(
+    result: Scan, entry: os.DirEntry[str], prefix: str, rules: Optional[FolderRules]
+) -> Optional[os.stat_result]:
+    """Of what a link leads to; None where it leads nowhere, or where the entry has gone or cannot be read."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+        return os.stat(entry.path) if found.st_mode & _KIND == _LINK else found
+    except FileNotFoundError:
+        if entry.is_symlink():
+            result.warnings.append(f"{prefix}{entry.name}: the link leads nowhere; left out")
+    except OSError as error:
+        if (failure := failing_disk(error, entry.path)) is not None:
+            raise failure from error
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            result.warnings.append(f"{prefix}{entry.name}: {error.strerror}; left out")
+        elif rules is None or rules.match(entry.name, True) is None:
+            # In a folder that may be listed but not entered, say: left out it would count as deleted.
+            result.unreadable.append(f"{prefix}{entry.name}: {error.strerror}")
+    return None
 
 
 def _ancestors(known: frozenset[tuple[int, int]], root: Path, path: str) -> frozenset[tuple[int, int]]:

@@ -89,7 +89,7 @@ def test_imports_that_the_environment_will_not_have_are_named_before_the_run(pro
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_on_a_terminal(project: Cli, terminal: StartTerminal, columns: int) -> None:
-    project.write("pipeline/train.py", "raise ValueError('bad')\n")
+    project.write("pipeline/train.py", f"print('File \"/{'x' * 300}\", line 1'); raise ValueError('bad')\n")
     ci = "true" if columns == 200 else ""
     command = project.command("submit", "train.py", *CURRENT)
     screen = terminal(command, project.cwd, columns=columns, variables={"CI": ci})

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from amlctl.errors import SettingsError, UsageError
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.cli.conftest import Cli
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import Reply, fault_proxy
@@ -120,7 +120,7 @@ def test_ended_shares_are_removed_with_the_next_one(project: Cli, remote: dict[s
     run = _submit(project, remote)
     project("runs", "share", run, "result.txt", "--expires", "1s", variables=remote)
     url = (project.cwd / ".amlctl.toml").read_text().split('"')[3]
-    store = open_blob_store(url, remote)
+    store = AzureBlobStore(url, remote)
     try:
         old = {entry.key for entry in store.list(f"runs/{run}/shared/")}
         (until,) = {int(key.split("/")[3].split("-")[0]) for key in old}
@@ -142,7 +142,7 @@ def test_a_sweep_shares_the_outputs_of_all_runs(project: Cli, remote: dict[str, 
 
 def test_a_sas_token_cannot_sign(azurite: Azurite) -> None:
     url = f"{azurite.url}/{azurite.new_container()}"
-    store = open_blob_store(url, {"AZURE_STORAGE_SAS_TOKEN": "sv=2024-01-01&sig=abc"})
+    store = AzureBlobStore(url, {"AZURE_STORAGE_SAS_TOKEN": "sv=2024-01-01&sig=abc"})
     try:
         with pytest.raises(SettingsError, match="cannot sign"):
             store.links(datetime.now(UTC))
@@ -151,7 +151,7 @@ def test_a_sas_token_cannot_sign(azurite: Azurite) -> None:
 
 
 def test_a_login_signs_for_a_week_at_most() -> None:
-    store = open_blob_store("https://account.blob.core.windows.net/container", {})
+    store = AzureBlobStore("https://account.blob.core.windows.net/container", {})
     try:
         with pytest.raises(UsageError, match="7 days"):
             store.links(datetime.now(UTC) + timedelta(days=8))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.store_keys import code_prefix
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.cli.conftest import Cli
 from tests.support.azurite import Azurite
 from tests.support.runs import wait_until
@@ -182,7 +182,7 @@ def test_code_that_a_container_has_lost_is_sent_again(project: Cli, azurite: Azu
     code, run = submit()
     shown = project("runs", "show", run, "--json", variables=variables)
     script = f"{code_prefix(shown.document['code'])}pipeline/a.py"
-    store = open_blob_store(f"{url}/amlctl", variables)
+    store = AzureBlobStore(f"{url}/amlctl", variables)
     store.delete(script)
     verified = project("store", "verify", variables=variables)
     assert (code, "amlctl submit SCRIPT, with the same code" in verified.out) == (0, True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import LoginError, SettingsError
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.contract import Store
 from tests.contract.store import StoreSuite
 from tests.support.azurite import Azurite, running_azurite
@@ -44,7 +44,7 @@ class BlobSuite(StoreSuite):
         opened: list[AzureBlobStore] = []
 
         def open_again() -> Store:
-            opened.append(open_blob_store(f"{service.url}/{container}/a prefix", variables))
+            opened.append(AzureBlobStore(f"{service.url}/{container}/a prefix", variables))
             return opened[-1]
 
         yield open_again
@@ -76,7 +76,7 @@ class TestWithSas(BlobSuite):
 
     @pytest.fixture
     def variables(self, service: Azurite, container: str) -> dict[str, str]:
-        with_key = open_blob_store(f"{service.url}/{container}", {"AZURE_STORAGE_KEY": service.key})
+        with_key = AzureBlobStore(f"{service.url}/{container}", {"AZURE_STORAGE_KEY": service.key})
         with_key.put("made", b"")
         with_key.close()
         return {"AZURE_STORAGE_SAS_TOKEN": f"?{service.sas(container)}"}
@@ -135,7 +135,7 @@ class TestWithLogin(BlobSuite):
     ],
 )
 def test_names_that_no_blob_can_have_are_refused(azurite: Azurite, name: str) -> None:
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
     with pytest.raises(SettingsError) as caught:
         store.put(f"mirror/d/{name}", b"1", replace=True)
     assert ".amlctlignore" in caught.value.hint
@@ -156,7 +156,7 @@ def test_another_token_is_asked_for_once_one_is_refused(
         answers = [Reply(401, refused)] * 2
         proxy.act = lambda seen: answers.pop() if len(answers) > 1 else Reply(200, {"x-ms-version": "1", "ETag": "1"})
         trusting = {"REQUESTS_CA_BUNDLE": str(made.authority)}
-        store = open_blob_store(f"{proxy.url}/{azurite.new_container()}", trusting)
+        store = AzureBlobStore(f"{proxy.url}/{azurite.new_container()}", trusting)
         assert store.swap("a", b"1", expected=None) == "1"
         assert len(endpoint.asked) == 2
         proxy.act = lambda seen: Reply(401, refused)
@@ -167,7 +167,7 @@ def test_another_token_is_asked_for_once_one_is_refused(
 
 
 def test_a_login_is_not_sent_over_plain_http(azurite: Azurite) -> None:
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {})
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", {})
     for ask in (lambda: store.put("a", b"1"), lambda: store.get_versioned("a")):
         with pytest.raises(SettingsError, match="HTTPS") as caught:
             ask()

@@ -254,7 +254,7 @@ def test_what_a_job_has_left_is_deleted_with_its_run(bench: Bench, azureml: Azur
     record = bench.run("import os; open(os.environ['AMLCTL_OUTPUTS_DIR'] + '/deep.txt', 'w').write('1')")
     kept = bench.run("pass")
     folder = f"ExperimentRun/dcid.{record.run}/"
-    assert azureml.storage.under("azureml", folder)
+    assert list(azureml.storage.under("azureml", folder))
     assert ["archived" in what for what in bench.workspace.delete(record.run)] == [True]
     assert not list(azureml.storage.under("azureml", folder))
     assert not list(bench.store.list(f"runs/{record.run}/"))

@@ -20,13 +20,14 @@ from amlctl.runs.produced import Publisher
 from amlctl.runs.records import read_published
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.contract import Workspace
 from amlctl.workspaces.local.node_files import node_store
 from amlctl.workspaces.local.run_paths import RunPaths
-from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
+from amlctl.workspaces.local.starting import LocalTiming
+from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite, mirrored, run_while_a_mirror_moves
 from tests.support.azurite import Azurite
 from tests.support.runs import make_project, run_record, wait_until
@@ -50,7 +51,7 @@ def local_bench(
     settings = WorkspaceSettings("local", compute="local", store=url or store.url)
     environment = {**os.environ, **(variables or {})}
     workspace = LocalWorkspace(project, settings, store, variables=environment, timing=QUICK)
-    return Bench(project, store, workspace, {"compute": "local", "environment": "current"})
+    return Bench(project, store, workspace=workspace, fields={"compute": "local", "environment": "current"})
 
 
 class TestLocalWorkspace(WorkspaceSuite):
@@ -65,7 +66,7 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
     @pytest.fixture
     def bench(self, tmp_path: Path, azurite: Azurite) -> Iterator[Bench]:
         variables = {"AZURE_STORAGE_KEY": azurite.key}
-        store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables)
+        store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", variables)
         store.put("made", b"")
         yield local_bench(tmp_path, variables=variables, store=store)
         store.close()
@@ -96,7 +97,7 @@ def test_a_file_of_a_mirror_that_both_have_changed_stays_theirs(
     tmp_path: Path, azurite: Azurite, is_blob: bool
 ) -> None:
     variables = {"AZURE_STORAGE_KEY": azurite.key}
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables) if is_blob else None
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", variables) if is_blob else None
     if store is not None:
         store.put("made", b"")
     bench = local_bench(tmp_path, variables=variables, store=store)
@@ -114,7 +115,7 @@ def test_a_file_of_a_mirror_that_both_have_changed_stays_theirs(
 
 def test_an_output_that_no_blob_can_be_called_does_not_cost_the_others(tmp_path: Path, azurite: Azurite) -> None:
     variables = {"AZURE_STORAGE_KEY": azurite.key}
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables)
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", variables)
     bench = local_bench(tmp_path, variables=variables, store=store)
     script = (
         "import os; [open(os.path.join(os.environ['AMLCTL_OUTPUTS_DIR'], n), 'w').write('1') for n in ('a', 'b\\nc')]"
@@ -131,11 +132,11 @@ def test_an_output_that_no_blob_can_be_called_does_not_cost_the_others(tmp_path:
 
 def test_a_token_of_the_url_does_not_reach_the_script(tmp_path: Path, azurite: Azurite) -> None:
     container = azurite.new_container()
-    with_key = open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+    with_key = AzureBlobStore(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
     with_key.put("made", b"")
     with_key.close()
     url = f"{azurite.url}/{container}?{azurite.sas(container)}"
-    store = open_blob_store(url, {})
+    store = AzureBlobStore(url, {})
     bench = local_bench(tmp_path, store=store, url=url)
     run = bench.start("import os; print([n for n, v in os.environ.items() if 'sig=' in v])")
     assert bench.finished(run).status == "Completed"

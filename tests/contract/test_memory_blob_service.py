@@ -10,7 +10,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import BlobBlock, BlobServiceClient, ContainerClient
 
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.contract import Store
 from benchmarks.blob_service import ACCOUNT, running_blob_service
 from tests.contract.store import StoreSuite
@@ -31,7 +31,7 @@ class TestStore(StoreSuite):
         container = f"c{uuid.uuid4().hex[:16]}"
 
         def open_again() -> Store:
-            opened.append(open_blob_store(f"{account_url}/{container}/a prefix", {"AZURE_STORAGE_KEY": KEY}))
+            opened.append(AzureBlobStore(f"{account_url}/{container}/a prefix", {"AZURE_STORAGE_KEY": KEY}))
             return opened[-1]
 
         yield open_again

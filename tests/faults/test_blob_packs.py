@@ -12,7 +12,7 @@ import pytest
 from azure.storage.blob import BlobClient
 
 from amlctl.errors import Conflict, ServiceUnavailable
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.azure_blob.upload import Limits
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
@@ -37,7 +37,7 @@ def container(azurite: Azurite) -> str:
 
 @pytest.fixture
 def store(azurite: Azurite, proxy: FaultProxy, container: str) -> Iterator[AzureBlobStore]:
-    opened = open_blob_store(
+    opened = AzureBlobStore(
         f"{proxy.url}/{container}/p",
         {"AZURE_STORAGE_KEY": azurite.key},
         workers=4,

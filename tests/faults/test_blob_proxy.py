@@ -10,7 +10,7 @@ import pytest
 
 from amlctl.azure_access.connections import Connections
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.support.azurite import Azurite, running_azurite
 from tests.support.http_proxy import ForwardProxy, running_forward_proxy
 from tests.support.throwaway_ca import make_certificate
@@ -32,7 +32,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Azurite, 
 def _store_and_read(service: Azurite, variables: dict[str, str]) -> bytes:
     waits: list[float] = []
     everything = {"AZURE_STORAGE_KEY": service.key, **variables}
-    store = open_blob_store(f"{service.url}/{service.new_container()}", everything, sleep=waits.append)
+    store = AzureBlobStore(f"{service.url}/{service.new_container()}", everything, sleep=waits.append)
     try:
         store.put("value", b"bytes" * 100_000)
         return store.get("value", length=5)
@@ -67,7 +67,7 @@ def test_a_proxy_for_all_is_used_where_no_other_is_named(azurite: Azurite, proxy
 @pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "refused"), ("unknown.invalid", "its host is not known")])
 def test_a_proxy_that_is_down_is_not_taken_for_the_store(kind: str, name: str, host: str, why: str) -> None:
     variables = {"AZURE_STORAGE_KEY": "eA==", name: f"http://{host}:1"}
-    store = open_blob_store(f"{kind}://192.168.7.7/account/container", variables, sleep=lambda seconds: None)
+    store = AzureBlobStore(f"{kind}://192.168.7.7/account/container", variables, sleep=lambda seconds: None)
     with pytest.raises(ServiceUnavailable) as caught:
         store.get("value")
     store.close()
@@ -124,7 +124,7 @@ def test_what_no_proxy_means(exceptions: str, host: str, is_direct: bool) -> Non
 def test_a_proxy_of_another_kind_is_refused_where_it_would_be_used(azurite: Azurite, kind: str) -> None:
     variables = {"ALL_PROXY": f"{kind}://me:hush@127.0.0.1:1080"}
     with pytest.raises(SettingsError, match=f"ALL_PROXY: proxies of kind '{kind}' are not supported") as caught:
-        open_blob_store(f"{azurite.url}/data", variables)
+        AzureBlobStore(f"{azurite.url}/data", variables)
     assert "NO_PROXY" in caught.value.hint
     assert "hush" not in caught.value.message + caught.value.hint
     assert _store_and_read(azurite, {**variables, "NO_PROXY": "127.0.0.1"}) == b"bytes"
@@ -136,7 +136,7 @@ def test_a_proxy_of_another_kind_is_refused_where_it_would_be_used(azurite: Azur
 )
 def test_a_proxy_that_cannot_be_one_is_named_without_its_password(azurite: Azurite, url: str) -> None:
     with pytest.raises(SettingsError, match="HTTP_PROXY") as caught:
-        open_blob_store(f"{azurite.url}/data", {"HTTP_PROXY": url})
+        AzureBlobStore(f"{azurite.url}/data", {"HTTP_PROXY": url})
     assert "hush" not in caught.value.message + caught.value.hint
 
 

@@ -7,7 +7,7 @@ import gc
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -19,11 +19,11 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from amlctl.azure_access.http import WireResponse
 from amlctl.core.content_id import content_id
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.azure_blob.upload import Limits
-from amlctl.stores.contract import FileBody
+from amlctl.stores.contract import FileBody, PlainFile
 from tests.support.azurite import Azurite
-from tests.support.fault_proxy import FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
+from tests.support.fault_proxy import Act, FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
 
 SMALL = Limits(single_bytes=64 << 10, block_bytes=16 << 10)
 
@@ -44,14 +44,14 @@ def store(azurite: Azurite, proxy: FaultProxy, slept: list[float]) -> Iterator[A
     """Behind the proxy, in a container of its own, with short blocks; it does not wait, but notes for how long."""
     variables = {"AZURE_STORAGE_KEY": azurite.key}
     url = f"{proxy.url}/{azurite.new_container()}"
-    opened = open_blob_store(url, variables, workers=4, limits=SMALL, sleep=slept.append)
+    opened = AzureBlobStore(url, variables, workers=4, limits=SMALL, sleep=slept.append)
     opened.put("there", b"bytes")
     proxy.seen.clear()
     yield opened
     opened.close()
 
 
-def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Callable[[Seen], object]:
+def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Act:
     left = [reply] * times
     return lambda seen: left.pop() if left else None
 
@@ -214,12 +214,12 @@ def test_a_wrong_clock_is_explained(store: AzureBlobStore, proxy: FaultProxy) ->
 
 def test_a_missing_permission_names_how_this_credential_gets_it(azurite: Azurite) -> None:
     container = azurite.new_container()
-    with closing(open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})) as owner:
+    with closing(AzureBlobStore(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})) as owner:
         owner.put("there", b"1")
     permission = ContainerSasPermissions(read=True)
     expiry = datetime.now(UTC) + timedelta(hours=1)
     token = generate_container_sas(azurite.account, container, azurite.key, permission=permission, expiry=expiry)
-    with closing(open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_SAS_TOKEN": token})) as reader:
+    with closing(AzureBlobStore(f"{azurite.url}/{container}", {"AZURE_STORAGE_SAS_TOKEN": token})) as reader:
         assert reader.get("there") == b"1"
         with pytest.raises(RightsError, match="the SAS token allows 'r'") as caught:
             reader.put("other", b"1")
@@ -238,7 +238,7 @@ def test_a_sas_out_of_its_time_is_explained(azurite: Azurite, ago: bool) -> None
         start=moment,
         expiry=moment + timedelta(hours=1),
     )
-    store = open_blob_store(f"{azurite.url}/somewhere", {"AZURE_STORAGE_SAS_TOKEN": token})
+    store = AzureBlobStore(f"{azurite.url}/somewhere", {"AZURE_STORAGE_SAS_TOKEN": token})
     with pytest.raises(LoginError, match="expired at" if ago else "not valid before") as caught:
         store.get("there")
     store.close()
@@ -247,7 +247,7 @@ def test_a_sas_out_of_its_time_is_explained(azurite: Azurite, ago: bool) -> None
 
 def test_a_key_of_another_account_is_explained_and_not_shown(azurite: Azurite) -> None:
     key = "bm90IHRoZSByaWdodCBrZXkgYXQgYWxs"
-    store = open_blob_store(f"{azurite.url}/somewhere", {"AZURE_STORAGE_KEY": key})
+    store = AzureBlobStore(f"{azurite.url}/somewhere", {"AZURE_STORAGE_KEY": key})
     with pytest.raises(AmlctlError, match="not one of account devstoreaccount1") as caught:
         store.put("a", b"1")
     store.close()
@@ -256,13 +256,13 @@ def test_a_key_of_another_account_is_explained_and_not_shown(azurite: Azurite) -
 
 
 def test_a_host_that_does_not_exist(slept: list[float]) -> None:
-    store = open_blob_store("https://no-such-account.invalid/data", {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
+    store = AzureBlobStore("https://no-such-account.invalid/data", {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
     with pytest.raises(ServiceUnavailable, match="no-such-account"):
         store.get("there")
 
 
 def test_a_service_that_does_not_listen(slept: list[float]) -> None:
-    store = open_blob_store("http://127.0.0.1:1/account/data", {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
+    store = AzureBlobStore("http://127.0.0.1:1/account/data", {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
     with pytest.raises(ServiceUnavailable, match="refused"):
         store.get("there")
     assert len(slept) == 5
@@ -273,7 +273,7 @@ def test_a_service_that_does_not_listen(slept: list[float]) -> None:
 )
 def test_a_variable_that_is_not_a_credential_is_named(variable: str) -> None:
     with pytest.raises(SettingsError, match=variable) as caught:
-        open_blob_store("https://a.blob.core.windows.net/data", {variable: "!secret!"})
+        AzureBlobStore("https://a.blob.core.windows.net/data", {variable: "!secret!"})
     assert "!secret!" not in caught.value.message
 
 
@@ -284,7 +284,7 @@ def test_a_sas_that_cannot_be_sent_is_not_shown(end: str, is_in_url: bool) -> No
     if is_in_url:
         url = f"{url}?{token}"
     with pytest.raises(SettingsError, match="SAS token") as caught:
-        open_blob_store(url, {"AZURE_STORAGE_SAS_TOKEN": token})
+        AzureBlobStore(url, {"AZURE_STORAGE_SAS_TOKEN": token})
     assert "secret" not in caught.value.message + caught.value.hint
 
 
@@ -332,6 +332,26 @@ def test_a_download_that_breaks_off_goes_on(store: AzureBlobStore, proxy: FaultP
     assert (tmp_path / "back").read_bytes() == data
 
 
+def test_names_that_xml_cannot_have_are_listed(store: AzureBlobStore, proxy: FaultProxy) -> None:
+    about = "<Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified><Content-Length>5</Content-Length>"
+    name = '<Name Encoded="true">data/a%EF%BF%BEb%25</Name>'
+    blob = f"<Blob>{name}<Properties>{about}</Properties></Blob><Blob><Name>data/a%25</Name><Properties>{about}"
+    body = f"<EnumerationResults><Blobs>{blob}</Properties></Blob></Blobs><NextMarker/></EnumerationResults>".encode()
+    proxy.act = lambda seen: Reply(200, {"x-ms-version": "1"}, body)
+    assert [file.path for file in store.plain_files("data").files()] == ["a\ufffeb%", "a%25"]
+
+
+@pytest.mark.parametrize("code", ["BlobArchived", "PendingCopyOperation"])
+def test_a_plain_file_that_cannot_be_copied_is_not_taken_for_copied(
+    store: AzureBlobStore, proxy: FaultProxy, code: str
+) -> None:
+    """Both have the status of a value that is there already."""
+    plain = store.plain_files("amlctl")
+    proxy.act = lambda seen: Reply(409, {"x-ms-error-code": code}) if seen.verb == "PUT" else None
+    with pytest.raises(Conflict, match=f"amlctl/there in .*{code}"):
+        plain.copy(PlainFile("there", 5), "", "objects/ab/abcd", "abcd")
+
+
 @pytest.mark.parametrize(("status", "said"), [(403, RightsError), (413, ServiceUnavailable)])
 def test_a_refusal_before_a_large_body_was_sent_is_reported(
     slept: list[float], status: int, said: type[AmlctlError]
@@ -349,7 +369,7 @@ def test_a_refusal_before_a_large_body_was_sent_is_reported(
 
         url = "http://{}:{}/acc/data".format(*server.getsockname())
         refusing = pool.submit(refuse)
-        opened = open_blob_store(url, {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
+        opened = AzureBlobStore(url, {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
         with closing(opened) as store, pytest.raises(said, match="Refused"):
             store.put("runs/r/large", bytes(5 << 20), replace=True)
         refusing.result()

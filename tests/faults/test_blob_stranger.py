@@ -9,7 +9,7 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import ServiceUnavailable
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import FileBody
 from tests.support.azurite import Azurite
@@ -50,7 +50,7 @@ def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
 @pytest.fixture
 def store(azurite: Azurite, proxy: FaultProxy) -> Iterator[AzureBlobStore]:
     waits: list[float] = []
-    opened = open_blob_store(
+    opened = AzureBlobStore(
         f"{proxy.url}/{azurite.new_container()}",
         {"AZURE_STORAGE_KEY": azurite.key},
         limits=Limits(single_bytes=16 << 10, block_bytes=8 << 10),

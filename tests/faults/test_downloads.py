@@ -12,7 +12,7 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.errors import IntegrityError, ServiceUnavailable
 from amlctl.snapshots.contents import Value, downloaded
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.support.azurite import Azurite
 from tests.support.clones import Clone
 from tests.support.fault_proxy import CutAnswer, FaultProxy, Reply, Seen, fault_proxy
@@ -31,7 +31,7 @@ def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
 @pytest.fixture
 def store(azurite: Azurite, proxy: FaultProxy) -> Iterator[AzureBlobStore]:
     variables = {"AZURE_STORAGE_KEY": azurite.key}
-    opened = open_blob_store(f"{proxy.url}/{azurite.new_container()}", variables, workers=2, sleep=lambda s: None)
+    opened = AzureBlobStore(f"{proxy.url}/{azurite.new_container()}", variables, workers=2, sleep=lambda s: None)
     opened.put(KEY, DATA)
     proxy.seen.clear()
     yield opened
@@ -117,9 +117,7 @@ def test_two_downloads_at_once_do_not_share_a_file(store: AzureBlobStore, tmp_pa
 
 def test_a_pull_goes_on_inside_a_file(azurite: Azurite, proxy: FaultProxy, tmp_path: Path) -> None:
     container, variables = azurite.new_container(), {"AZURE_STORAGE_KEY": azurite.key}
-    stores = [
-        open_blob_store(f"{url}/{container}", variables, sleep=lambda s: None) for url in (azurite.url, proxy.url)
-    ]
+    stores = [AzureBlobStore(f"{url}/{container}", variables, sleep=lambda s: None) for url in (azurite.url, proxy.url)]
     one, other = (Clone(tmp_path / str(number), store) for number, store in enumerate(stores))
     one.make({"large": DATA})
     one.sync(pack_below=1000)
@@ -138,7 +136,7 @@ def test_a_pull_goes_on_inside_a_file(azurite: Azurite, proxy: FaultProxy, tmp_p
 
 
 def test_a_damaged_object_is_not_kept(azurite: Azurite, tmp_path: Path) -> None:
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
     clone, other = (Clone(tmp_path / name, store) for name in ("one", "two"))
     clone.make({"large": DATA})
     clone.sync(pack_below=1000)

@@ -16,7 +16,7 @@ from amlctl.azure_access import http, retry
 from amlctl.azure_access.login import Login
 from amlctl.core.events import Event, Retried, Unanswered
 from amlctl.errors import ServiceUnavailable
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.azureml.address import Cloud
 from amlctl.workspaces.azureml.clients import Exchange
 from tests.support.azurite import Azurite
@@ -80,7 +80,7 @@ def waits() -> list[float]:
 def store(azurite: Azurite, proxy: FaultProxy, events: list[Event], waits: list[float]) -> Iterator[AzureBlobStore]:
     """Through the proxy; waits are recorded and not waited for."""
     url, variables = f"{proxy.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}
-    with closing(open_blob_store(url, variables, sleep=waits.append, tell=events.append)) as opened:
+    with closing(AzureBlobStore(url, variables, sleep=waits.append, tell=events.append)) as opened:
         opened.put("there", b"bytes")
         events.clear()
         waits.clear()
@@ -138,7 +138,7 @@ def test_a_silent_host_is_given_up_and_then_left_at_once(silent: Silent) -> None
     events: list[Event] = []
     url = f"{silent.url}/account/data"
     begun = time.monotonic()
-    with closing(open_blob_store(url, KEY, sleep=lambda s: None, tell=events.append)) as store:
+    with closing(AzureBlobStore(url, KEY, sleep=lambda s: None, tell=events.append)) as store:
         _give_up(store)
     assert time.monotonic() - begun < 5
     assert [event.attempt for event in events if isinstance(event, Retried)] in ([1, 2], [1])
@@ -178,7 +178,7 @@ def test_an_answer_that_is_cut_in_its_headers_is_asked_for_again() -> None:
         thread.start()
         url = "http://{}:{}/account/data".format(*server.getsockname())
         events: list[Event] = []
-        with closing(open_blob_store(url, KEY, sleep=lambda s: None, tell=events.append)) as store:
+        with closing(AzureBlobStore(url, KEY, sleep=lambda s: None, tell=events.append)) as store:
             assert store.get("there") == b"bytes"
         thread.join()
     reasons = {event.reason for event in events if isinstance(event, Retried)}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from amlctl.errors import Interrupted
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 
 LIMIT_S = 20
 
@@ -32,7 +32,7 @@ def test_it_is_left_at_once(silent: socket.socket, is_proxy: bool) -> None:
         variables["HTTPS_PROXY"] = f"http://{place}"
     else:
         url = f"https://{place}/acc/data"
-    store = open_blob_store(url, variables)
+    store = AzureBlobStore(url, variables)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(store.get, "format.json")
         accepted, _ = silent.accept()
@@ -53,7 +53,7 @@ def test_a_lookup_of_the_name_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    store = open_blob_store("https://acc.blob.core.windows.net/data", {"AZURE_STORAGE_KEY": "eA=="})
+    store = AzureBlobStore("https://acc.blob.core.windows.net/data", {"AZURE_STORAGE_KEY": "eA=="})
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(store.get, "format.json")
         assert begun.wait(LIMIT_S)

@@ -17,7 +17,7 @@ from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.operations.sync.adopt import adopt, adopted_name
 from amlctl.operations.sync.result import SyncResult
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.contract import PlainFile, PlainFiles
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.folder_files import FolderFiles
@@ -62,8 +62,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, azurite: Azurite) -> I
     url = f"{azurite.url}/{azurite.new_container()}"
     variables = {"AZURE_STORAGE_KEY": azurite.key}
     with (
-        closing(open_blob_store(url, variables)) as blobs,
-        closing(open_blob_store(url, variables, prefix="")) as whole,
+        closing(AzureBlobStore(url, variables)) as blobs,
+        closing(AzureBlobStore(url, variables, prefix="")) as whole,
     ):
 
         def put(tree: Tree) -> None:

@@ -13,7 +13,7 @@ from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.runs.code import CodeFiles, collect_code, runtime_archive, send_code
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import LoseAnswer, Seen, fault_proxy
 from tests.support.trees import write_tree
@@ -25,7 +25,7 @@ def _code(root: Path) -> CodeFiles:
 
 @pytest.mark.parametrize("is_earlier_there", [True, False])
 def test_one_changed_file_travels_alone(azurite: Azurite, tmp_path: Path, is_earlier_there: bool) -> None:
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
     rng = random.Random(1)
     tree = {f"d{n % 5}/f{n}.py": rng.randbytes(20_000) for n in range(50)}
     write_tree(tmp_path / "pipeline", tree)
@@ -50,10 +50,10 @@ def test_what_a_copy_does_not_need_does_not_travel_thousands_of_times(azurite: A
     write_tree(tmp_path / "pipeline", {"a.py": b"print(1)", "b.py": b"print(2)"})
     with fault_proxy(azurite.url) as proxy:
         container = azurite.new_container()
-        store = open_blob_store(f"{proxy.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+        store = AzureBlobStore(f"{proxy.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
         earlier = send_code(store, _code(tmp_path)).id
         store.close()
-        store = open_blob_store(f"{proxy.url}/{container}", {"AZURE_STORAGE_SAS_TOKEN": azurite.sas(container)})
+        store = AzureBlobStore(f"{proxy.url}/{container}", {"AZURE_STORAGE_SAS_TOKEN": azurite.sas(container)})
         (tmp_path / "pipeline/a.py").write_bytes(b"print(3)")
         send_code(store, _code(tmp_path), earlier=lambda: earlier)
         store.close()
@@ -69,10 +69,10 @@ def test_a_copy_whose_answer_was_lost_is_made_again_and_nothing_is_sent(azurite:
     with fault_proxy(azurite.url) as proxy:
         variables = {"AZURE_STORAGE_KEY": azurite.key}
         url = f"{proxy.url}/{azurite.new_container()}"
-        store = open_blob_store(url, variables, sleep=lambda _: None)
+        store = AzureBlobStore(url, variables, sleep=lambda _: None)
         earlier = send_code(store, _code(tmp_path)).id
         (tmp_path / "pipeline/a.py").write_bytes(b"print(3)")
-        lost = []
+        lost: list[Seen] = []
 
         def act(seen: Seen) -> LoseAnswer | None:
             if "x-ms-copy-source" not in seen.headers or "pipeline/b.py" not in seen.path or lost:
@@ -103,7 +103,7 @@ def test_the_runtime_is_one_file_of_the_same_bytes_everywhere(tmp_path: Path) ->
 
 
 def test_unchanged_code_costs_two_requests_and_what_is_missing_is_sent(azurite: Azurite, tmp_path: Path) -> None:
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
     write_tree(tmp_path / "pipeline", {"a.py": b"print(1)"})
     code = _code(tmp_path)
     send_code(store, code)

@@ -9,7 +9,7 @@ import pytest
 
 from amlctl.core.manifest import FileEntry
 from amlctl.operations.sync.sync import SyncOptions, sync
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.local import data_copies
 from amlctl.workspaces.local.data_copies import DataCopies, repaired, rows_of
 from amlctl.workspaces.local.workspace import LocalWorkspace
@@ -166,7 +166,7 @@ def test_copies_used_least_recently_make_room(tmp_path: Path, monkeypatch: pytes
 
 def test_what_was_uploaded_from_here_is_not_downloaded_again(images: Bench, azurite: Azurite) -> None:
     variables = {"AZURE_STORAGE_KEY": azurite.key}
-    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables)
+    store = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}", variables)
     images.store = store
     variables = {**os.environ, **variables}
     images.workspace = LocalWorkspace(images.project, images.settings.workspace(), store, variables=variables)

@@ -18,7 +18,7 @@ from amlctl.operations.store.verify import verify
 from amlctl.runs.produced import Publisher, make_newest
 from amlctl.runs.records import save_record
 from amlctl.snapshots.heads import read_head
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.support.azurite import Azurite
 from tests.support.clock import NOW
 from tests.support.clones import DATASET, Clone, Clones, random_tree
@@ -186,7 +186,7 @@ def test_gc_keeps_as_many_snapshots_as_wanted_and_what_is_young(
 @pytest.mark.parametrize("layout", ["pack", "mirror"])
 def test_the_same_in_a_container(tmp_path: Path, azurite: Azurite, layout: str) -> None:
     url = f"{azurite.url}/{azurite.new_container()}"
-    with closing(open_blob_store(url, {"AZURE_STORAGE_KEY": azurite.key})) as store:
+    with closing(AzureBlobStore(url, {"AZURE_STORAGE_KEY": azurite.key})) as store:
         one, two = Clone(tmp_path / "one", store), Clone(tmp_path / "two", store)
         one.make(TREE)
         one.sync(layout=layout)

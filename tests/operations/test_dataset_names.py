@@ -17,7 +17,7 @@ from amlctl.operations.store.gc import gc
 from amlctl.operations.store.needed import KeepRules
 from amlctl.operations.store.verify import verify
 from amlctl.snapshots.heads import list_datasets
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from tests.support.azurite import Azurite
@@ -39,7 +39,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield DirectoryStore(tmp_path / "store")
         return
     azurite: Azurite = request.getfixturevalue("azurite")
-    opened = open_blob_store(f"{azurite.url}/{azurite.new_container()}/p", {"AZURE_STORAGE_KEY": azurite.key})
+    opened = AzureBlobStore(f"{azurite.url}/{azurite.new_container()}/p", {"AZURE_STORAGE_KEY": azurite.key})
     yield opened
     opened.close()
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_packages_added_since_do_no_harm(made: tuple[Environments, EnvironmentSp
     prepare_environment(environments, spec, null_sink)
     python = interpreter(environments.find(spec.id))
     make_wheel(wheels, "added")
-    command = [python, "-m", "pip", "install", "--no-index", "--find-links", str(wheels), "added"]
+    command: list[Any] = [python, "-m", "pip", "install", "--no-index", "--find-links", str(wheels), "added"]
     subprocess.run(command, capture_output=True, check=True)
     assert not environments.find(spec.id).is_ready
     assert prepare_environment(environments, spec, null_sink).is_ready

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import SettingsError
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.support.azurite import Azurite
 from tests.support.clones import Clone
 from tests.support.fault_proxy import FaultProxy, fault_proxy
@@ -66,7 +66,7 @@ def machines(tmp_path: Path, azurite: Azurite) -> Iterator[tuple[Clone, Clone, F
     with fault_proxy(azurite.url) as proxy, ExitStack() as stack:
         clones = []
         for number, url in enumerate((proxy.url, azurite.url)):
-            store = open_blob_store(f"{url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+            store = AzureBlobStore(f"{url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
             stack.callback(store.close)
             clones.append(Clone(tmp_path / str(number), store))
         yield clones[0], clones[1], proxy

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
 from amlctl.core.events import Stage, StageProgress
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
@@ -26,14 +27,18 @@ SIZE = 40 << 20
 def slow(azurite: Azurite) -> Iterator[Store]:
     """Every request takes longer than the pause between two tellings."""
     with fault_proxy(azurite.url) as proxy:
-        proxy.act = lambda seen: Event().wait(0.12) and None
+
+        def act(seen: Seen) -> None:
+            Event().wait(0.12)
+
+        proxy.act = act
         yield from _opened(proxy, azurite)
 
 
 def _opened(proxy: FaultProxy, azurite: Azurite) -> Iterator[Store]:
     limits = Limits(single_bytes=1 << 20, block_bytes=4 << 20)
     url = f"{proxy.url}/{azurite.new_container()}"
-    store = open_blob_store(url, {"AZURE_STORAGE_KEY": azurite.key}, workers=2, limits=limits)
+    store = AzureBlobStore(url, {"AZURE_STORAGE_KEY": azurite.key}, workers=2, limits=limits)
     yield store
     store.close()
 
@@ -58,7 +63,7 @@ def test_a_pack_counts_as_it_arrives_and_not_when_it_is_made(slow: Store, tmp_pa
     one, other = Clone(tmp_path / "one", slow), Clone(tmp_path / "other", slow)
     chance = random.Random(1)
     one.make({f"{n:03}": chance.randbytes(100_000) for n in range(400)})
-    big = {"pack_size": SIZE, "pack_below": 200_000}
+    big: dict[str, Any] = {"pack_size": SIZE, "pack_below": 200_000}
     one.sync(**big)
     other.pull(**big)
     for clone, stage in ((one, Stage.SEND), (other, Stage.RECEIVE)):

@@ -112,7 +112,7 @@ def test_what_a_run_names_is_kept(clones: Clones, one: Clone) -> None:
 def test_an_index_of_code_that_is_there_has_its_files(clones: Clones) -> None:
     """One that was sent again keeps what is older than itself; of dead code it goes before the files."""
     for code in ("dead", "again"):
-        for key in (f"code/{code}/pipeline/a.py", f"code/{code}/zz.py", f"code/{code}.json"):
+        for key in (f"code/{code}/pipeline/a.py", f"code/{code}/z.lease", f"code/{code}.json"):
             clones.store.put(key, b"x")
     age(clones.folder / "store/code", 48 * 3600)
     clones.store.put("code/again.json", b"x", replace=True)

@@ -19,7 +19,7 @@ from amlctl.operations.dataset.listing import list_stored, show_stored
 from amlctl.operations.dataset.removal import remove
 from amlctl.operations.status import all_datasets
 from amlctl.snapshots.store_format import require_format
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.presence import RememberedStore
 from tests.support.azurite import Azurite
@@ -63,7 +63,7 @@ def gone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clone]:
         return
     azurite: Azurite = request.getfixturevalue("azurite")
     url = f"{azurite.url}/{azurite.new_container()}"
-    with closing(open_blob_store(f"{url}/prefix", {"AZURE_STORAGE_KEY": azurite.key})) as store:
+    with closing(AzureBlobStore(f"{url}/prefix", {"AZURE_STORAGE_KEY": azurite.key})) as store:
         clone = Clone(tmp_path / "one", store)
         clone.make(BEFORE)
         _remembering(clone).sync()

@@ -20,7 +20,7 @@ from amlctl.errors import Conflict, UsageError
 from amlctl.operations.runs import delete
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.snapshots.store_format import ensure_format
-from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.azurite import Azurite
 from tests.support.bench import Bench, wait_for_state, wait_until
@@ -134,7 +134,7 @@ def test_a_killed_lane_leaves_the_truth(swept: Bench, number: signal.Signals, en
 
 def test_each_lane_hands_on_secrets_and_the_login_of_the_store(swept: Bench, azurite: Azurite) -> None:
     container = azurite.new_container()
-    with closing(open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})) as owner:
+    with closing(AzureBlobStore(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})) as owner:
         ensure_format(owner)  # which makes the container
     token = generate_container_sas(
         azurite.account,
@@ -145,10 +145,10 @@ def test_each_lane_hands_on_secrets_and_the_login_of_the_store(swept: Bench, azu
     )
     url = f"{azurite.url}/{container}?{token}"
     settings = replace(swept.settings.workspace(), store=url)
-    swept.store = open_blob_store(url, {})
+    swept.store = AzureBlobStore(url, {})
     swept.workspace = LocalWorkspace(swept.project, settings, swept.store, variables=dict(os.environ))
     swept.script("import os; assert os.environ['WORD'] == 'a secret word'\n" + SCRIPT)
-    variables = {"variables": {"WORD": None}, "caller_variables": {"WORD": "a secret word"}}
+    variables: dict[str, Any] = {"variables": {"WORD": None}, "caller_variables": {"WORD": "a secret word"}}
     parent = sweep(swept, "lr=0.1,0.2", parallel=1, **variables).record
     assert [one["status"] for one in parent.children] == ["Completed", "Completed"]
     assert [run.metrics["loss"] for run in children(swept, parent)] == [0.1, 0.2]

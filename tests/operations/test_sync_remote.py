@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from threading import Condition, Event
 
@@ -14,7 +15,7 @@ from azure.storage.blob import BlobClient
 
 from amlctl.errors import Conflict, RightsError
 from amlctl.operations.sync.sync import SyncResult, sync
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.wrappers import CachedStore, without_copies
@@ -65,7 +66,7 @@ def test_few_files_of_a_pack_cost_their_own_bytes(tmp_path: Path, azurite: Azuri
     rng = random.Random(1)
     tree = {f"f{number:03}": rng.randbytes(20_000) for number in range(400)}
     url, variables = f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}
-    with closing(open_blob_store(url, variables)) as store:
+    with closing(AzureBlobStore(url, variables)) as store:
         clone = Clone(tmp_path, store)
         clone.make(tree)
         snapshot = clone.sync(pack_below=1 << 20, pack_size=64 << 20).snapshot
@@ -85,7 +86,7 @@ def two(tmp_path: Path, azurite: Azurite) -> Iterator[tuple[Clone, Clone, FaultP
         container = azurite.new_container()
         clones = []
         for number, url in enumerate((proxy.url, azurite.url)):
-            store = open_blob_store(f"{url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+            store = AzureBlobStore(f"{url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
             stack.callback(store.close)
             clones.append(Clone(tmp_path / str(number), store))
         one, other = clones
@@ -138,7 +139,7 @@ def test_many_machines_at_once_lose_nothing(tmp_path: Path, azurite: Azurite) ->
     with ExitStack() as stack:
         clones = []
         for number in range(4):
-            store = open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+            store = AzureBlobStore(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
             stack.callback(store.close)
             clone = Clone(tmp_path / str(number), store)
             clone.make({f"{number}/{file}": b"%d" % file for file in range(5)})
@@ -213,13 +214,13 @@ def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, lay
 
         proxy.act = look
         url, variables = f"{proxy.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}
-        with closing(open_blob_store(url, variables, workers=jobs, limits=limits)) as store:
+        with closing(AzureBlobStore(url, variables, workers=jobs, limits=limits)) as store:
             one, other = Clone(tmp_path / "one", store), Clone(tmp_path / "other", store)
             small = {f"small/{path}": data for path, data in random_tree(3, 20, most=4_000).items()}
             one.make({**random_tree(2, 8, most=90_000), **small})
-            for do in (lambda: one.sync(layout=layout, jobs=jobs), lambda: other.pull(jobs=jobs)):
+            for do in (partial(one.sync, layout=layout), other.pull):
                 seen_at_most = 0
-                do()
+                do(jobs=jobs)
                 assert seen_at_most == jobs
             one.sync(layout=layout, jobs=jobs, verify=True)
             assert seen_at_most == jobs

@@ -3,7 +3,6 @@ says why not."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -277,11 +276,3 @@ def test_any_document_reads_as_the_libraries_read_it(document: Any, seed: int) -
     style = (None, True, False)[seed % 3]
     dumped = yaml.safe_dump({"v": document}, default_flow_style=style, allow_unicode=seed % 2 == 0)
     assert parse_yaml(dumped, "c.yaml").value == {"v": document}
-
-
-@pytest.mark.parametrize(
-    "text", ["{", '{"a":', "[1,", '"', "tru", "01", "1.", ".5", "+1", "{'a': 1}", "[1,]", "//\n1", "1 2"]
-)
-def test_json_that_python_refuses_is_recorded_as_text(text: str) -> None:
-    with contextlib.suppress(AmlctlError):
-        assert record_config(text.encode(), "c.json", (), lambda key, new, old: new).config_content == text

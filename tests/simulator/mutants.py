@@ -18,7 +18,7 @@ from amlctl.core.diff import Side, merge
 from amlctl.core.document import Fields
 from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import FileEntry
-from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
+from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key, pack_key
 from amlctl.localfs.sync_state import Step
 from amlctl.mirror import plain_files
 from amlctl.operations.dataset import removal
@@ -89,7 +89,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 def _swap_without_compare() -> Replaced:
-    def swap_head(store: Store, dataset: str, value: Any, expected: Head | None, *, generation: int = 0) -> Head:
+    def swap_head(store: Store, dataset: str, value: Head, expected: Head | None, *, generation: int = 0) -> Head:
         value = heads.next_head(store, value, expected)
         found = store.get_versioned(head_key(dataset))
         data = encode_head(value._replace(gc=max(value.gc, generation)), dataset)
@@ -114,7 +114,7 @@ def _sizes_not_checked() -> Replaced:
         return real(store, dict.fromkeys(wanted, ANY_SIZE))
 
     def look_for(self: Any, packs: Sequence[str]) -> None:
-        self._is_there.update((pack, self._store.info(known.pack_key(pack)) is not None) for pack in packs)
+        self._is_there.update((pack, self._store.info(pack_key(pack)) is not None) for pack in packs)
 
     return [*_everywhere(real, missing_values), (KnownContents, "_look_for", look_for)]
 
@@ -155,7 +155,8 @@ def _manifest_after_head() -> Replaced:
 
 def _head_without_check() -> Replaced:
     def checked_value(fields: Fields, dataset: str) -> Any:
-        more = {"store_id": fields.text("store"), "sequence": fields.number("sequence"), "gc": fields.number("gc")}
+        more: dict[str, Any] = {"store_id": fields.text("store")}
+        more |= {name: fields.number(name) for name in ("sequence", "gc")}
         return core_head._value(fields)._replace(**more, before=tuple(fields.array("before")))
 
     real = core_head.parse_head
@@ -260,7 +261,7 @@ def _forget_without_lease() -> Replaced:
 
 
 def _remove_without_compare() -> Replaced:
-    def swap_head(store: Store, dataset: str, value: Any, expected: Head, **_: Any) -> Head:
+    def swap_head(store: Store, dataset: str, value: Head, expected: Head, **_: Any) -> Head:
         value = heads.next_head(store, value, expected)
         found = store.get_versioned(head_key(dataset))
         data = encode_head(value, dataset)

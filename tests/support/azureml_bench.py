@@ -14,7 +14,7 @@ import pytest
 
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.azureml import clients
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import credential_for, default_datastore
@@ -83,7 +83,7 @@ def opened_bench(
     opened: list[AzureBlobStore] = []
 
     def open_store(url: str) -> AzureBlobStore:
-        opened.append(open_blob_store(url, variables, credential=credential_for(connection, url, variables)))
+        opened.append(AzureBlobStore(url, variables, credential=credential_for(connection, url, variables)))
         return opened[-1]
 
     store = open_store(store_url or default_datastore(connection).url)
@@ -96,7 +96,8 @@ def opened_bench(
         timing=replace(timing, sleep=settle),
         sink=sink,
     )
-    yield Bench(project, store, workspace, {"compute": "serverless", "experiment": experiment})
+    fields = {"compute": "serverless", "experiment": experiment}
+    yield Bench(project, store, sink, workspace=workspace, fields=fields)
     for one in opened:
         one.close()
     connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -246,7 +247,7 @@ def _details(view: operations.RunView, root: Path) -> Iterator[Line]:
             ("metrics", "\n".join(_metrics(view.metrics))),
             (
                 "outputs",
-                linked(record.outputs, folder) if (folder := root / record.outputs).is_dir() else record.outputs,
+                linked(record.outputs, folder) if os.path.isdir(folder := root / record.outputs) else record.outputs,
             ),
             ("studio", linked(record.studio_url or "", record.studio_url or "")),
         ]

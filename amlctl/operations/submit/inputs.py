@@ -126,7 +126,10 @@ def _with_downloads(run: CheckedRun) -> CheckedRun:
                 f"{line}: {masked(address)} can be read on Azure ML's nodes only",
                 hint="submit it in a cloud workspace, or name a file or folder of this project",
             )
-        last = unquote(urlsplit(address).path.rstrip("/").rpartition("/")[2])
+        try:
+            last = unquote(urlsplit(address).path.rstrip("/").rpartition("/")[2])
+        except ValueError as error:
+            raise SettingsError(f"{line}: {masked(address)} is not a valid URL", hint="correct it") from error
         file_name = last if _PLAIN_NAME.fullmatch(last) and "://" in address else "data"
         key = hashlib.sha256(f"{one['type']} {address}".encode()).hexdigest()[:16]
         dataset = f"{INPUTS}/{key}/{file_name}"

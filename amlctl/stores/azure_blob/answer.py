@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from amlctl.azure_access.http import MemoryResponse, seconds_of
+from amlctl.azure_access.http import LONGEST_NUMBER, MemoryResponse, seconds_of
 from amlctl.azure_access.network_errors import refused_by_proxy
 from amlctl.azure_access.retry import RETRIED_STATUSES
 from amlctl.core.message import Command, Message
@@ -100,7 +100,7 @@ class BlobAnswer:
         return found
 
     def number(self, text: str) -> int:
-        if not (text.isascii() and text.isdecimal()):
+        if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER):
             raise not_blob_storage(self.host, f"{text!r} as a number")
         return int(text)
 
@@ -195,6 +195,6 @@ def _denied(answer: BlobAnswer, thing: str, credential: Credential) -> AmlctlErr
             hint="set the clock (sudo timedatectl set-ntp true), then run it again",
         )
     why = credential.explain()
-    if answer.status == 401 or answer.code in _LOGIN_CODES or credential.is_out_of_time():
+    if answer.status == 401 or answer.code in _LOGIN_CODES or credential.out_of_time():
         return LoginError(f"the service does not accept the credentials for {thing}: {why}", hint=credential.remedy())
     return RightsError(f"No right to use {thing} ({answer.code or answer.status}): {why}", hint=credential.remedy())

@@ -73,12 +73,10 @@ class BlobFiles:
         answer = self._container.copy(
             source, target, NEW, {CONTENT_ID: content_id}, source_etag=version, accept=(*_CHANGED, 409)
         )
-        if answer.status == 409 or answer.code == "TargetConditionNotMet":
-            return  # the store has it
-        if answer.status in _CHANGED:
+        if answer.status >= 400:
             if self._container.properties(target, accept=(404,)).status != 404:
-                return
-            raise self._changed(file)
+                return  # the store has it
+            raise self._changed(file) if answer.status in _CHANGED else self._container.error(answer, source)
         copied(self._container, answer, file.path, target)
 
     def _changed(self, file: PlainFile) -> Conflict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from azure.core import MatchConditions
 from azure.core.credentials import AzureNamedKeyCredential
@@ -266,7 +267,7 @@ class BlobService:
         if answer.status == 404:
             return [], ""
         root = answer.document("EnumerationResults")
-        names = [one.text or "" for one in root.iterfind("Blobs/BlobPrefix/Name")]
+        names = [_text_of(one) for one in root.iterfind("Blobs/BlobPrefix/Name")]
         return [name[len(prefix) :].rstrip("/") for name in names], root.findtext("NextMarker", "")
 
     def recommit(self, key: str) -> None:
@@ -286,7 +287,7 @@ class BlobService:
         size = answer.number(blob.findtext("Properties/Content-Length", "0"))
         modified_at = answer.seconds(blob.findtext("Properties/Last-Modified", ""))
         value = blob.findtext(f"Metadata/{metadata}", "") if metadata else ""
-        return blob.findtext("Name", "")[len(self._address.prefix) :], size, modified_at, value
+        return _text_of(blob.find("Name"))[len(self._address.prefix) :], size, modified_at, value
 
     def _ask(self, key: str, accept: Iterable[int], act: Callable[..., Any], *sent: Any, **options: Any) -> BlobAnswer:
         """One call of the SDK. The result is read from the answer itself, so that one which the SDK cannot read is our
@@ -368,6 +369,12 @@ _BLOCKS = {"comp": "blocklist", "blocklisttype": "all"}
 
 def _is_one_of_many(key: str) -> bool:
     return area_of(key).has_thousands
+
+
+def _text_of(name: ElementTree.Element | None) -> str:
+    """A name with a character that XML cannot have is quoted."""
+    text = "" if name is None else name.text or ""
+    return unquote(text) if name is not None and name.get("Encoded") == "true" else text
 
 
 def _is_folder(blob: ElementTree.Element) -> bool:

@@ -20,14 +20,14 @@ from amlctl.core.events import EventSink, null_sink
 from amlctl.core.store_keys import OBJECTS, area_of
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.localfs.disk_errors import sending_error
-from amlctl.stores.azure_blob.address import BlobAddress, parse_address
+from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.answer import BlobAnswer, check_origin
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.links import BlobLinks
 from amlctl.stores.azure_blob.plain_files import BlobFiles
 from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
-from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, ByteBudget, Jobs, Limits, Uploader
+from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, DEFAULT_LIMITS, Jobs, Limits, Uploader
 from amlctl.stores.contract import (
     Body,
     Entry,
@@ -60,31 +60,6 @@ _M_ARENA_MAX = -8
 _T = TypeVar("_T")
 
 
-def open_blob_store(
-    url: str,
-    variables: Mapping[str, str],
-    *,
-    workers: int | None = None,
-    limits: Limits | None = None,
-    pace: Pace | None = None,
-    credential: Credential | None = None,
-    prefix: str | None = None,
-    sleep: Callable[[float], object] | None = None,
-    tell: EventSink = null_sink,
-) -> AzureBlobStore:
-    """Raises SettingsError. Requests and login happen with the first call.
-
-    `prefix` replaces the URL's. The default `credential` comes from the URL, the variables or the login. `tell` gets an
-    event for each retry.
-    """
-    address, sas = parse_address(url)
-    if prefix is not None:
-        address = replace(address, prefix=prefix)
-    _use_one_heap()
-    credential = credential or find_credential(address, sas, variables)
-    return AzureBlobStore(address, credential, variables, workers, limits or Limits(), pace, sleep, tell)
-
-
 class AzureBlobStore:
     """Thread-safe. `traffic.requests` counts every HTTP request, also retries.
 
@@ -94,17 +69,27 @@ class AzureBlobStore:
 
     def __init__(
         self,
-        address: BlobAddress,
-        credential: Credential,
+        url: str,
         variables: Mapping[str, str],
-        workers: int | None,
-        limits: Limits,
-        pace: Pace | None,
-        sleep: Callable[[float], object] | None,
-        tell: EventSink,
+        *,
+        workers: int | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        pace: Pace | None = None,
+        credential: Credential | None = None,
+        prefix: str | None = None,
+        sleep: Callable[[float], object] | None = None,
+        tell: EventSink = null_sink,
     ) -> None:
-        self._address = address
-        self._credential, self._sleep, self._tell = credential, sleep, tell
+        """Raises SettingsError. Requests and login happen with the first call.
+
+        `prefix` replaces the URL's. The default `credential` comes from the URL, the variables or the login. `tell`
+        gets an event for each retry.
+        """
+        _use_one_heap()
+        address, sas = parse_address(url)
+        self._address = address = address if prefix is None else replace(address, prefix=prefix)
+        self._credential = credential = credential or find_credential(address, sas, variables)
+        self._sleep, self._tell = sleep, tell
         self._traffic = Traffic()
         self._transport = Transport(
             NAME,
@@ -122,7 +107,6 @@ class AzureBlobStore:
         self._concurrency = workers or _CONCURRENCY
         self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
-        self._arriving = ByteBudget((workers or _WORKERS) * _RANGE)
 
     def links(self, until: datetime) -> BlobLinks:
         """Raises SettingsError, UsageError, RightsError: the credential cannot sign such links."""
@@ -171,8 +155,23 @@ class AzureBlobStore:
         return None if answer.status == 404 else Versioned(answer.data, answer.etag)
 
     def download(self, key: str, target: Path, parts: Parts | None = None, *, on_bytes: OnBytes = unobserved) -> int:
+        _checked(key)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if parts is None else 0))
-        get_range = functools.partial(self._get_range, _checked(key), target, descriptor, parts or _NoParts(), on_bytes)
+
+        def get_range(start: int, etag: str) -> BlobAnswer:
+            received = 0
+
+            def sink(read: Read) -> int:
+                nonlocal received
+                received = write_at(descriptor, start, read, target)
+                return received
+
+            accept = () if etag else (416,)
+            answer = self._service.get_range(key, start, _RANGE, etag, accept=accept, sink=sink, on_bytes=on_bytes)
+            if received and parts is not None:
+                parts.arrived(start, received)
+            return answer
+
         try:
             if parts is not None and parts.has(0, 1):
                 first = self._service.properties(key)
@@ -186,9 +185,7 @@ class AzureBlobStore:
             with jobs.settled():  # no job writes to the descriptor after it is closed
                 for start in range(_RANGE, size, _RANGE):
                     if parts is None or not parts.has(start, 1):
-                        self._arriving.take(_RANGE)
-                        act = functools.partial(get_range, start, etag)
-                        jobs.add(self._arriving.submit(self._pool, _RANGE, act))
+                        jobs.add(self._pool.submit(get_range, start, etag))
             os.ftruncate(descriptor, size)  # an earlier value may be longer
             return size
         finally:
@@ -307,21 +304,6 @@ class AzureBlobStore:
     ) -> BlobAnswer:
         return self._service.put_blob(key, body, condition, metadata, accept=(409, 412))
 
-    def _get_range(
-        self, key: str, target: Path, descriptor: int, parts: Parts, on_bytes: OnBytes, start: int, etag: str
-    ) -> BlobAnswer:
-        received = [0]
-
-        def sink(read: Read) -> int:
-            received[0] = write_at(descriptor, start, read, target)
-            return received[0]
-
-        accept = () if etag else (416,)
-        answer = self._service.get_range(key, start, _RANGE, etag, accept=accept, sink=sink, on_bytes=on_bytes)
-        if received[0]:
-            parts.arrived(start, received[0])
-        return answer
-
     def _making_container(self, act: Callable[[], _T]) -> _T:
         try:
             return act()
@@ -350,16 +332,6 @@ def _read(body: FileBody) -> bytes:
     if content_id(data) != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
     return data
-
-
-class _NoParts:
-    """Of a new download."""
-
-    def has(self, start: int, length: int) -> bool:
-        return False
-
-    def arrived(self, start: int, length: int) -> None:
-        """Progress is not tracked."""
 
 
 def _use_one_heap() -> None:

@@ -56,6 +56,9 @@ class Limits:
     pack_block_bytes: int = 16 << 20
 
 
+DEFAULT_LIMITS = Limits()
+
+
 class ByteBudget:
     """At most that many bytes at a time; a part that is larger waits until all else is free. Thread-safe."""
 

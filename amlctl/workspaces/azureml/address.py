@@ -126,8 +126,11 @@ def _cloud(settings: WorkspaceSettings) -> Cloud:
     cloud = replace(cloud, audience=cloud.resource_manager)
     if not settings.endpoint:
         return cloud
-    parts = urlsplit(settings.endpoint)
-    if parts.scheme != "https" or not parts.hostname:
+    try:
+        scheme, host, _ = _origin(settings.endpoint)
+    except ValueError:
+        scheme, host = "", ""
+    if scheme != "https" or not host:
         raise SettingsError(
             f"[workspaces.{settings.name}]: endpoint {settings.endpoint!r} is not an https address",
             hint=f"for example {cloud.resource_manager}",

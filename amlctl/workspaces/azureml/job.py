@@ -223,7 +223,7 @@ def _services(run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def entered(times: Mapping[str, str], state: str, at: datetime) -> dict[str, str]:
-    """`times` with the state at the time_of that the service tells; what our own clock has put later is moved there."""
+    """`times` with the state at the time that the service returns; what our own clock has put later is moved there."""
     text = iso(at)
     return {**{name: min(time, text) for name, time in times.items() if name != state}, state: text}
 
@@ -299,9 +299,11 @@ def iso(at: datetime) -> str:
 
 
 def time_of(text: Any) -> datetime | None:
-    """A time from the service; UTC without a zone."""
+    """A time from the service; UTC without a zone. The year 1 stands for no time in .NET."""
     try:
         at = datetime.fromisoformat(str(text))
     except ValueError:
+        return None
+    if not 1970 < at.year < 9999:
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

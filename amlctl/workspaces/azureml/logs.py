@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from amlctl.azure_access.http import LONGEST_NUMBER
 from amlctl.core.job import log_names
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
@@ -212,4 +213,4 @@ def _build_log(files: Mapping[str, str]) -> str | None:
 
 def _total(answer: Answer, default: int) -> int:
     text = answer.headers.get("content-range", "").rpartition("/")[2]
-    return int(text) if text.isdecimal() else default
+    return int(text) if text.isdecimal() and len(text) <= LONGEST_NUMBER else default

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amlctl.azure_access.azure_ai_ml import first_line
-from amlctl.azure_access.retry import retry_after_s
+from amlctl.azure_access.retry import Attempts, retry_after_s
 from amlctl.config.environment_file import recorded_environment
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message
@@ -149,7 +149,7 @@ def submit_job(connection: Connection, job: Job, git: Mapping[str, Any] | None =
     Raises UsageError and the like (refused), ServiceUnavailable (not accepted), Unconfirmed (nothing is known)."""
     run = str(job.name)
     may_exist = False
-    attempts = connection.exchange.retries.begin()
+    attempts = Attempts(connection.exchange.retries)
     with _git_variables(connection.project.root, git):
         while True:
             outcome = _put(connection, job)

@@ -113,9 +113,9 @@ def open_run_store(url: str, run: str, variables: MutableMapping[str, str], sink
     token = variables.pop(TOKEN_VARIABLE, "")
     if url.startswith("/"):
         return StoreOfRun(DirectoryStore(Path(url)), run)
-    from amlctl.stores.azure_blob.store import open_blob_store  # here, since a list of runs does not need it
+    from amlctl.stores.azure_blob.store import AzureBlobStore  # here, since a list of runs does not need it
 
-    return open_blob_store(f"{url}?{token}" if token else url, variables, tell=sink)
+    return AzureBlobStore(f"{url}?{token}" if token else url, variables, tell=sink)
 
 
 def forget_run(node: DirectoryStore, run: str) -> None:

@@ -93,6 +93,7 @@ def test_continue_is_passed_over(ask: Callable[..., tuple[WireResponse, bytes, b
         b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 4\r\n\r\n",
         b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"4" * 5000 + b"\r\n\r\n",
     ],
 )
 def test_a_connection_that_ends_is_not_kept(ask: Callable[..., tuple[WireResponse, bytes, bool]], head: bytes) -> None:

@@ -100,7 +100,9 @@ def test_a_config_that_is_neither_json_nor_yaml_cannot_be_changed() -> None:
     ("name", "data", "content"),
     [
         ("c.json", b'{"a": [1, 2.5, null, "x"]}', {"a": [1, 2.5, None, "x"]}),
-        ("c.json", b'{"a": 1, "a": 2}', '{"a": 1, "a": 2}'),
+        ("c.json", b'{"a": 1, "a": 2}', {"a": 2}),
+        ("c.json", b"// why\n{'a': 1}", {"a": 1}),
+        ("c.json", b'{"a": NaN}', '{"a": NaN}'),
         ("c.yaml", b"a: 1  # one\nb: [x, .5]\n", {"a": 1, "b": ["x", 0.5]}),
         ("c.yaml", b"a: .inf\n", "a: .inf\n"),
         ("c.yaml", b"just text\n", "just text\n"),

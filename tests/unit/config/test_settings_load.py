@@ -169,6 +169,7 @@ def test_every_setting_is_known() -> None:
         ("[sync]\npack_size = 0\n", 2, "1 byte", ""),
         ('[sync]\npack_size = "2GiB"\n', 2, "1GiB", ""),
         ("[sync]\npack_size = true\n", 2, "size", ""),
+        ('[workspaces.local]\nstore = "a\\u0000b"\n', 2, "NUL character", ""),
         ("[sync]\npack_size = 1.5\n", 2, "size", ""),
         ('[sync]\nignore = "*.tmp"\n', 2, "list", ""),
         ("[sync]\nignore = [1]\n", 2, "list", ""),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from amlctl.core.plot_scale import Scale, tick_text
 
-FINITE = st.floats(-1e300, 1e300)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @pytest.mark.parametrize(
@@ -27,9 +29,12 @@ def test_ticks_are_round(values: list[float], ticks: list[str]) -> None:
 
 
 @given(st.lists(FINITE, max_size=5), st.integers(2, 20))
+@example([1e308, -1e308], 5)
+@example([0.0, 5e-324], 5)
 def test_any_values_have_a_scale(values: list[float], wanted: int) -> None:
     scale = Scale.over(values, wanted=wanted, margin=0.03)
     assert scale.low < scale.high
     assert len(scale.ticks) <= wanted + 2
     assert all(0 <= scale.part(value) <= 1 for value in values)
+    assert all(map(math.isfinite, [*scale.ticks, scale.low, scale.high]))
     assert all(scale.low <= tick + (scale.high - scale.low) * 1e-6 for tick in scale.ticks)

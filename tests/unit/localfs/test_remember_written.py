@@ -13,11 +13,12 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.localfs.identify import KnownFolder, StatCache, identify, remember_written
-from amlctl.localfs.scan import Written, scan
+from amlctl.localfs.scan import FileRow, scan, stat_fields
 from tests.support.trees import write_tree
 
 TREE = {"a": b"a" * 100, "b/c": b"c" * 200, "b/d": b"d" * 300}
 LATER_NS = 3_000_000_000
+Rows = dict[str, tuple[FileRow, str]]
 
 
 def warn(reported: str) -> None:
@@ -37,11 +38,10 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def written(root: Path) -> dict[str, Written]:
+def written(root: Path) -> Rows:
     found = {path: (root / path).stat() for path in TREE}
     return {
-        path: Written(at.st_size, at.st_mtime_ns, at.st_ino, at.st_ctime_ns, content_id(TREE[path]))
-        for path, at in found.items()
+        path: (FileRow(path.rpartition("/")[2], *stat_fields(at)), content_id(TREE[path])) for path, at in found.items()
     }
 
 
@@ -53,29 +53,29 @@ def hashed(root: Path, cache: StatCache) -> int:
     return found.hashed_bytes
 
 
-def test_nothing_is_read_again(root: Path, cache: StatCache, written: dict[str, Written]) -> None:
+def test_nothing_is_read_again(root: Path, cache: StatCache, written: Rows) -> None:
     remember_written(scan(root), cache, "data", written, time.time_ns() + LATER_NS)
     assert hashed(root, cache) == 0
 
 
-def test_what_is_younger_than_two_seconds_is(root: Path, cache: StatCache, written: dict[str, Written]) -> None:
+def test_what_is_younger_than_two_seconds_is(root: Path, cache: StatCache, written: Rows) -> None:
     remember_written(scan(root), cache, "data", written, time.time_ns())
     assert hashed(root, cache) == 600
 
 
-def test_what_somebody_has_changed_since_is(root: Path, cache: StatCache, written: dict[str, Written]) -> None:
+def test_what_somebody_has_changed_since_is(root: Path, cache: StatCache, written: Rows) -> None:
     before = (root / "b/c").stat()
     (root / "b/c").write_bytes(b"x" * 200)
     os.utime(root / "b/c", ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     (root / "a").rename(root / "old")
     (root / "a").write_bytes(b"y" * 100)
-    os.utime(root / "a", ns=(before.st_atime_ns, written["a"].mtime_ns))
+    os.utime(root / "a", ns=(before.st_atime_ns, written["a"][0].mtime_ns))
     (root / "new").write_bytes(b"new")
     remember_written(scan(root), cache, "data", written, time.time_ns() + LATER_NS)
     assert hashed(root, cache) == 200 + 100 + 100 + 3
 
 
-def test_what_was_known_stays_known(root: Path, cache: StatCache, written: dict[str, Written]) -> None:
+def test_what_was_known_stays_known(root: Path, cache: StatCache, written: Rows) -> None:
     remember_written(scan(root), cache, "data", {"b/c": written["b/c"]}, time.time_ns() + LATER_NS)
     remember_written(scan(root), cache, "data", {"b/d": written["b/d"]}, time.time_ns() + LATER_NS)
     assert hashed(root, cache) == 100

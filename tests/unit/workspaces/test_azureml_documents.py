@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from amlctl.workspaces.azureml.documents import parsed
+from amlctl.workspaces.azureml.job import time_of
 
 CHOSEN = {"status": "mine", "tags": "a string", "outputs": "x", "properties": "y"}
 
@@ -48,3 +49,8 @@ def test_what_the_service_sends_is_taken(document: dict[str, Any]) -> None:
 def test_anything_else_is_not(data: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parsed(data)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00", "9999-12-31T23:59:59.999-12:00", "2026-13-01", None, 5])
+def test_a_time_that_means_none(text: Any) -> None:
+    assert time_of(text) is None

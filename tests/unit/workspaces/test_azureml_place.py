@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.errors import SettingsError
 from amlctl.workspaces.azureml.address import workspace_address
 
 
@@ -34,3 +35,10 @@ def test_names_are_encoded_in_addresses_alone() -> None:
     assert place.id == "/subscriptions/s/resourceGroups/ml (ü)/providers/Microsoft.MachineLearningServices/workspaces/w"
     assert place.path.startswith("/subscriptions/s/resourceGroups/ml%20%28%C3%BC%29/providers/")
     assert "wsid=/subscriptions/s/resourcegroups/ml%20%28%C3%BC%29/workspaces/w" in place.studio_url("r")
+
+
+@pytest.mark.parametrize("endpoint", ["http://host", "https://", "https://[x", "https://host:99999", "host"])
+def test_an_endpoint_that_is_not_an_address_is_reported(endpoint: str) -> None:
+    names = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
+    with pytest.raises(SettingsError, match="is not an https address"):
+        workspace_address(WorkspaceSettings("cloud", "azureml", **names, endpoint=endpoint))
