@@ -33,7 +33,7 @@ from amlctl.workspaces.local.run_paths import RunPaths, release_reserve
 
 if TYPE_CHECKING:
     from amlctl.runs.tree_saver import TreeSaver
-    from amlctl.workspaces.local.placing import Placed
+    from amlctl.workspaces.local.data_copies import DataCopy
     from amlctl.workspaces.local.rank_processes import RankFailure, RankProcesses
 
 
@@ -129,7 +129,7 @@ def finish(
     ending: Ending,
     *,
     logs: Sequence[SavedLog] = (),
-    placed: Sequence[Placed] = (),
+    placed: Sequence[DataCopy] = (),
 ) -> RunRecord:
     """Save what the run has left and make its record final. All of its processes must have ended; copies of datasets
     that were `placed` are for the next run.
@@ -169,10 +169,8 @@ def finish(
             log.save()
     except (AmlctlError, OSError) as error:
         say(paths.log, f"cannot write the log to the store: {error}")
-    if placed and is_delivered:  # else some of it may have to be published
-        from amlctl.workspaces.local.placing import give_back  # here, since it comes with much that only data needs
-
-        give_back(placed)  # before the record is final: the next run may start right after that
+    for copy in placed if is_delivered else ():  # else some of it may have to be published
+        copy.give_back()  # before the record is final: the next run may start right after that
     record.exit_code = ending.exit_code
     record.error = ending.error
     record.reached(ending.state, utc_now())
