@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from amlctl.core.events import Event, Note
 from amlctl.core.job import log_names
@@ -122,6 +122,14 @@ def _signal_name(number: int) -> str:
     return name + ("; perhaps the machine ran out of memory" if number == signal.SIGKILL else "")
 
 
+class _Saved(NamedTuple):
+    """How the run ends with that. `is_kept`: the store has all of it. `is_delivered`: a later try would do no more."""
+
+    ending: Ending
+    is_kept: bool
+    is_delivered: bool
+
+
 def finish(
     paths: RunPaths,
     store: Store,
@@ -137,27 +145,7 @@ def finish(
     Only the holder of the run's lock may call it. It can be repeated after a kill.
     """
     record.reached(RunState.FINALIZING, utc_now())
-    is_kept, is_delivered, failure = True, True, None
-    with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
-        failure = save_both(paths.state_dir, store, record)
-    try:
-        if isinstance(failure, StoreGone):
-            raise failure
-        for node in range(record.spec.instances):
-            is_kept = _keep_outputs(paths, store, node) and is_kept
-        if ending.state is RunState.COMPLETED:
-            ending = _move_heads(paths, store, record, ending)
-    except (ServiceUnavailable, LoginError, RightsError) as error:
-        own = _own_end(paths, record, ending, error)
-        release_reserve(paths)
-        with contextlib.suppress(OSError):  # then it stays Failed
-            write_json(paths.ending, asdict(own))
-        is_kept, is_delivered, ending = False, False, _not_saved(paths, record, own, error)
-    except (AmlctlError, OSError) as error:
-        is_kept = False
-        reason = f"the results of the run cannot be saved: {error}"
-        kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
-        ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {reason}".removeprefix("; "))
+    ending, is_kept, is_delivered = _save_results(paths, store, record, ending)
     release_reserve(paths)
     record.metrics = _metrics(paths, store)
     record.resources = _resources(paths, store)
@@ -176,18 +164,43 @@ def finish(
     record.reached(ending.state, utc_now())
     if is_delivered:
         save_both(paths.state_dir, store, record)
+        paths.ending.unlink(missing_ok=True)
     else:  # for others it is not final before they can have its results
         save_local_record(paths.state_dir, record)
     for left in paths.folder.glob("data-*"):
         remove_tree(left, ignore_errors=True)
-    if is_kept:
-        # The store has all results; the container would only fill the disk.
-        paths.ending.unlink(missing_ok=True)
+    if is_kept:  # the container would only fill the disk
         for node in range(record.spec.instances):
             remove_tree(paths.container_of(node), ignore_errors=True)
         if store.folder is None:
             forget_run(node_store(store, paths.state_dir), record.run)
     return record
+
+
+def _save_results(paths: RunPaths, store: Store, record: RunRecord, ending: Ending) -> _Saved:
+    """Outputs and produced datasets; first that the run is about to end."""
+    is_kept, failure = True, None
+    with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
+        failure = save_both(paths.state_dir, store, record)
+    try:
+        if isinstance(failure, StoreGone):
+            raise failure
+        for node in range(record.spec.instances):
+            is_kept = _keep_outputs(paths, store, node) and is_kept
+        if ending.state is RunState.COMPLETED:
+            ending = _move_heads(paths, store, record, ending)
+    except (ServiceUnavailable, LoginError, RightsError) as error:
+        own = _own_end(paths, record, ending, error)
+        release_reserve(paths)
+        with contextlib.suppress(OSError):  # then it stays Failed
+            write_json(paths.ending, asdict(own))
+        return _Saved(_not_saved(paths, record, own, error), is_kept=False, is_delivered=False)
+    except (AmlctlError, OSError) as error:
+        reason = f"the results of the run cannot be saved: {error}"
+        kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
+        message = f"{ending.message}; {reason}".removeprefix("; ")
+        return _Saved(Ending(RunState.FAILED, ending.exit_code, kind, message), is_kept=False, is_delivered=True)
+    return _Saved(ending, is_kept, is_delivered=True)
 
 
 def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:
