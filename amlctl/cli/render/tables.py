@@ -1,7 +1,7 @@
 """Lines and tables of a result, as data until the terminal or the pipe is known.
 
 All text is made printable here, so that no name can break a line or send a control sequence to the terminal. A table of
-rich would take eight seconds for 5,000 runs, and shorten all columns alike.
+rich takes two seconds for 5,000 runs, and shortens all columns alike.
 """
 
 from __future__ import annotations
