@@ -114,7 +114,7 @@ class App:
         else:
             folder = _expanded(url)
         store = DirectoryStore(self.project.root / folder)
-        if store.folder.is_file():
+        if os.path.isfile(store.folder):  # a folder that may not be looked at is for the first request to refuse
             raise SettingsError(f"the store {store.url} is a file, not a folder", hint="choose a folder")
         return store
 
