@@ -47,7 +47,7 @@ from amlctl.snapshots.heads import HeadMoved, has_snapshots, next_head, no_head,
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.pack_sender import PackSender
-from amlctl.snapshots.send import OBJECTS, send_plan
+from amlctl.snapshots.send import send_plan
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.snapshots.transfers import Transfers
 
@@ -299,7 +299,7 @@ class SyncAttempt:
             replace(head, pack_sizes={**merged.known.pack_sizes, **head.pack_sizes}),
             sender,
             max_workers=self._options.workers(self._store),
-            destination=self._plain_files if self._plain_files.is_mirror else OBJECTS,
+            destination=self._plain_files.destination,
         )
         manifest = Manifest(
             self._dataset,
