@@ -66,7 +66,7 @@ ErrorKind = Literal[*(one.kind for one in kinds()), "internal"]  # type: ignore[
 class Error(TypedDict):
     """`hint` says what to do now, and may be empty; `next` are its commands, ready to type."""
 
-    kind: ErrorKind
+    kind: ErrorKind  # type: ignore[valid-type]
     message: str
     hint: str
     next: list[str]
@@ -140,7 +140,7 @@ class Status(Failures):
     datasets: list[DatasetStatus]
 
 
-Datasets = like(DatasetList, without=["here"], datasets=list[like(StoredDataset, here=bool)])
+Datasets = like(DatasetList, without=["here"], datasets=list[like(StoredDataset, here=bool)])  # type: ignore[misc]
 
 
 class DatasetsRemoved(Failures):

@@ -58,19 +58,15 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._is_on = Event()
-        self._count = 0
+        self.count = 0
+        """Interrupts so far; a request that began at another count has been interrupted."""
         self._in_use: set[socket.socket] = set()
         self._lock = Lock()
-
-    @property
-    def count(self) -> int:
-        """Number of interrupts so far; a request that began at another count has been interrupted."""
-        return self._count
 
     def interrupt(self) -> None:
         """End requests under way; no new one begins until `resume`."""
         with self._lock:
-            self._count += 1
+            self.count += 1
             self._is_on.set()
             for used in self._in_use:
                 # Only the connection: a TLS socket that another thread uses needs the rest to fail by itself.
@@ -82,7 +78,7 @@ class Interrupts:
 
     def check(self, since: int) -> None:
         """Raises Interrupted between `interrupt` and `resume`, and for a request that began at another count."""
-        if self._is_on.is_set() or self._count != since:
+        if self._is_on.is_set() or self.count != since:
             raise Interrupted("interrupted")
 
     def wait(self, seconds: float) -> None:

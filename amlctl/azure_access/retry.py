@@ -47,12 +47,9 @@ class Retries:
     is_lost: bool = False
     """The host was given up as silent and has not answered since: further requests get one attempt each."""
 
-    def begin(self) -> Attempts:
-        return Attempts(self)
-
 
 class Attempts:
-    """The attempts of one request. Not thread-safe."""
+    """The attempts of one request, from its beginning. Not thread-safe."""
 
     def __init__(self, retries: Retries) -> None:
         self._retries = retries
@@ -125,7 +122,7 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
         options.pop("hosts", None)  # secondary hosts are read-only copies that lag behind
         options["since"] = since = self._transport.interrupts.count
         was_repeated = is_renewed = was_sent = False
-        attempts = self._retries.begin()
+        attempts = Attempts(self._retries)
         while True:
             try:
                 response = self.next.send(request)

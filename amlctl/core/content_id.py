@@ -9,15 +9,13 @@ import re
 
 import xxhash
 
-ContentId = str
-
-EMPTY: ContentId = xxhash.xxh3_128_hexdigest(b"")
+EMPTY: str = xxhash.xxh3_128_hexdigest(b"")
 """Content id of zero bytes; such a file takes no room in the store."""
 
 _PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
-def content_id(data: bytes | bytearray | memoryview) -> ContentId:
+def content_id(data: bytes | bytearray | memoryview) -> str:
     """Content id of bytes held in memory."""
     return xxhash.xxh3_128_hexdigest(data)
 
@@ -31,7 +29,7 @@ class ContentHasher:
     def update(self, data: bytes | bytearray | memoryview) -> None:
         self._state.update(data)
 
-    def content_id(self) -> ContentId:
+    def content_id(self) -> str:
         return self._state.hexdigest()
 
 

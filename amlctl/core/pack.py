@@ -19,8 +19,6 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple, Union
 
-from amlctl.core.content_id import ContentId
-
 Bytes = Union[bytes, memoryview]
 
 MAX_MEMBERS = 65_000
@@ -56,7 +54,7 @@ def fast_zlib() -> Any:
 class Member(NamedTuple):
     """One content in a pack: `length` stored bytes from `offset`."""
 
-    content_id: ContentId
+    content_id: str
     offset: int
     length: int
     is_deflated: bool
@@ -123,7 +121,7 @@ class PackBuilder:
         start += self._used
         return self._part[start : start + size_bytes]
 
-    def keep(self, content_id: ContentId, size_bytes: int) -> None:
+    def keep(self, content_id: str, size_bytes: int) -> None:
         """Append what stands at the beginning of the last room. The caller adds each content once."""
         name, offset, used = self._name, self._offset, self._used
         start = used + _LOCAL.size + len(name)
@@ -143,7 +141,7 @@ class PackBuilder:
         self._used = start + length
         self._offset = offset + self._used - used
 
-    def add(self, content_id: ContentId, path: str, data: bytes) -> None:
+    def add(self, content_id: str, path: str, data: bytes) -> None:
         """Append a content that is in memory already. The caller adds each content once."""
         self.room(path, len(data))[:] = data
         self.keep(content_id, len(data))

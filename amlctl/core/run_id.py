@@ -84,9 +84,9 @@ def parent_of(run: str) -> tuple[str, int]:
 def _in_utc(time: str) -> str:
     try:
         at = datetime.fromisoformat(time)
-    except ValueError:
+        return at.astimezone(timezone.utc).isoformat(timespec="microseconds") if at.tzinfo else time
+    except (ValueError, OverflowError):
         return time
-    return at.astimezone(timezone.utc).isoformat(timespec="microseconds") if at.tzinfo else time
 
 
 def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:

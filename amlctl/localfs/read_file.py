@@ -73,14 +73,9 @@ class Taker(Protocol):
         ...
 
 
-class _NoTaker:
-    """Satisfies `Taker`."""
-
-    def room(self, path: str, size_bytes: int) -> Optional[memoryview]:
-        return None
-
-    def take(self, entry: FileEntry, data: memoryview) -> None:
-        """Not wanted."""
+def _anywhere(path: str, size_bytes: int) -> Optional[memoryview]:
+    """Without a taker."""
+    return None
 
 
 class FileReader:
@@ -88,7 +83,7 @@ class FileReader:
 
     def __init__(self, taker: Optional[Taker], on_bytes: Callable[[int], None]) -> None:
         """`on_bytes` is told how much of a large file has been read."""
-        self._taker = taker or _NoTaker()
+        self._room = _anywhere if taker is None else taker.room
         self._on_bytes = on_bytes
         self._memory = memoryview(bytearray(64 << 10))
         self._can_look = can_look_for_writers()
@@ -131,7 +126,7 @@ class FileReader:
 
     def _read_small(self, descriptor: int, path: str, size_bytes: int) -> memoryview:
         """One byte more than the file should have shows that it has grown."""
-        room = self._taker.room(path, size_bytes + 1)
+        room = self._room(path, size_bytes + 1)
         if room is None:
             if size_bytes >= len(self._memory):
                 self._memory = memoryview(bytearray(READ_AT_ONCE + 1))

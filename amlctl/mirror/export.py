@@ -26,6 +26,7 @@ from amlctl.mirror.plain_files import MirrorLease, files_in_the_way, mirrors_sha
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.snapshots.heads import HeadMoved, datasets_inside, fence_writer
 from amlctl.snapshots.lease import delete_all
+from amlctl.snapshots.send import OBJECTS, Destination
 
 _CAREFUL_ABOVE = 0.1
 """Share of a mirror's files above which deleting has to be confirmed."""
@@ -64,9 +65,7 @@ class PlainFilesUnderWay:
 
 
 class PlainFiles:
-    """Those of one sync. Satisfies `snapshots.send.Destination`: its files go to their own paths."""
-
-    replaces = True
+    """Those of one sync."""
 
     def __init__(
         self,
@@ -118,11 +117,12 @@ class PlainFiles:
         places = {entry.content_id: MIRROR for entry in entries if not needs_no_bytes(entry)}
         return SyncPlan(entries, "mirror", places, files=to_send)
 
-    def check(self) -> None:
-        """Raises Conflict where another machine writes the plain files by now."""
-        self._lease.check()
+    @property
+    def destination(self) -> Destination:
+        """Plain files go to their own paths, as long as no other machine writes them."""
+        return Destination(self._key, replaces=True, check=self._lease.check) if self.is_mirror else OBJECTS
 
-    def key(self, entry: FileEntry) -> str:
+    def _key(self, entry: FileEntry) -> str:
         return mirror_key(self._dataset, entry.path)
 
     def check_names(self, plan: SyncPlan) -> None:
@@ -144,7 +144,7 @@ class PlainFiles:
             return plan
         # No manifest names what a sync had sent which was cut off.
         stored = {entry.key: entry.content_id for entry in self._store.list(mirror_key(self._dataset, ""))}
-        return replace(plan, files=[entry for entry in plan.files if stored.get(self.key(entry)) != entry.content_id])
+        return replace(plan, files=[entry for entry in plan.files if stored.get(self._key(entry)) != entry.content_id])
 
     def _take_lease(self, head: Optional[Head]) -> None:
         self._lease.take()
@@ -188,7 +188,7 @@ class PlainFiles:
         if not self.is_mirror:
             self._sink(Warned(f"{self._dataset} is not a mirror: --delete does nothing; gc removes old contents"))
             return ()
-        kept = {self.key(entry) for entry in entries}
+        kept = {self._key(entry) for entry in entries}
         # A dataset may be inside this one, with files that this one does not have.
         inside = tuple(mirror_key(other, "") for other in datasets_inside(self._store, self._dataset))
         listed = [*self._store.list(mirror_key(self._dataset, ""))]
@@ -228,7 +228,7 @@ class PlainFiles:
 
     def _is_as_listed(self, entry: FileEntry) -> bool:
         try:
-            return stored_content_id(self._store, self.key(entry)) == entry.content_id
+            return stored_content_id(self._store, self._key(entry)) == entry.content_id
         except NotFound:
             return False
 
@@ -250,7 +250,7 @@ class PlainFiles:
         refused: list[SettingsError] = []
         for entry in files:
             try:
-                self._store.check_key(self.key(entry))
+                self._store.check_key(self._key(entry))
             except SettingsError as error:
                 refused.append(error)
         packed = Command("sync", "--layout", "pack", below_data_blobs(self._dataset))

@@ -245,7 +245,7 @@ def deletable(context: Context, name: str) -> PresentTarget:
 
 def delete(context: Context, name: str) -> str:
     """Raises what `deletable` raises, Conflict if runs use it."""
-    _managed(context, name, _NOT_DELETED).delete(name)
+    _managed(context, name, _NOT_DELETED).delete(name, context.sink)
     return "deleted"
 
 

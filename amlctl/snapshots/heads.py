@@ -55,7 +55,7 @@ def find_head(store: Store, dataset: str) -> Optional[Head]:
 
 
 def has_snapshots(store: Store, dataset: str) -> bool:
-    return bool(_manifests(store, dataset))
+    return bool(list_manifests(store, dataset))
 
 
 def no_head(store: Store, dataset: str) -> IntegrityError:
@@ -76,7 +76,8 @@ def last_written(store: Store, dataset: str) -> Head:
     """Stands for a HEAD that is missing or unreadable: the manifest that was written last, of those that can be
     read. Raises IntegrityError."""
     found = store.get_versioned(head_key(dataset))
-    manifests = _manifests(store, dataset)
+    newest_first = sorted(list_manifests(store, dataset), key=lambda entry: entry.modified_at, reverse=True)
+    manifests = [entry.key for entry in newest_first]
     if not manifests:
         raise IntegrityError(
             f"HEAD of {dataset} cannot be read, and it has no snapshot",
@@ -95,20 +96,11 @@ def last_written(store: Store, dataset: str) -> Head:
     return Head(snapshot_of(key), key, layout, version="" if found is None else found.version)
 
 
-def _manifests(store: Store, dataset: str) -> list[str]:
-    """Keys, the newest first."""
-    return [entry.key for entry in sorted(list_manifests(store, dataset), key=_modified_at, reverse=True)]
-
-
 def list_manifests(store: Store, dataset: str) -> list[Entry]:
     """Of all its snapshots, in no order."""
     folders = folders_of(dataset)
     found = [entry for folder in folders for entry in store.list(f"{folder}/")]
     return [entry for entry in found if is_manifest_key(entry.key) and folder_of(entry.key) in folders]
-
-
-def _modified_at(entry: Entry) -> float:
-    return entry.modified_at
 
 
 def swap_head(store: Store, dataset: str, value: Head, expected: Optional[Head], *, generation: int = 0) -> Head:

@@ -8,7 +8,8 @@ would be a conflict, and every deleted one would come back.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
@@ -104,26 +105,28 @@ def read_manifest(store: Reader, key: str) -> Manifest:
     snapshot, too, at a tenth of what it takes to put its id together again.
     """
     data = store.get(key, length=MOST_BYTES)
-    header, inline = _header(data, key)
     folder, _, name = key.rpartition("/")
-    if name != f"{header.snapshot}-{content_id(data)}.gz":
-        raise _damaged(key, "its bytes are not those that its name tells")
-    if header.dataset != dataset_of_key(key):
-        raise _damaged(key, f"it is one of the dataset {header.dataset}")
     entries: list[FileEntry] = []
     places: dict[str, StoredAt] = {}
     pack_sizes: dict[str, int] = {}
     shards: dict[str, int] = {}
-    if not header.shards:
-        _decode(inline, key, entries, places, pack_sizes)
+    with _damage_of(key):
+        header, inline = decode_header(gunzip(data))
+        if name != f"{header.snapshot}-{content_id(data)}.gz":
+            raise ValueError("its bytes are not those that its name tells")
+        if header.dataset != dataset_of_key(key):
+            raise ValueError(f"it is one of the dataset {header.dataset}")
+        if not header.shards:
+            decode_section(inline, entries, places, pack_sizes)
     keys = [shard_key(folder, name) for name in header.shards]
     get = functools.partial(store.get, length=_MOST_SHARD_BYTES)
     for name, shard, zipped in zip(header.shards, keys, in_parallel(get, keys, store.concurrency)):
-        section = _unzip(zipped, shard, _MOST_SHARD_BYTES)
-        if name != f"{content_id(section)}.gz":
-            raise _damaged(shard, "its bytes are not those that its name tells")
         start = len(entries)
-        _decode(section, shard, entries, places, pack_sizes)
+        with _damage_of(shard):
+            section = gunzip(zipped, _MOST_SHARD_BYTES)
+            if name != f"{content_id(section)}.gz":
+                raise ValueError("its bytes are not those that its name tells")
+            decode_section(section, entries, places, pack_sizes)
         if len(entries) > header.files:
             break
         shards[name] = len(entries) - start
@@ -146,32 +149,16 @@ def read_manifest(store: Reader, key: str) -> Manifest:
 
 def read_header(store: Reader, key: str) -> ManifestHeader:
     """The first line alone, of a manifest whose entries are not wanted."""
+    data = store.get(key, length=MOST_BYTES)
+    with _damage_of(key):
+        return decode_header(first_line(data))[0]
+
+
+@contextmanager
+def _damage_of(key: str) -> Iterator[None]:
     try:
-        return decode_header(first_line(store.get(key, length=MOST_BYTES)))[0]
+        yield
     except (ValueError, IntegrityError) as error:
-        raise _damaged(key, error) from error
-
-
-def _header(data: bytes, key: str) -> tuple[ManifestHeader, bytes]:
-    try:
-        return decode_header(_unzip(data, key))
-    except IntegrityError as error:
-        raise _damaged(key, error.message) from error
-
-
-def _decode(
-    section: bytes, key: str, entries: list[FileEntry], places: dict[str, StoredAt], pack_sizes: dict[str, int]
-) -> None:
-    try:
-        decode_section(section, entries, places, pack_sizes)
-    except IntegrityError as error:
-        raise _damaged(key, error.message) from error
-
-
-def _unzip(data: bytes, key: str, most_bytes: int = MOST_BYTES) -> bytes:
-    try:
-        return gunzip(data, most_bytes)
-    except ValueError as error:
         raise _damaged(key, error) from error
 
 

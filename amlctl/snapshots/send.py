@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Protocol
+from typing import Callable, NamedTuple
 
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, StoredAt
@@ -17,37 +17,19 @@ from amlctl.parallel import Stop, alongside, in_parallel
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.pack_sender import PackSender
 from amlctl.snapshots.transfers import taking_turns
-from amlctl.stores.contract import FileBody, Store
+from amlctl.stores.contract import FileBody, Store, always
 
 
-class Destination(Protocol):
-    """Where files that are sent alone get to."""
+class Destination(NamedTuple):
+    """Where files that are sent alone get to. `replaces` what the store has there; `check` is asked before each file
+    and while it travels: what it raises ends the file."""
 
-    @property
-    def replaces(self) -> bool:
-        """Whether what the store has there is replaced."""
-        ...
-
-    def key(self, entry: FileEntry) -> str: ...
-
-    def check(self) -> None:
-        """Before each file, and while it travels; what it raises ends the file."""
-        ...
+    key: Callable[[FileEntry], str]
+    replaces: bool = False
+    check: Callable[[], None] = always
 
 
-class _Objects:
-    """Satisfies `Destination`: under the id of their content."""
-
-    replaces = False
-
-    def key(self, entry: FileEntry) -> str:
-        return object_key(entry.content_id)
-
-    def check(self) -> None:
-        """An object may always be written."""
-
-
-OBJECTS = _Objects()
+OBJECTS = Destination(lambda entry: object_key(entry.content_id))
 
 
 def send_plan(

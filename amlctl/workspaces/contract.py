@@ -123,7 +123,7 @@ class ComputeTargets(Protocol):
         """Raises NotFound."""
         ...
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, sink: EventSink) -> None:
         """Raises NotFound, Conflict (in use)."""
         ...
 

@@ -45,7 +45,7 @@ class Cli:
     warm: WarmCommand
 
     def command(self, *arguments: str | os.PathLike[str]) -> list[str]:
-        return [sys.executable, "-m", "amlctl", *map(os.fspath, arguments)]
+        return [sys.executable, "-m", "amlctl", *(os.fspath(one) for one in arguments)]
 
     def __call__(
         self, *arguments: str | os.PathLike[str], variables: Mapping[str, str] | None = None, cwd: Path | None = None
@@ -62,14 +62,14 @@ class Cli:
                 check=False,
             )
         else:
-            done = self.warm([*map(os.fspath, arguments)], cwd or self.cwd, environment, LIMIT_S)
+            done = self.warm([*(os.fspath(one) for one in arguments)], cwd or self.cwd, environment, LIMIT_S)
         return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def json(self, *arguments: str | os.PathLike[str]) -> Any:
         """The document of a command that has to succeed, and to print what its schema says."""
         answer = self(*arguments, "--json")
         assert answer.code == 0, answer
-        check_document(document_of([*map(os.fspath, arguments)]), answer.document)
+        check_document(document_of([*(os.fspath(one) for one in arguments)]), answer.document)
         return answer.document
 
     def write(self, path: str, text: str = "") -> Path:

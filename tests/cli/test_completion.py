@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from amlctl.cli.app import root_command
 from amlctl.cli.command_group import COMMANDS, load
@@ -98,7 +98,7 @@ def every_option() -> Iterator[tuple[str, object]]:
         offer_values(command, root_command())
         for one in command.commands.values() if isinstance(command, TyperGroup) else [command]:
             for param in one.params:
-                if param.param_type_name == "option" and not param.is_flag and not param.hidden:
+                if isinstance(param, TyperOption) and not param.is_flag and not param.hidden:
                     yield f"{name} {one.name} {param.opts[0]}", param
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_image_that_cannot_be_built(bench: Bench, azureml: AzureMLService) -> No
 
 
 @pytest.mark.parametrize("how", ["rewritten", "continued"])
-def test_preempted(bench: Bench, azureml: AzureMLService, how: str) -> None:
+def test_preempted(bench: Bench, azureml: AzureMLService, how: Literal["rewritten", "continued"]) -> None:
     azureml.faults.log_after_preemption = how
     script = """
         import os, time

@@ -26,7 +26,8 @@ from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.contract import Workspace
 from amlctl.workspaces.local.node_files import node_store
 from amlctl.workspaces.local.run_paths import RunPaths
-from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
+from amlctl.workspaces.local.starting import LocalTiming
+from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite, mirrored, run_while_a_mirror_moves
 from tests.support.azurite import Azurite
 from tests.support.runs import make_project, run_record, wait_until
@@ -50,7 +51,7 @@ def local_bench(
     settings = WorkspaceSettings("local", compute="local", store=url or store.url)
     environment = {**os.environ, **(variables or {})}
     workspace = LocalWorkspace(project, settings, store, variables=environment, timing=QUICK)
-    return Bench(project, store, workspace, {"compute": "local", "environment": "current"})
+    return Bench(project, store, workspace=workspace, fields={"compute": "local", "environment": "current"})
 
 
 class TestLocalWorkspace(WorkspaceSuite):

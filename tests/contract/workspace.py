@@ -8,28 +8,27 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink, null_sink
+from amlctl.core.events import null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_tree
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
-from amlctl.localfs.project import Project
 from amlctl.runs.produced import Publisher, make_newest
 from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
+from tests.support.context import Context
 from tests.support.runs import make_record, wait_until, write_script
 
 WAITS_FOR_A_SIGNAL = """
@@ -67,14 +66,11 @@ MEETS_THE_OTHER = """
 
 
 @dataclass
-class Bench:
+class Bench(Context):
     """`fields` are what every record of this workspace needs (compute, environment …)."""
 
-    project: Project
-    store: Store
-    workspace: Workspace
-    fields: Mapping[str, Any]
-    sink: EventSink = null_sink
+    workspace: Workspace = field(kw_only=True)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self, script: str, **fields: Any) -> RunRecord:
         return self.named_record("script.py", script, **fields)

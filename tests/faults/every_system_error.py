@@ -167,8 +167,8 @@ def main(arguments: list[str]) -> int:
     for module in walk_packages(amlctl.__path__, "amlctl."):
         if not module.name.endswith(("__main__", "templates.file_paths")):
             import_module(module.name)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         work = folder / "work" / "project"
         states = make_states(folder, work)
         chosen = list(points(states, work, options.only))

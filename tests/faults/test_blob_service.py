@@ -7,7 +7,7 @@ import gc
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import FileBody, PlainFile
 from tests.support.azurite import Azurite
-from tests.support.fault_proxy import FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
+from tests.support.fault_proxy import Act, FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
 
 SMALL = Limits(single_bytes=64 << 10, block_bytes=16 << 10)
 
@@ -51,7 +51,7 @@ def store(azurite: Azurite, proxy: FaultProxy, slept: list[float]) -> Iterator[A
     opened.close()
 
 
-def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Callable[[Seen], object]:
+def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Act:
     left = [reply] * times
     return lambda seen: left.pop() if left else None
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ LOOK = """
 """
 
 
-def _look(tmp_path: Path, script: str = LOOK, **more: object) -> dict[str, object]:
+def _look(tmp_path: Path, script: str = LOOK, **more: Any) -> dict[str, object]:
     bench = local_bench(tmp_path, variables={**LOGINS, **PLAIN})
     run = bench.start(script, **more)
     assert bench.finished(run).status == "Completed", bench.log(run)

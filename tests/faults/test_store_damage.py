@@ -6,7 +6,8 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clones(folder: Path) -> Iterator[Clones]:
+def clones(folder: Path) -> Clones:
     """Packs, objects, a mirror, shards, two snapshots, two runs (one of two nodes, one that has published), code."""
     clones = Clones(folder)
     clones.store = DirectoryStore(folder / "store", is_synced=False)
@@ -116,6 +117,10 @@ HARMS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+def _rewrite(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
 def _harmed(clones: Clones, key: str, change: Callable[[Path], None]) -> VerifyResult:
     path = clones.folder / "store" / key
     data, mode = path.read_bytes(), path.stat().st_mode
@@ -145,7 +150,7 @@ def test_every_damage_of_every_value_is_found(clones: Clones, record_property: C
             if not _is_detectable(key, data, harm(data)):
                 continue
             tried += 1
-            result = _harmed(clones, key, lambda path, harm=harm, data=data: path.write_bytes(harm(data)))
+            result = _harmed(clones, key, partial(_rewrite, data=harm(data)))
             if not any(line.startswith(key) for line in result.damaged) and not _is_about(key, result):
                 unseen.append((key, name, result.damaged))
         if key not in _may_vanish(clones) and not any(kind in key for kind in ("logs/", "gc/", "mirror.lease")):

@@ -15,6 +15,7 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
+from amlctl.core.settings import LayoutName
 from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.project import Project
@@ -171,7 +172,7 @@ def test_damage_is_found_reported_and_repaired(tmp_path: Path, harm: str, kind: 
 
 @pytest.mark.parametrize("layout", ["auto", "mirror"])
 @pytest.mark.parametrize("harm", ["flip", "delete"])
-def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: str, layout: str) -> None:
+def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: str, layout: LayoutName) -> None:
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "store")
     options = SyncOptions(pack_size=20_000, pack_below=4_000, layout=layout)
     tree = {**_tree(6), "big": b"b" * 50_000}
@@ -194,7 +195,7 @@ def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: st
 
 
 @pytest.mark.parametrize(("head", "layout"), [(b"", "auto"), (b"\x00" * 80, "auto"), (b"", "mirror")])
-def test_a_damaged_head_is_named_and_repaired(tmp_path: Path, head: bytes, layout: str) -> None:
+def test_a_damaged_head_is_named_and_repaired(tmp_path: Path, head: bytes, layout: LayoutName) -> None:
     """As a power cut leaves it: its name is there, its bytes are not."""
     clones = Clones(tmp_path)
     one, two = clones["one"], clones["two"]

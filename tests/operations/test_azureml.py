@@ -48,13 +48,13 @@ open(os.path.join(outputs_dir(), "model.bin"), "wb").write(bytes(1000))
 
 @dataclass(frozen=True)
 class Done:
-    """What a command printed, the modules that it loaded, and its requests to the control plane."""
+    """What a command printed, its requests to the control plane, and the modules that it loaded, if it ran alone."""
 
     code: int
     out: str
     err: str
-    loaded: frozenset[str] | None
     calls: Sequence[Call]
+    loaded: frozenset[str] = frozenset()
 
     @property
     def document(self) -> Any:
@@ -97,7 +97,7 @@ def amlctl(service: AzureMLService, project: Path, warm_sdks: WarmCommand) -> Am
     def run(*arguments: str, cwd: Path = project) -> Done:
         before = len(service.calls)
         done = warm_sdks(arguments, cwd, _variables(service), LIMIT_S)
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode(), None, service.calls[before:])
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode(), service.calls[before:])
 
     return run
 
@@ -117,7 +117,7 @@ def started_amlctl(service: AzureMLService, project: Path) -> Amlctl:
             check=False,
         )
         error, _, loaded = done.stderr.partition("LOADED\n")
-        return Done(done.returncode, done.stdout, error, frozenset(loaded.split()), service.calls[before:])
+        return Done(done.returncode, done.stdout, error, service.calls[before:], frozenset(loaded.split()))
 
     return run
 

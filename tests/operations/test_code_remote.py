@@ -72,7 +72,7 @@ def test_a_copy_whose_answer_was_lost_is_made_again_and_nothing_is_sent(azurite:
         store = AzureBlobStore(url, variables, sleep=lambda _: None)
         earlier = send_code(store, _code(tmp_path)).id
         (tmp_path / "pipeline/a.py").write_bytes(b"print(3)")
-        lost = []
+        lost: list[Seen] = []
 
         def act(seen: Seen) -> LoseAnswer | None:
             if "x-ms-copy-source" not in seen.headers or "pipeline/b.py" not in seen.path or lost:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.events import Event, Note, Warned
+from amlctl.core.compute import ClusterTarget
+from amlctl.core.events import Event, Note, Warned, null_sink
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations import compute
+from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.azureml import clients
 from amlctl.workspaces.azureml.compute import Computes
@@ -22,6 +24,7 @@ from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.support.azureml_bench import QUICK
 from tests.support.azureml_service import AzureMLService
+from tests.support.context import Context
 from tests.support.runs import make_project
 from tests.support.wire_faults import FAULTS
 
@@ -41,16 +44,14 @@ tags:
 """
 
 
-class Bench:
+class Bench(Context):
     """A project whose workspace is the service, with a target's file in `compute/`."""
 
-    def __init__(self, project: Project, workspace: AzureMLWorkspace, connection: Connection) -> None:
-        self.project = project
-        self.workspace = workspace
+    def __init__(self, project: Project, store: Store, workspace: AzureMLWorkspace, connection: Connection) -> None:
+        self.events: list[Event] = []
+        super().__init__(project, store, self.events.append, workspace)
         self.connection = connection
         self.name = f"gpu-{uuid.uuid4().hex[:8]}"
-        self.events: list[Event] = []
-        self.sink = self.events.append
         self.write()
 
     def write(self, *, least: int = 0, text: str = CLUSTER) -> None:
@@ -63,6 +64,12 @@ class Bench:
 
     def show(self) -> compute.ComputeView:
         return compute.show(self, self.name)
+
+    def target(self) -> ClusterTarget:
+        """As the service has it."""
+        target = self.show().target
+        assert isinstance(target, ClusterTarget)
+        return target
 
     @property
     def messages(self) -> str:
@@ -90,7 +97,7 @@ def bench(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         connection, lambda: store, experiment="e", open_store=lambda url: DirectoryStore(Path(url)), timing=QUICK
     )
     with azureml.faults.while_testing():
-        yield Bench(project, workspace, connection)
+        yield Bench(project, store, workspace, connection)
     connection.close()
     assert os.environ.get("AZUREML_CURRENT_CLOUD") == cloud  # MLClient writes it
 
@@ -102,7 +109,7 @@ def test_a_cluster_is_made_as_its_file_says(bench: Bench, azureml: AzureMLServic
     view = bench.show()
     assert view.state == "ready"
     assert view.note == "0 of 4 nodes"
-    target = view.target
+    target = bench.target()
     assert (target.size.lower(), target.tier) == ("standard_nc6s_v3", "low_priority")
     assert (target.min_instances, target.max_instances, target.idle_time_before_scale_down) == (0, 4, 100)
     assert target.rest["tags"] == {"team": "vision"}
@@ -114,7 +121,7 @@ def test_a_cluster_is_made_as_its_file_says(bench: Bench, azureml: AzureMLServic
 def test_what_the_file_leaves_open_costs_least(bench: Bench) -> None:
     bench.write(text="name: {name}\ntype: amlcompute\nsize: Standard_DS3_v2\n")
     bench.create()
-    target = bench.show().target
+    target = bench.target()
     assert (target.min_instances, target.idle_time_before_scale_down, target.tier) == (0, 120, "dedicated")
 
 
@@ -135,7 +142,7 @@ def test_a_different_target_is_recognized_and_changed_on_request(bench: Bench) -
     assert "--update" in caught.value.hint
     result = bench.create(is_update=True)
     assert [change.field for change in result.changes] == ["min_instances"]
-    assert bench.show().target.min_instances == 2
+    assert bench.target().min_instances == 2
     assert "1,460 node hours a month" in bench.messages
 
 
@@ -164,7 +171,7 @@ def test_all_that_the_service_tells_is_compared(bench: Bench) -> None:
     bench.write(text=CLUSTER + NETWORK)
     bench.create()
     assert bench.create().is_reused
-    target = bench.show().target
+    target = bench.target()
     assert target.rest["network_settings"]["vnet_name"] == "net"
     assert target.rest["network_settings"]["subnet"].endswith("/virtualNetworks/net/subnets/inner")
     bench.write(text=CLUSTER + NETWORK.replace("inner", "other").replace("for training", "for all"))
@@ -180,7 +187,7 @@ def test_a_change_leaves_the_rest_alone(bench: Bench, azureml: AzureMLService) -
     bench.create(is_update=True)
     compute.start(bench, bench.name)
     assert "730 node hours a month" in bench.messages
-    target = bench.show().target
+    target = bench.target()
     assert (target.min_instances, target.max_instances, target.idle_time_before_scale_down) == (1, 6, 100)
     assert (target.size.lower(), target.tier) == ("standard_nc6s_v3", "low_priority")
     assert target.rest["tags"] == {"team": "vision", "owner": "me"}
@@ -223,9 +230,8 @@ def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml:
         for moment in ("scaleSettings", "allocationStateTransitionTime", "currentNodeCount", "targetNodeCount"):
             document["properties"]["properties"].pop(moment, None)
         document["properties"]["properties"].pop("nodeStateCounts")
-        document["systemData"] = None
-    assert after == before
-    assert bench.show().target.min_instances == {"start": 1, "stop": 0, "update": 2}[how]
+    assert {**after, "systemData": None} == {**before, "systemData": None}
+    assert bench.target().min_instances == {"start": 1, "stop": 0, "update": 2}[how]
 
 
 @pytest.mark.parametrize(
@@ -288,13 +294,18 @@ def test_one_that_is_being_deleted_is_not_reused(bench: Bench, azureml: AzureMLS
             action()
 
 
+def test_a_run_requires_a_target_that_is_there(bench: Bench) -> None:
+    with pytest.raises(NotFound, match="'nowhere' is not in"):
+        compute.prepare_target(bench, "nowhere")
+
+
 def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:
     bench.create()
     arguments = (bench, bench.name)
     compute.start(*arguments)
-    assert bench.show().target.min_instances == 1
+    assert bench.target().min_instances == 1
     compute.stop(*arguments)
-    assert bench.show().target.min_instances == 0
+    assert bench.target().min_instances == 0
     assert compute.delete(*arguments) == "deleted"
     assert bench.show().state == "not made"
     with pytest.raises(NotFound):
@@ -305,7 +316,7 @@ def test_an_instance_is_really_started_and_stopped(bench: Bench, capfd: pytest.C
     bench.write(text="name: {name}\ntype: computeinstance\nsize: Standard_DS3_v2\n")
     bench.create()
     assert not capfd.readouterr().err  # the SDK has its own way to it
-    assert bench.show().target.rest["idle_time_before_shutdown_minutes"] == 60
+    assert bench.target().rest["idle_time_before_shutdown_minutes"] == 60
     arguments = (bench, bench.name)
     assert compute.stop(*arguments) == "Stopped"
     with pytest.raises(UsageError, match="is Stopped") as caught:
@@ -352,7 +363,7 @@ def test_a_wait_for_the_service_has_a_limit(bench: Bench, azureml: AzureMLServic
     azureml.faults.operation_s = 600.0
     computes = Computes(bench.connection, sleep=lambda seconds: None, clock=itertools.count(step=600.0).__next__)
     with pytest.raises(ServiceUnavailable, match="within 30 minutes") as caught:
-        computes.delete(bench.name)
+        computes.delete(bench.name, null_sink)
     assert "compute show" in caught.value.hint
 
 

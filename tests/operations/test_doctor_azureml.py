@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,7 +88,8 @@ def test_no_such_workspace(settings: WorkspaceSettings, project: Project) -> Non
 def test_every_request_for_a_missing_container_says_that_it_is_missing(
     settings: WorkspaceSettings, project: Project, field: str, hint: str
 ) -> None:
-    connection = Connection(dataclasses.replace(settings, **{field: "typo"}), project, os.environ)
+    wrong: dict[str, Any] = {field: "typo"}
+    connection = Connection(dataclasses.replace(settings, **wrong), project, os.environ)
     with pytest.raises(NotFound, match="does not find the workspace") as caught:
         connection.workspace("GET", "/datastores", "1")
     assert hint in caught.value.hint

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = [copy_installed(wheels, "xxhash"), make_wheel(wheels, "leaf", text="VALUE = 42")]
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv/bin/python"
-    command = [python, "-m", "pip", "install", "--no-index", "--no-deps", *files]
+    command: list[Any] = [python, "-m", "pip", "install", "--no-index", "--no-deps", *files]
     subprocess.run(command, check=True, capture_output=True)
     return folder / "venv"
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_packages_added_since_do_no_harm(made: tuple[Environments, EnvironmentSp
     prepare_environment(environments, spec, null_sink)
     python = interpreter(environments.find(spec.id))
     make_wheel(wheels, "added")
-    command = [python, "-m", "pip", "install", "--no-index", "--find-links", str(wheels), "added"]
+    command: list[Any] = [python, "-m", "pip", "install", "--no-index", "--find-links", str(wheels), "added"]
     subprocess.run(command, capture_output=True, check=True)
     assert not environments.find(spec.id).is_ready
     assert prepare_environment(environments, spec, null_sink).is_ready
@@ -234,20 +235,6 @@ def test_a_stopped_maker_whose_mark_has_expired_is_not_waited_for(
         maker.wait()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(tool, signal.SIGKILL)
-
-
-def test_what_an_earlier_amlctl_has_made_counts_if_it_has_everything(
-    tmp_path: Path, made: tuple[Environments, EnvironmentSpec]
-) -> None:
-    environments, spec = made
-    prepare_environment(environments, spec, null_sink)
-    file = environments.folder_of(spec.id) / READY_FILE
-    home = Path(environments.find(spec.id).location)
-    home.rename(home.with_name("env"))
-    file.write_text(json.dumps({"id": spec.id, "tool": "venv"}))
-    assert not environments.find(spec.id).is_ready
-    found = prepare_environment(environments, spec, null_sink)
-    assert found.location == str(home.with_name("env"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from amlctl.core.content_id import content_id
@@ -46,6 +47,10 @@ def _code(folder: Path) -> CodeFiles:
     return CodeFiles(snapshot_id(entries), entries, {path: folder / path for path in files})
 
 
+def _send(store: Store, code: CodeFiles) -> None:
+    send_code(store, code)
+
+
 def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:
     code = _code(tmp_path / "code")
     for at in range(1, 200):
@@ -57,7 +62,7 @@ def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:
         send_code(store, code)
         record = run_record("r", "m0.py", code=code.id)
         save_record(store, record)
-        ensure_run_kept(store, watch, record, lambda store=store: send_code(store, code))
+        ensure_run_kept(store, watch, record, partial(_send, store, code))
         if not has_happened():
             assert at > 10
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests.support.bench import Bench
 from tests.support.context import Context
 
 
-def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: str = "", **more: object) -> None:
+def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: str = "", **more: Any) -> None:
     """By submit and by --dry-run alike, with no run made."""
     for submit in (bench.submit, lambda *given, **options: dry_submit(bench, *given, **options)):
         with pytest.raises(kind, match=match):
@@ -31,7 +32,7 @@ def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: st
     assert bench.workspace.list_runs() == []
 
 
-def dry_submit(bench: Bench, script: str = "", **more: object) -> object:
+def dry_submit(bench: Bench, script: str = "", **more: Any) -> object:
     request = bench.request(script, **more)
     return plan(bench, request)
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock
+from typing import Any
 
 import pytest
 
@@ -172,7 +173,7 @@ class TestTwoMachines:
         other.pull()
         return one, other
 
-    def _meanwhile(self, one: Clone, other: Clone, **options: bool) -> SyncResult:
+    def _meanwhile(self, one: Clone, other: Clone, **options: Any) -> SyncResult:
         """What `one` gets that begins to sync while `other` is at its first plain file."""
         is_waiting = Event()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ FOLDER: Tree = {"k": b"k", "x/a": b"a", "x/deep/b": b"b"}
 @pytest.mark.parametrize(("before", "after"), [(FILE, FOLDER), (FOLDER, FILE)])
 @pytest.mark.parametrize("options", [{}, {"delete": True, "yes": True}, {"repair": True}])
 def test_the_kind_of_a_path_changes(
-    clones: Clones, one: Clone, before: Tree, after: Tree, options: dict[str, bool]
+    clones: Clones, one: Clone, before: Tree, after: Tree, options: dict[str, Any]
 ) -> None:
     one.make(before)
     one.sync(layout="mirror")
@@ -129,7 +130,7 @@ def test_empty_folders_are_not_in_the_way(clones: Clones, one: Clone) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"delete": True, "yes": True}, {"repair": True}])
-def test_an_empty_folder_becomes_a_file_and_back(clones: Clones, one: Clone, options: dict[str, bool]) -> None:
+def test_an_empty_folder_becomes_a_file_and_back(clones: Clones, one: Clone, options: dict[str, Any]) -> None:
     for tree in ({"k": b"k", "x/": b""}, {"k": b"k", "x": b"file"}, {"k": b"k", "x/": b""}, {"x/": b""}):
         one.make(tree)
         one.sync(layout="mirror", **options)

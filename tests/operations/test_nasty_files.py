@@ -15,6 +15,7 @@ import pytest
 
 from amlctl.core.events import Event, Stage, StageProgress, Warned
 from amlctl.core.manifest import Manifest
+from amlctl.core.settings import LayoutName
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.sync.pull import pull
@@ -81,7 +82,7 @@ NAMES: Tree = {
 
 
 @pytest.mark.parametrize("layout", ["pack", "mirror"])
-def test_names_come_back_as_they_were(box: Box, layout: str) -> None:
+def test_names_come_back_as_they_were(box: Box, layout: LayoutName) -> None:
     write_tree(box.root, NAMES)
     box.sync(SyncOptions(layout=layout))
     assert box.pulled() == NAMES
@@ -89,7 +90,7 @@ def test_names_come_back_as_they_were(box: Box, layout: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
 @pytest.mark.parametrize("layout", ["pack", "mirror"])
-def test_names_that_are_no_utf8(box: Box, layout: str) -> None:
+def test_names_that_are_no_utf8(box: Box, layout: LayoutName) -> None:
     tree = {os.fsdecode(b"\xff\xfe.bin"): b"1", os.fsdecode(b"latin-\xe9"): b"2", "plain": b"3"}
     write_tree(box.root, tree)
     box.sync(SyncOptions(layout=layout))
@@ -277,7 +278,7 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_read_again(box: Box, s
 
 @pytest.mark.parametrize("size_bytes", [20, 9 << 20])
 @pytest.mark.parametrize("layout", ["auto", "mirror"])
-def test_a_file_that_vanishes_before_it_is_sent_is_a_conflict(box: Box, layout: str, size_bytes: int) -> None:
+def test_a_file_that_vanishes_before_it_is_sent_is_a_conflict(box: Box, layout: LayoutName, size_bytes: int) -> None:
     path = box.root / "file"
     path.write_bytes(b"x" * size_bytes)
     (box.root / "other").write_bytes(b"other")

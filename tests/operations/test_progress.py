@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,11 @@ SIZE = 40 << 20
 def slow(azurite: Azurite) -> Iterator[Store]:
     """Every request takes longer than the pause between two tellings."""
     with fault_proxy(azurite.url) as proxy:
-        proxy.act = lambda seen: Event().wait(0.12) and None
+
+        def act(seen: Seen) -> None:
+            Event().wait(0.12)
+
+        proxy.act = act
         yield from _opened(proxy, azurite)
 
 
@@ -58,7 +63,7 @@ def test_a_pack_counts_as_it_arrives_and_not_when_it_is_made(slow: Store, tmp_pa
     one, other = Clone(tmp_path / "one", slow), Clone(tmp_path / "other", slow)
     chance = random.Random(1)
     one.make({f"{n:03}": chance.randbytes(100_000) for n in range(400)})
-    big = {"pack_size": SIZE, "pack_below": 200_000}
+    big: dict[str, Any] = {"pack_size": SIZE, "pack_below": 200_000}
     one.sync(**big)
     other.pull(**big)
     for clone, stage in ((one, Stage.SEND), (other, Stage.RECEIVE)):

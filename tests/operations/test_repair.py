@@ -94,11 +94,6 @@ class _LyingStore(DirectoryStore):
         self._harm(key)
         return found
 
-    def adopt(self, key: str, temporary: Path, size_bytes: int, *, replace: bool) -> bool:
-        found = super().adopt(key, temporary, size_bytes, replace=replace)
-        self._harm(key)
-        return found
-
     def _harm(self, key: str) -> None:
         path = self.local_path(key)
         if path is not None and key.startswith(("packs/", "objects/")):

@@ -104,7 +104,7 @@ def test_a_service_that_has_the_code_is_asked_for_its_index_and_a_listing(bench:
     bench.script("print(1)")
     code = bench.submit("train.py").record.spec.code
     store = FaultyStore(bench.store, lambda call: None, is_remote=True)
-    assert replace(bench, store=store).submit("train.py").record.spec.code == code  # type: ignore[arg-type]
+    assert replace(bench, store=store).submit("train.py").record.spec.code == code
     asked = {(call.method, call.key) for call in store.calls if call.key.startswith("code/")}
     asked = {(method, key) for method, key in asked if method != "local_path"}  # no request
     index = f"code/{code}.json"
@@ -126,7 +126,7 @@ def test_code_that_a_gc_takes_meanwhile_is_sent_again(bench: Bench) -> None:
         bench.store.delete(f"code/{code}.json")
 
     store = FaultyStore(bench.store, collect)
-    assert replace(bench, store=store).submit("train.py").record.status == "Completed"  # type: ignore[arg-type]
+    assert replace(bench, store=store).submit("train.py").record.status == "Completed"
     assert took
     assert bench.store.info(f"code/{code}.json") is not None
     assert bench.submit("train.py").record.status == "Completed"

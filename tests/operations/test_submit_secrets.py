@@ -36,7 +36,7 @@ def test_they_reach_the_script_and_no_record(bench: Bench, config: str) -> None:
     bench.write("pipeline/c.json", '{"max_tokens": 1, "service": {"api_key": "", "url": "x"}}')
     bench.write("pipeline/c.yaml", "max_tokens: 1\nservice:\n  api_key: ''  # none\n  url: x\n")
     bench.script(BACKWARDS)
-    typed = {
+    typed: dict[str, Any] = {
         "config": config,
         "overrides": ("service.api_key=" + SECRETS[1], "service.url=" + SECRETS[2], "max_tokens=512"),
         "arguments": ("--hf-token", SECRETS[0], "--token=" + SECRETS[0], "--max-tokens", "512", "x" + SECRETS[3]),
@@ -143,7 +143,7 @@ def test_the_user_says_what_is_a_secret(bench: Bench) -> None:
         seen = [sys.argv[3:], json.load(open(sys.argv[2])), os.environ["DIAGNOSIS"], os.environ["SHELL_WORD"]]
         open(out, "w").write(json.dumps(seen)[::-1])
     """)
-    given = {
+    given: dict[str, Any] = {
         "config": "c.json",
         "overrides": ("patient=CANARY smith",),
         "arguments": ("--ward-name", "CANARY-north", "--epochs", "3"),

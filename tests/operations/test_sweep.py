@@ -19,6 +19,7 @@ from amlctl.core.sweep import Sweep, combinations
 from amlctl.errors import Conflict, UsageError
 from amlctl.operations.runs import delete
 from amlctl.operations.submit.result import SubmitResult
+from amlctl.runs.records import load_record
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
@@ -87,6 +88,15 @@ def test_a_failed_run_stops_no_other_one_and_needed_runs_what_is_left(swept: Ben
     assert sweep(swept, "lr=0.1,0.2", is_needed_only=True).record.status == "Completed"
 
 
+def test_a_run_that_cannot_be_started_is_failed_for_all(swept: Bench) -> None:
+    file = swept.write("compute/local.yaml", "name: local\ntype: local\n")
+    change = f"import pathlib; pathlib.Path({str(file)!r}).write_text('name: local\\ntype: amlcompute\\n')\n"
+    swept.script(change + SCRIPT)
+    parent = sweep(swept, "lr=0.1,0.2", parallel=1).record
+    stored = [load_record(swept.store, one["run"]) for one in parent.children]
+    assert [record and record.status for record in stored] == ["Completed", "Failed"]
+
+
 def test_a_refused_value_starts_nothing(swept: Bench) -> None:
     for overrides, why in ((("lr=0.1,fast",), "lr"), (("token=abcdef,ghijkl",), "looks like a secret")):
         with pytest.raises(UsageError, match=why):
@@ -148,7 +158,7 @@ def test_each_lane_hands_on_secrets_and_the_login_of_the_store(swept: Bench, azu
     swept.store = AzureBlobStore(url, {})
     swept.workspace = LocalWorkspace(swept.project, settings, swept.store, variables=dict(os.environ))
     swept.script("import os; assert os.environ['WORD'] == 'a secret word'\n" + SCRIPT)
-    variables = {"variables": {"WORD": None}, "caller_variables": {"WORD": "a secret word"}}
+    variables: dict[str, Any] = {"variables": {"WORD": None}, "caller_variables": {"WORD": "a secret word"}}
     parent = sweep(swept, "lr=0.1,0.2", parallel=1, **variables).record
     assert [one["status"] for one in parent.children] == ["Completed", "Completed"]
     assert [run.metrics["loss"] for run in children(swept, parent)] == [0.1, 0.2]

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from threading import Condition, Event
 
@@ -217,9 +218,9 @@ def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, lay
             one, other = Clone(tmp_path / "one", store), Clone(tmp_path / "other", store)
             small = {f"small/{path}": data for path, data in random_tree(3, 20, most=4_000).items()}
             one.make({**random_tree(2, 8, most=90_000), **small})
-            for do in (lambda: one.sync(layout=layout, jobs=jobs), lambda: other.pull(jobs=jobs)):
+            for do in (partial(one.sync, layout=layout), other.pull):
                 seen_at_most = 0
-                do()
+                do(jobs=jobs)
                 assert seen_at_most == jobs
             one.sync(layout=layout, jobs=jobs, verify=True)
             assert seen_at_most == jobs

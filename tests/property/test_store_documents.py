@@ -210,10 +210,11 @@ def clones(tmp_path_factory: pytest.TempPathFactory) -> Clones:
     clones.store = DirectoryStore(clones.folder / "store", is_synced=False)
     clones["one"].make(random_tree(1, 10))
     clones["one"].sync()
-    record = {"run": "r", "status": "Completed", "code": "", "manifests": {DATASET: clones["one"].sync().manifest_key}}
+    manifest_key = clones["one"].sync().manifest_key
+    record = {"run": "r", "status": "Completed", "code": "", "manifests": {DATASET: manifest_key}}
     clones.store.put("runs/r/record.json", json.dumps(record).encode())
     clones.store.put("runs/r/outputs.json", b'{"files": []}')
-    named = {DATASET: {"snapshot": clones["one"].sync().snapshot, "manifest_key": record["manifests"][DATASET]}}
+    named = {DATASET: {"snapshot": clones["one"].sync().snapshot, "manifest_key": manifest_key}}
     clones.store.put("runs/r/published.json", json.dumps(named).encode())
     return clones
 

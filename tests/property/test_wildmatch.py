@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import string
+import sys
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amlctl.localfs import wildmatch
 from amlctl.localfs.wildmatch import name_regex, path_regex
 
 
@@ -60,7 +60,7 @@ def plainly(pattern: str, text: str, *, is_path: bool) -> bool:
 @pytest.fixture(params=[(3, 11), (3, 9)], ids=["atomic group", "lookahead"])
 def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """Nodes may have a Python that does not know atomic groups."""
-    monkeypatch.setattr(wildmatch.sys, "version_info", request.param)
+    monkeypatch.setattr(sys, "version_info", request.param)
     version: tuple[int, int] = request.param
     return version
 
@@ -86,7 +86,7 @@ def test_any_name_matches_as_in_git(version: tuple[int, int], pattern: str, text
 
 def _with(version: tuple[int, int], translate: Callable[[str], str], pattern: str, text: str) -> bool:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wildmatch.sys, "version_info", version)
+        patch.setattr(sys, "version_info", version)
         return re.compile(translate(pattern), re.DOTALL).fullmatch(text) is not None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from amlctl.core.content_id import content_id
 from amlctl.core.head import commit_of
@@ -20,7 +20,7 @@ from amlctl.core.store_keys import (
     pack_key,
 )
 from amlctl.errors import AmlctlError
-from amlctl.runs.tree import read_index
+from amlctl.runs.tree import TreeFile, read_index
 from amlctl.snapshots.heads import find_head, list_manifests, read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.memory_store import MemoryStore
@@ -87,7 +87,7 @@ def removed_tree(store: MemoryStore, dataset: str) -> Tree | None:
 def _is_fence(store: MemoryStore, dataset: str) -> bool:
     """Whether a gc has passed, but nothing was committed yet."""
     try:
-        return json.loads(store.values[head_key(dataset)].data).get("manifest") == ""
+        return bool(json.loads(store.values[head_key(dataset)].data).get("manifest") == "")
     except (ValueError, AttributeError):
         return False
 
@@ -107,17 +107,6 @@ def runs_whole(store: MemoryStore, runs: Iterable[str]) -> None:
             _expect(store, code_prefix(code) + file.path, file.content_id, f"code of run {run}")
 
 
-def outputs_whole(store: MemoryStore, run: str, trees: Iterable[Tree]) -> None:
-    """What the index of the outputs names is there, in one of the states that a save has begun with. Raises Broken."""
-    key = f"runs/{run}/outputs.json"
-    found = {}
-    for file in _index(store, key, f"outputs of {run}"):
-        _expect(store, f"runs/{run}/outputs/{file.path}", file.content_id, f"outputs of {run}")
-        found[file.path] = store.values[f"runs/{run}/outputs/{file.path}"].data
-    if found not in list(trees):
-        raise Broken(f"outputs of {run} are {_shown(found)}")
-
-
 def differences(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> str:
     """In words; empty where they are the same."""
     missing = sorted(expected.keys() - found.keys())
@@ -127,14 +116,14 @@ def differences(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> st
     return "; ".join(f"{word}: {', '.join(paths)}" for word, paths in words if paths)
 
 
-def _index(store: MemoryStore, key: str, what: str) -> list[object]:
+def _index(store: MemoryStore, key: str, what: str) -> Sequence[TreeFile]:
     try:
         index = read_index(store, key)
     except AmlctlError as error:
         raise Broken(f"{what}: {error.message}") from error
     if index is None:
         raise Broken(f"{what}: {key} is missing")
-    return list(index)
+    return index
 
 
 def _expect(store: MemoryStore, key: str, content: str, what: str) -> None:
@@ -174,7 +163,3 @@ def _bytes(store: MemoryStore, manifest: Manifest, entry: FileEntry, what: str, 
     if content_id(data) != entry.content_id or len(data) != entry.size_bytes:
         raise Broken(f"{what}: {entry.path} has other bytes in the store ({key})")
     return data
-
-
-def _shown(tree: Mapping[str, bytes]) -> str:
-    return ", ".join(f"{path}={data[:8]!r}" for path, data in sorted(tree.items()))

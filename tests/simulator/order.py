@@ -157,7 +157,7 @@ class Stage:
         for clone in failed if self.scenario.layout == "mirror" and head is not None else ():
             for path, data in self.scenario.edits.get(clone, {}).items():
                 value = world.store.values.get(f"mirror/{self.scenario.dataset}/{path}")
-                if order.fault is not None or value is None or value.modified_at <= head.modified_at:
+                if order.fault is not None or value is None or head is None or value.modified_at <= head.modified_at:
                     found.setdefault(path, []).append(data or b"")
         return found
 

@@ -311,11 +311,10 @@ class Scheduler(Host):
             name, count = self._schedule[0]
             is_over = 0 < count <= self._segment_calls
             wanted = self.actors.get(name)
-            if not is_over and wanted in able:
-                assert wanted is not None
+            if not is_over and wanted is not None and wanted in able:
                 return wanted
             if not is_over and wanted is not None and not wanted.ended and not wanted.killed:
                 break  # it waits: another actor continues for now
             self._schedule.pop(0)
             self._segment_calls = 0
-        return current if current in able else able[0]
+        return current if current is not None and current in able else able[0]

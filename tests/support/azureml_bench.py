@@ -96,7 +96,8 @@ def opened_bench(
         timing=replace(timing, sleep=settle),
         sink=sink,
     )
-    yield Bench(project, store, workspace, {"compute": "serverless", "experiment": experiment})
+    fields = {"compute": "serverless", "experiment": experiment}
+    yield Bench(project, store, sink, workspace=workspace, fields=fields)
     for one in opened:
         one.close()
     connection.close()

@@ -22,7 +22,8 @@ from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import submit
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.presence import RememberedStore
-from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
+from amlctl.workspaces.local.starting import LocalTiming
+from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.context import Context
 from tests.support.shared_runtime import RUNTIMES, share_runtime
 
@@ -37,7 +38,7 @@ def never_interrupted() -> InterruptChoice:
 class Bench(Context):
     """`events` are those of all submits so far."""
 
-    workspace: LocalWorkspace
+    workspace: LocalWorkspace = field(kw_only=True)
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:

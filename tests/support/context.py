@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import Settings
@@ -29,7 +29,7 @@ class Context:
     def disk(self) -> LocalDisk:
         return LocalDisk(self.project, LocalEnvironments(self.project.state_dir / "environments"))
 
-    def in_workspace(self, name: str) -> Context:
+    def in_workspace(self, name: str) -> Self:
         return replace(self, settings=replace(self.settings, default_workspace=name))
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:

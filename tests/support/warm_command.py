@@ -134,7 +134,8 @@ def _serve(folder: Path, modules: Sequence[str]) -> None:
                 request, streams = _request(connection)
                 pid = os.fork()
                 if pid == 0:
-                    _become(*json.loads(request), streams)
+                    module, arguments, cwd, variables = json.loads(request)
+                    _become(module, arguments, cwd, variables, streams)
                 for stream in streams:
                     os.close(stream)
                 connection.sendall(b"%d\n" % pid)
@@ -191,7 +192,7 @@ def _become(
     sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115  they end with the process
     sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+    sys.__dict__.update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
     program = os.fspath(_REPOSITORY / "amlctl/__main__.py")
     sys.argv = [program, *arguments]
     sys.orig_argv = [sys.executable, "-m", "amlctl", *arguments]

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
+from types import MappingProxyType
 from typing import Any
 
 SECRETS = ("sig=c2VjcmV0", "eyJzZWNyZXQ")
@@ -51,7 +52,7 @@ def send(handler: BaseHTTPRequestHandler, reply: WireReply, *, times: int = 1, s
         handler.close_connection = True
 
 
-def _refuse(status: int, *, is_page: bool = False, **headers: str) -> Fault:
+def _refuse(status: int, *, is_page: bool = False, headers: Mapping[str, str] = MappingProxyType({})) -> Fault:
     """With the service's own kind of document, or with the page of a proxy."""
 
     def fault(handler: BaseHTTPRequestHandler, _: Callable[[], WireReply]) -> None:
@@ -157,11 +158,11 @@ FAULTS: Mapping[str, Fault] = {
     "407-page": _refuse(407, is_page=True),
     "409": _refuse(409),
     "412": _refuse(412),
-    "429": _refuse(429, **{"Retry-After": "0"}),
+    "429": _refuse(429, headers={"Retry-After": "0"}),
     "500": _refuse(500),
     "502-page": _refuse(502, is_page=True),
-    "503": _refuse(503, **{"Retry-After": "0"}),
-    "302": _refuse(302, is_page=True, Location="https://login.portal.example/"),
+    "503": _refuse(503, headers={"Retry-After": "0"}),
+    "302": _refuse(302, is_page=True, headers={"Location": "https://login.portal.example/"}),
     "empty-200": lambda handler, _: send(handler, WireReply(200)),
     "page-200": lambda handler, _: send(handler, _page_for_all(WireReply(200))),
     "page-after": _change(_page_for_all),

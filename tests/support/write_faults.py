@@ -65,15 +65,16 @@ class WriteFaults:
         def os_open(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
             if not flags & _WRITING:
                 return real_os_open(path, flags, *arguments, **named)
-            return self._point("open", _text(path), lambda: real_os_open(path, flags, *arguments, **named))
+            opened: int = self._point("open", _text(path), lambda: real_os_open(path, flags, *arguments, **named))
+            return opened
 
         def file_open(file: Any, mode: str = "r", *arguments: Any, **named: Any) -> Any:
             if isinstance(file, int) or not set(mode) & set("wax+"):
                 return real_open(file, mode, *arguments, **named)
             return self._point("open", _text(file), lambda: real_open(file, mode, *arguments, **named))
 
-        os.open = os_open  # type: ignore[assignment]
-        io.open = builtins.open = file_open  # type: ignore[assignment]
+        os.open = os_open
+        io.open = builtins.open = file_open
 
     def _wrap_write(self) -> None:
         real_write, real_writev = os.write, os.writev
@@ -82,14 +83,16 @@ class WriteFaults:
             def half() -> None:
                 real_write(descriptor, memoryview(data)[: len(data) // 2])
 
-            return self._point("write", _path_of(descriptor), lambda: real_write(descriptor, data), half)
+            written: int = self._point("write", _path_of(descriptor), lambda: real_write(descriptor, data), half)
+            return written
 
         def writev(descriptor: int, buffers: Any) -> int:
             def half() -> None:
                 whole = b"".join(buffers)
                 real_write(descriptor, whole[: len(whole) // 2])
 
-            return self._point("write", _path_of(descriptor), lambda: real_writev(descriptor, buffers), half)
+            written: int = self._point("write", _path_of(descriptor), lambda: real_writev(descriptor, buffers), half)
+            return written
 
         os.write, os.writev = write, writev
 
@@ -132,7 +135,7 @@ class WriteFaults:
             connection.file = _text(path)
             return connection
 
-        sqlite3.connect = connect
+        sqlite3.connect = connect  # type: ignore[assignment]
 
     def _point(self, what: str, path: str, write: Callable[[], Any], half: Callable[[], None] | None = None) -> Any:
         if not os.path.abspath(path).startswith(self._root):

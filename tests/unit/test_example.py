@@ -41,7 +41,8 @@ def folders(pipeline: Path, cwd: Path, **variables: str) -> dict[str, str]:
         capture_output=True,
         text=True,
     )
-    return json.loads(answer.stdout)
+    found: dict[str, str] = json.loads(answer.stdout)
+    return found
 
 
 @pytest.fixture

@@ -195,6 +195,6 @@ def _denied(answer: BlobAnswer, thing: str, credential: Credential) -> AmlctlErr
             hint="set the clock (sudo timedatectl set-ntp true), then run it again",
         )
     why = credential.explain()
-    if answer.status == 401 or answer.code in _LOGIN_CODES or credential.is_out_of_time():
+    if answer.status == 401 or answer.code in _LOGIN_CODES or credential.out_of_time():
         return LoginError(f"the service does not accept the credentials for {thing}: {why}", hint=credential.remedy())
     return RightsError(f"No right to use {thing} ({answer.code or answer.status}): {why}", hint=credential.remedy())

@@ -69,9 +69,9 @@ class Credential:
         """What to do about it: a command, if there is one."""
         return "az login"
 
-    def is_out_of_time(self) -> bool:
-        """Whether that must be the reason of a refusal."""
-        return False
+    def out_of_time(self) -> str:
+        """Why it cannot be used now, which must be the reason of a refusal; empty otherwise."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,12 @@ class SasToken(Credential):
     def explain(self) -> str:
         fields = dict(parse_qsl(self.token))
         allowed = f"what its policy {fields['si']!r} says" if "si" in fields else repr(fields.get("sp", "nothing"))
-        return self._out_of_time() or f"the SAS token allows {allowed} (needed: r, w, c, l, d)"
+        return self.out_of_time() or f"the SAS token allows {allowed} (needed: r, w, c, l, d)"
 
     def remedy(self) -> str:
         return "az storage container generate-sas --permissions rwcld --expiry …, then set it in the same way"
 
-    def is_out_of_time(self) -> bool:
-        return bool(self._out_of_time())
-
-    def _out_of_time(self) -> str:
+    def out_of_time(self) -> str:
         fields = dict(parse_qsl(self.token))
         now = datetime.now(UTC)
         for name, text in (("se", "expired at"), ("st", "is not valid before")):

@@ -27,7 +27,7 @@ from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.links import BlobLinks
 from amlctl.stores.azure_blob.plain_files import BlobFiles
 from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
-from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, DEFAULT_LIMITS, ByteBudget, Jobs, Limits, Uploader
+from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, DEFAULT_LIMITS, Jobs, Limits, Uploader
 from amlctl.stores.contract import (
     Body,
     Entry,
@@ -107,7 +107,6 @@ class AzureBlobStore:
         self._concurrency = workers or _CONCURRENCY
         self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
-        self._arriving = ByteBudget((workers or _WORKERS) * _RANGE)
 
     def links(self, until: datetime) -> BlobLinks:
         """Raises SettingsError, UsageError, RightsError: the credential cannot sign such links."""
@@ -186,9 +185,7 @@ class AzureBlobStore:
             with jobs.settled():  # no job writes to the descriptor after it is closed
                 for start in range(_RANGE, size, _RANGE):
                     if parts is None or not parts.has(start, 1):
-                        self._arriving.take(_RANGE)
-                        act = functools.partial(get_range, start, etag)
-                        jobs.add(self._arriving.submit(self._pool, _RANGE, act))
+                        jobs.add(self._pool.submit(get_range, start, etag))
             os.ftruncate(descriptor, size)  # an earlier value may be longer
             return size
         finally:

@@ -137,39 +137,33 @@ class Environments:
 
     def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         """Without making it. The interpreter's own packages count as ready: they are listed when a run needs them."""
-        if spec.registered:
-            return self._registered(spec)
+        if spec.registered:  # it was looked up when the job file was read; one of a registry keeps its name
+            asset, location = parse_asset(spec.registered), spec.registered
+            if asset is not None:
+                location = f"{self._connection.address.id}/environments/{asset.name}/versions/{asset.version}"
+            return EnvironmentInfo(spec.id, True, location, "azureml")
         version = version_of(spec)
-        exists = self._connection.memory.value("environments", version) or self._exists(version)
-        return EnvironmentInfo(spec.id, exists or spec.is_current, self._id(version) if exists else "", "azureml")
+        if not self._connection.memory.value("environments", version):
+            if self._connection.workspace("GET", _path(version), _VERSION, accept=(404,)).status == 404:
+                return EnvironmentInfo(spec.id, spec.is_current, "", "azureml")
+            self._connection.memory.add("environments", version)
+        return self._made(spec, version)
 
     def ensure(self, spec: EnvironmentSpec, context_uri: str = "") -> EnvironmentInfo:
         """Register it unless it exists: one request, or none if this machine knows it.
 
         `context_uri` is the folder of the code snapshot with the files for building an image.
         """
-        if spec.registered:
-            return self._registered(spec)
+        found = self.find(spec)
+        if found.location:
+            return found
         version = version_of(spec)
-        if not self._connection.memory.value("environments", version):
-            if not self._exists(version):
-                self._make(spec, version, context_uri)
-            self._connection.memory.add("environments", version)
-        return EnvironmentInfo(spec.id, True, self._id(version), "azureml")
+        self._make(spec, version, context_uri)
+        self._connection.memory.add("environments", version)
+        return self._made(spec, version)
 
-    def _registered(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """It was looked up when the job file was read; one of a registry keeps its name."""
-        asset = parse_asset(spec.registered)
-        location = spec.registered
-        if asset is not None:
-            location = f"{self._connection.address.id}/environments/{asset.name}/versions/{asset.version}"
-        return EnvironmentInfo(spec.id, True, location, "azureml")
-
-    def _exists(self, version: str) -> bool:
-        return self._connection.workspace("GET", _path(version), _VERSION, accept=(404,)).status != 404
-
-    def _id(self, version: str) -> str:
-        return f"{self._connection.address.id}{_path(version)}"
+    def _made(self, spec: EnvironmentSpec, version: str) -> EnvironmentInfo:
+        return EnvironmentInfo(spec.id, True, f"{self._connection.address.id}{_path(version)}", "azureml")
 
     def _make(self, spec: EnvironmentSpec, version: str, context_uri: str) -> None:
         from azure.core.exceptions import HttpResponseError
@@ -189,7 +183,8 @@ class Environments:
         except HttpResponseError as error:
             answer = answer_of_error(error)
             if answer.status != 409:  # another machine was faster, with the same content
-                raise self._connection.error(answer, "PUT", self._id(version)) from error
+                path = f"{self._connection.address.path}{_path(version)}"
+                raise self._connection.error(answer, "PUT", path) from error
 
 
 def check_environment(spec: EnvironmentSpec) -> None:

@@ -61,12 +61,7 @@ class Computes:
 
     def find(self, name: str) -> PresentTarget | None:
         document = self._document(name)
-        if document is None:
-            return None
-        found = present(document)
-        if found.state == "ready":
-            self._connection.ready_targets.add(name)
-        return found
+        return None if document is None else present(document)
 
     def check(self, target: ClusterTarget) -> None:
         """Raises SettingsError with the line that `azure.ai.ml` refuses."""
@@ -118,7 +113,7 @@ class Computes:
         sink(Note(f"the cluster {name} now scales down to 0 nodes; active runs continue"))
         return known
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, sink: EventSink) -> None:
         self._known(name)
         answer = self._connection.workspace(
             "DELETE", _path(name), _VERSION, query={"underlyingResourceAction": "Delete"}, accept=(409,)
@@ -128,6 +123,7 @@ class Computes:
                 f"{name} is in use: {error_text(answer.document)}",
                 hint=Message(Command("runs"), "; cancel the runs that use it, then try again"),
             )
+        sink(Note(f"Waiting for {name} to be deleted; {_WAIT}"))
         deadline = self._clock() + _WAIT_S
         self._wait(name, "delete", answer, deadline)
         while (found := self.find(name)) is not None:

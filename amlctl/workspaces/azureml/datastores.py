@@ -192,8 +192,8 @@ class DatastoreCredential(Credential):
     def remedy(self) -> str:
         return self.current().remedy()
 
-    def is_out_of_time(self) -> bool:
-        return self.current().is_out_of_time()
+    def out_of_time(self) -> str:
+        return self.current().out_of_time()
 
     def _ask(self, *, is_expirable: bool = True) -> tuple[Credential, float]:
         """A credential, and when to ask again (seconds since 1970)."""

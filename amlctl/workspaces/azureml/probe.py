@@ -8,6 +8,7 @@ from typing import Any
 
 from amlctl.core.environment import DEFAULT_IMAGE
 from amlctl.core.message import Command
+from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import run_prefix
 from amlctl.errors import CheckFailed, NotFound
@@ -149,17 +150,18 @@ class WorkspaceProbe:
         return self._connection.sdk.loaded_job(document)
 
     def _follow(self) -> str:
-        run, deadline = self._steps.id, time.monotonic() + _JOB_LIMIT_S
-        record = self._workspace.read(run)
-        while not record.is_final:
-            if time.monotonic() > deadline:
-                raise CheckFailed(f"still {record.status} after {_JOB_LIMIT_S / 60:.0f} minutes")
-            self._workspace.wait(run, 1 << 60, 10.0)
-            record = self._workspace.read(run)
-        reason = (record.error or {}).get("message", "")
+        record = self._ended()
         if record.status != RunState.COMPLETED:
-            raise CheckFailed(f"{record.status}: {reason}")
+            raise CheckFailed(f"{record.status}: {(record.error or {}).get('message', '')}")
         return record.status
+
+    def _ended(self, advice: str = "") -> RunRecord:
+        run, deadline = self._steps.id, time.monotonic() + _JOB_LIMIT_S
+        while not (record := self._workspace.read(run)).is_final:
+            if time.monotonic() > deadline:
+                raise CheckFailed(f"still {record.status} after {_JOB_LIMIT_S / 60:.0f} minutes{advice}")
+            self._workspace.wait(run, 1 << 60, 10.0)
+        return record
 
     def _log(self) -> str:
         data = b""
@@ -193,13 +195,7 @@ class WorkspaceProbe:
             return "did not exist"
         if not record.is_final:
             self._workspace.cancel(run)
-            deadline = time.monotonic() + _JOB_LIMIT_S
-            while not self._workspace.read(run).is_final:
-                if time.monotonic() > deadline:
-                    raise CheckFailed(
-                        f"it is still active after the cancel; delete it later: {Command('runs', 'delete', run)}"
-                    )
-                self._workspace.wait(run, 1 << 60, 10.0)
+            self._ended(f"; delete it later: {Command('runs', 'delete', run)}")
         # The output has a path among the probe's own blobs, which are removed after this.
         kept = [what for what in self._workspace.delete(run) if run_prefix(run) not in what]
         return f"stays: {'; '.join(kept)}" if kept else "nothing is left"

@@ -6,7 +6,7 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .job import Job
@@ -96,7 +96,7 @@ class Families:
         for number, values in enumerate(itertools.islice(itertools.product(*space.values()), most)):
             chosen = dict(zip(space, values, strict=True))
             trial = dict(asked["trial"])
-            trial["command"] = _SPACE.sub(lambda match, chosen=chosen: str(chosen[match[1]]), trial["command"])
+            trial["command"] = _with_values(trial["command"], chosen)
             own = {"inputs": asked.get("inputs") or {}, "outputs": outputs}
             yield _child(parent, f"{parent.name}_{number}", {**trial, **own})
 
@@ -128,6 +128,10 @@ class Families:
                 "uri": f"azureml://datastores/{self._components.datastore()}/paths/{path}",
             }
         return value
+
+
+def _with_values(command: str, chosen: Mapping[str, object]) -> str:
+    return _SPACE.sub(lambda match: str(chosen[match[1]]), command)
 
 
 def _child(parent: Job, name: str, asked: dict[str, Any]) -> Job:

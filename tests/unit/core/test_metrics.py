@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -164,6 +166,6 @@ def test_the_better_end_of_a_metric(text: str, name: str, is_lower_better: bool)
 
 def test_runs_without_the_metric_are_last() -> None:
     goal = goal_of("loss")
-    runs = [{"loss": 2}, {}, {"loss": "NaN"}, {"loss": 0.5}, {"loss": "Infinity"}]
+    runs: list[Mapping[str, Any]] = [{"loss": 2}, {}, {"loss": "NaN"}, {"loss": 0.5}, {"loss": "Infinity"}]
     assert sorted(runs, key=goal.rank)[:3] == [{"loss": 0.5}, {"loss": 2}, {"loss": "Infinity"}]
     assert as_json(float("-inf")) == "-Infinity"

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from amlctl.core.run_id import MAX_LENGTH, new_run_id, slug
+from amlctl.core.run import RunRecord, RunSpec
+from amlctl.core.run_id import MAX_LENGTH, new_run_id, newest_first, slug
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -33,3 +34,9 @@ def test_a_long_name_is_cut() -> None:
     run = new_run_id("n" * 500, NOW, "abcd")
     assert len(run) <= MAX_LENGTH
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*-20260304-050607-abcd", run)
+
+
+def test_a_time_that_no_calendar_has_sorts_as_it_is_written() -> None:
+    times = {"of-others": "0001-01-01T00:00:00+05:00", "own": "2026-03-04T05:06:07+00:00"}
+    records = [RunRecord(run, RunSpec(), created_at=at) for run, at in times.items()]
+    assert [record.run for record in newest_first(records, [])] == ["own", "of-others"]

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from amlctl.localfs.atomic import (
-    STATE_FOLDER,
     TEMPORARY_PREFIX,
     remove_left_behind,
     scratch_folder,
@@ -19,6 +18,7 @@ from amlctl.localfs.atomic import (
     write_bytes,
     writer_of,
 )
+from amlctl.localfs.folders import STATE_FOLDER
 from amlctl.localfs.machine import ProcessIdentity, this_process
 from tests.support.another_disk import another_disk
 

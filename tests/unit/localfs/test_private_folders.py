@@ -25,6 +25,10 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     os.umask(before)
 
 
+def _ignore(warning: str) -> None:
+    """It is not about them."""
+
+
 def wide(folder: Path, but: str = "store") -> list[str]:
     """What others may enter, read or write below the folder, and the folder itself."""
     found = []
@@ -43,7 +47,7 @@ def test_files_and_folders_are_private_from_the_first_moment(tmp_path: Path, uma
     write_json(state / "c" / "d" / "e.json", {})
     with open_regular(state / "log", "ab") as file:
         file.write(b"x")
-    with closing(StatCache(state / "cache.sqlite", str)) as cache:
+    with closing(StatCache(state / "cache.sqlite", _ignore)) as cache:
         cache.remember_scan("x", CachedScan(b"digest", "snapshot", 3, 300))
         assert wide(state) == []
     assert wide(state) == []
@@ -55,7 +59,7 @@ def test_a_journal_is_as_private_as_its_database(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         path = tmp_path / "cache.sqlite"
-        with closing(StatCache(path, str)) as cache:
+        with closing(StatCache(path, _ignore)) as cache:
             cache._database._database.execute("BEGIN IMMEDIATE")
             cache._database._database.execute("CREATE TABLE more (x)")
             modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}

@@ -39,7 +39,8 @@ def _lease(
 
 def test_it_goes_from_one_to_the_next(store: DirectoryStore) -> None:
     for _ in range(3):
-        lease, reported = _lease(store), []
+        reported: list[Event] = []
+        lease = _lease(store, reported)
         lease.take()
         lease.confirm()
         lease.release()
