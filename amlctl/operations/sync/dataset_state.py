@@ -250,10 +250,7 @@ def begin(state: LocalState, looked: DatasetState, store: Store, step: Step, bas
     if base.manifest_key:
         looked.kept.keep(store, base.manifest_key)
     looked.has_begun = True
-    if step is Step.PULL_ALL:
-        state.sync.begin_afresh(looked.store_key, looked.dataset, step, base)
-    else:
-        state.sync.begin(looked.store_key, looked.dataset, step, base)
+    state.sync.begin(looked.store_key, looked.dataset, step, base)
 
 
 def _taken_for_head(store: Store, dataset: str, why: str, sink: EventSink) -> Head:
