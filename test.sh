@@ -5,8 +5,8 @@ cd "$(dirname "$0")"
 extra="[dev]"
 . ./setup.sh
 # Many tests wait for the disk: in memory, where it has room and runs programs, they take a fifth less time.
-folder=${PYTEST_DEBUG_TEMPROOT:-${TMPDIR:-/tmp}}
-if [ -z "${PYTEST_DEBUG_TEMPROOT:-}" ] && [ "$(df -Pk /dev/shm 2> /dev/null | awk 'END { print $4 + 0 }')" -gt 10000000 ]; then
+folder=${TMPDIR:-/tmp}
+if [ -z "${TMPDIR:-}" ] && [ "$(df -Pk /dev/shm 2> /dev/null | awk 'END { print $4 + 0 }')" -gt 10000000 ]; then
     memory=$(mktemp -d /dev/shm/amlctl-tests-XXXXXX)
     printf '#!/bin/sh\n' > "$memory/program"
     chmod +x "$memory/program"
@@ -14,7 +14,7 @@ if [ -z "${PYTEST_DEBUG_TEMPROOT:-}" ] && [ "$(df -Pk /dev/shm 2> /dev/null | aw
 fi
 # Twice as many processes as two processors: most tests wait for other processes.
 status=0
-PYTEST_DEBUG_TEMPROOT=$folder .venv/bin/python -m pytest \
+TMPDIR=$folder .venv/bin/python -m pytest \
     -n "${AMLCTL_TEST_PROCESSES:-4}" --dist worksteal "$@" || status=$?
 case $folder in /dev/shm/amlctl-tests-*) [ $status -ne 0 ] || rm -rf "$folder" ;; esac
 exit $status

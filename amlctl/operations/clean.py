@@ -6,20 +6,24 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import Warned
 from amlctl.core.message import Command, Message, count, size
-from amlctl.core.store_keys import FORMAT_KEY, outputs_index_key
+from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import FORMAT_KEY, outputs_tree
 from amlctl.errors import IntegrityError, NeedsConfirmation
 from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, KINDS, OUTPUTS, DiskItem, disk_item, folders_in
 from amlctl.localfs.folders import walk
 from amlctl.localfs.project import Project
 from amlctl.localfs.target import in_the_way
 from amlctl.operations.context import Context, Disk
+from amlctl.operations.document import iso_time
 from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import load_local_record
+from amlctl.runs.tree import read_tree_index, stored_key
+from amlctl.snapshots.known import missing_values
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check
 
@@ -46,7 +50,7 @@ class CleanResult:
 
 
 def _document(item: DiskItem) -> dict[str, Any]:
-    used_at = datetime.fromtimestamp(item.used_at, UTC).isoformat(timespec="seconds") if item.used_at else None
+    used_at = iso_time(item.used_at) if item.used_at else None
     return {**asdict(item), "path": str(item.path), "used_at": used_at}
 
 
@@ -124,9 +128,11 @@ def _free_outputs(context: Context, item: DiskItem) -> str:
         return error.message
     if record is None or not record.is_final:
         return "the run is active, or not known"
-    store = context.in_workspace(record.spec.workspace).store
-    if store.info(outputs_index_key(run)) is None:
-        return "the store does not have them"
+    try:
+        if not _are_stored(context.in_workspace(record.spec.workspace).store, record):
+            return "the store does not have them"
+    except IntegrityError as error:
+        return error.message
     fetched = FetchedFiles(state_dir, run, item.path)
     for path in fetched.paths:
         if fetched.may_replace(path) and in_the_way(item.path, path).top == path:  # not behind a link
@@ -135,6 +141,19 @@ def _free_outputs(context: Context, item: DiskItem) -> str:
         with suppress(OSError):  # it has more files
             os.rmdir(folder)
     return "files that were changed or added here" if item.path.exists() else ""
+
+
+def _are_stored(store: Store, record: RunRecord) -> bool:
+    """Whether the store has all that the run has put out. Raises IntegrityError (a list of it cannot be read)."""
+    wanted: dict[str, int] = {}
+    for rank in range(record.spec.instances):
+        tree = outputs_tree(record.run, rank)
+        index = read_tree_index(store, tree.index_key)
+        if index is None:
+            return False
+        prefix = tree.prefix_in(index.format)
+        wanted.update((stored_key(prefix, file), file.size_bytes) for file in index.files if not file.is_folder)
+    return not missing_values(store, wanted)
 
 
 def space_check(project: Project, disk: Disk, limit_bytes: int) -> Check:

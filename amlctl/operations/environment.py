@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from amlctl.core.secret_names import masked
 from amlctl.errors import Conflict, NotFound, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
+from amlctl.operations.document import iso_time
 from amlctl.runs.code import Sources
 from amlctl.workspaces.contract import EnvironmentInfo, KeptEnvironment
 
@@ -95,8 +95,7 @@ class EnvironmentList:
 
 
 def _kept_json(one: KeptEnvironment) -> dict[str, Any]:
-    used_at = datetime.fromtimestamp(one.used_at, UTC).isoformat(timespec="seconds")
-    return {**asdict(one), "lists": list(one.lists), "used_at": used_at}
+    return {**asdict(one), "lists": list(one.lists), "used_at": iso_time(one.used_at)}
 
 
 @dataclass(frozen=True)

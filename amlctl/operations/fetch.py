@@ -11,10 +11,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
@@ -23,7 +22,6 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import (
     attempt_key,
-    outputs_index_key,
     outputs_tree,
     record_key,
 )
@@ -35,6 +33,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
 from amlctl.operations.context import Context
+from amlctl.operations.document import Document
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.runs import RunAt, each_of_sweep
 from amlctl.operations.unlisted_outputs import UnlistedOutputs, without_list
@@ -50,7 +49,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class FetchResult:
+class FetchResult(Document):
     """`files` and `bytes` of the run (that match), and what was downloaded now.
 
     `status` is that of the run before the fetch: an active run may have more later. `kept` are files that differ from
@@ -66,9 +65,6 @@ class FetchResult:
     downloaded_bytes: int
     seconds: float
     kept: Sequence[str] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def fetch(
@@ -201,16 +197,19 @@ class _Fetch:
         run, store = self._record.run, self._store
         tree = outputs_tree(run, node)
         folder = f"{free_name(f'rank-{node}', self._taken)}/" if node else ""
+        stored, why = UnlistedOutputs(store, tree.prefix), ""
         try:
             index = read_index(store, tree.index_key)
+            # Nothing was saved yet, or the run never started; unless something shows that a list was lost.
+            if index is None and not is_unlisted and (stored.files() or self._must_have_list(node)):
+                why = f"{tree.index_key} is missing in the store"
         except IntegrityError as error:
-            if is_unlisted:
-                self.bring_files(UnlistedOutputs(store, tree.prefix), folder=folder)
-            else:
-                self.failures.append(without_list(run, error.message, UnlistedOutputs(store, tree.prefix)))
-            return
+            index, why = None, error.message
         if index is None:
-            self._bring_without_list(node, folder, UnlistedOutputs(store, tree.prefix), is_unlisted=is_unlisted)
+            if is_unlisted:
+                self.bring_files(stored, folder=folder)
+            elif why:
+                self.failures.append(without_list(run, why, stored))
             return
         if folder:
             self._taken.add(folder[:-1])
@@ -232,15 +231,6 @@ class _Fetch:
             return
         self.kept.extend(folder + path for path in done.spared)
         self._add(done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
-
-    def _bring_without_list(self, node: int, folder: str, stored: UnlistedOutputs, *, is_unlisted: bool) -> None:
-        """Nothing was saved yet, or the run never started; unless something shows that a list was lost."""
-        found = stored.files()
-        if is_unlisted:
-            self.bring_files(stored, folder=folder)
-        elif found or self._must_have_list(node):
-            key = outputs_index_key(self._record.run, node)
-            self.failures.append(without_list(self._record.run, f"{key} is missing in the store", stored))
 
     def _must_have_list(self, node: int) -> bool:
         """The runtime writes one before it starts the script; a run that amlctl did not make has none."""

@@ -26,6 +26,7 @@ from amlctl.errors import NotFound, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.operations.context import Context
+from amlctl.operations.document import Document
 from amlctl.operations.runs import RunAt, each_of_sweep
 from amlctl.parallel import for_each, in_parallel
 from amlctl.runs.tree import read_index, stored_key
@@ -59,7 +60,7 @@ class ShareResult:
 
 
 @dataclass(frozen=True)
-class ZipResult:
+class ZipResult(Document):
     """A file to pass on, since a store in a folder gives no links."""
 
     run: str
@@ -67,9 +68,6 @@ class ZipResult:
     bytes: int
     files: int
     studio_url: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

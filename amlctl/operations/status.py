@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from amlctl.core.diff import diff
 from amlctl.core.events import Warned
 from amlctl.errors import NotFound, StoreGone
-from amlctl.localfs.identify import identify
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.operations.context import Context
 from amlctl.operations.dataset.listing import StoredNames, stored_names
-from amlctl.operations.sync.dataset_state import (
-    LocalState,
-    head_manifest,
-    local_state,
-    look_at,
-)
+from amlctl.operations.document import Document
+from amlctl.operations.sync.dataset_state import LocalState, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, was_removed
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.heads import has_snapshots, no_head
@@ -26,7 +20,7 @@ from amlctl.snapshots.store_format import find_store_id
 
 
 @dataclass(frozen=True)
-class DatasetStatus:
+class DatasetStatus(Document):
     """Paths that differ from the last sync; from HEAD where this machine never synced, and then none counts as deleted:
     a sync would delete none. `remote_moved`: HEAD is not where this machine left it. `snapshot` is HEAD's, or None.
     `here`: the dataset is on this machine; one that is not has no list of deleted files either. `removed`: when it was
@@ -41,9 +35,6 @@ class DatasetStatus:
     here: bool = True
     removed: str = ""
     store_gone: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def all_datasets(context: Context) -> list[str]:
@@ -60,8 +51,8 @@ def status(context: Context, dataset: str, options: SyncOptions) -> DatasetStatu
 
 
 def _status(context: Context, dataset: str, options: SyncOptions, state: LocalState) -> DatasetStatus:
-    store, sink = context.store, context.sink
-    looked = look_at(context, dataset, options.ignore, state, is_local_enough=True)
+    store = context.store
+    looked = look_at(context, dataset, options, state, is_local_enough=True)
     head, base = looked.head, looked.agreement.base
     removed = "" if looked.removed is None else looked.removed.removed_at
     if looked.removed is not None and looked.scanned is None:
@@ -82,15 +73,9 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     settled = None if looked.agreement.under_way else looked.settled
     if settled is not None and settled.snapshot == (agreed or snapshot):
         return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, removed=removed, store_gone=store_gone)
-    local = identify(
-        looked.scanned,
-        looked.known_to(state.cache),
-        checksum=options.checksum,
-        sink=sink,
-        subject=dataset,
-    ).entries
-    stored = head_manifest(store, dataset, head)
-    before = stored.entries if is_new else agreed_entries(store, looked, local, stored, sink)
+    local = looked.identify().entries
+    stored = looked.head_manifest()
+    before = stored.entries if is_new else agreed_entries(looked, local, stored)
     changes = diff(before, local)
     deleted = () if is_new else changes.deleted  # what was never here was not deleted here
     return DatasetStatus(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amlctl.core.events import RunWatched, SweepWatched, Usage
-from amlctl.core.metrics import Goal
+from amlctl.core.metrics import Goal, Metrics
 from amlctl.core.phases import script_s
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
@@ -20,6 +20,7 @@ from amlctl.errors import AmlctlError, NotFound
 from amlctl.operations.context import Context
 from amlctl.operations.runs import key_metric
 from amlctl.runs.metrics import read_metrics
+from amlctl.stores.contract import Store
 
 _LOOK_S = 1.0
 _REMOTE_LOOK_S = 5.0
@@ -28,15 +29,37 @@ _REMOTE_RESULTS_S = 15.0
 """Each look at results in a service costs requests."""
 
 
+class _Results:
+    """Metrics that active runs have saved so far, each read again when it is time to. Never raises."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pause_s = _REMOTE_RESULTS_S if store.folder is None else _RESULTS_S
+        self._looked_s: dict[str, float] = {}
+        self._found: dict[str, tuple[float | None, Metrics]] = {}
+
+    def of(self, run: str) -> tuple[float | None, Metrics]:
+        """When it has saved last, in seconds since 1970, and its metrics then."""
+        now_s = time.monotonic()
+        saved_at, metrics = self._found.get(run, (None, Metrics()))
+        if now_s - self._looked_s.get(run, float("-inf")) >= self._pause_s:
+            self._looked_s[run] = now_s
+            with suppress(AmlctlError, OSError):
+                index = self._store.info(outputs_index_key(run))
+                if index is not None and index.modified_at != saved_at:
+                    saved_at, metrics = index.modified_at, read_metrics(self._store, run)
+            self._found[run] = saved_at, metrics
+        return saved_at, metrics
+
+
 class Watch:
     """Of one run; `look` is called often and looks when it is time to. Never raises for what cannot be seen."""
 
     def __init__(self, context: Context, run: str) -> None:
         self._context = context
         self._run = run
-        self._looked_s = self._results_s = float("-inf")
-        self._metrics: dict[str, Any] = {}
-        self._saved_at: float | None = None
+        self._results = _Results(context.store)
+        self._looked_s = float("-inf")
         self._seen = ("", "", "")
 
     @property
@@ -53,20 +76,9 @@ class Watch:
         usage = Usage()
         with suppress(AmlctlError, OSError):
             usage = self._context.workspace.usage(self._run)
-        self._look_at_results(now_s)
-        saved_s = None if self._saved_at is None else max(0.0, time.time() - self._saved_at)
-        self._context.sink(RunWatched(record, self._metrics, usage, saved_s))
-
-    def _look_at_results(self, now_s: float) -> None:
-        store = self._context.store
-        if now_s - self._results_s < (_REMOTE_RESULTS_S if store.folder is None else _RESULTS_S):
-            return
-        self._results_s = now_s
-        with suppress(AmlctlError, OSError):
-            index = store.info(outputs_index_key(self._run))
-            if index is not None and index.modified_at != self._saved_at:
-                self._saved_at = index.modified_at
-                self._metrics = dict(read_metrics(store, self._run).last)
+        saved_at, metrics = self._results.of(self._run)
+        saved_s = None if saved_at is None else max(0.0, time.time() - saved_at)
+        self._context.sink(RunWatched(record, dict(metrics.last), usage, saved_s))
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ class SweepReader:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._read: dict[str, tuple[str, RunRecord]] = {}
-        self._metrics: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._results: _Results | None = None
 
     def view(self, parent: RunRecord, *, is_live: bool = False) -> SweepView:
         """`is_live`: with the metrics of active runs so far. A run that was deleted has its values alone."""
@@ -134,14 +146,8 @@ class SweepReader:
         return record
 
     def _so_far(self, record: RunRecord) -> dict[str, Any]:
-        store, now_s = self._context.store, time.monotonic()
-        looked_s, metrics = self._metrics.get(record.run, (float("-inf"), {}))
-        pause_s = _REMOTE_RESULTS_S if store.folder is None else _RESULTS_S
-        if now_s - looked_s >= pause_s:
-            with suppress(AmlctlError, OSError):
-                metrics = read_metrics(store, record.run).kept()
-            self._metrics[record.run] = now_s, metrics
-        return metrics
+        self._results = self._results or _Results(self._context.store)
+        return self._results.of(record.run)[1].kept()
 
 
 class SweepWatch:

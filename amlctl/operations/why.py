@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.message import Command
@@ -14,6 +13,7 @@ from amlctl.localfs.ignore import IgnoreRules, Rule, dataset_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.operations.context import Context
+from amlctl.operations.document import Document
 from amlctl.operations.status import known_datasets
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.snapshots.contents import place_key
@@ -22,7 +22,7 @@ from amlctl.snapshots.manifests import read_manifest
 
 
 @dataclass(frozen=True)
-class Why:
+class Why(Document):
     """`rule` decided (None: no rule matches), `rule_file` and `rule_line` say where it stands. `dataset` and what
     follows are of the dataset in the store that holds the path, `place` is the key of its bytes in the store. `state`
     compares the file here with the one there: synced, new, modified, deleted."""
@@ -37,9 +37,6 @@ class Why:
     content_id: str | None = None
     place: str | None = None
     state: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def why(context: Context, path: Path) -> Why:

@@ -271,6 +271,11 @@ def heads_of_record(record: Fields) -> list[str]:
     return found
 
 
+def published_manifests(store: Store, run: str) -> list[str]:
+    """Keys of the manifests of what it has produced. Raises IntegrityError."""
+    return [named["manifest_key"] for named in read_published(store, run).values()]
+
+
 def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunRecord]:
     """Of all runs in the store that are not in `but`, in no order. One that is damaged, or was deleted, is left out.
 

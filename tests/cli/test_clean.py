@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +84,19 @@ def test_outputs_that_the_store_lacks_stay(project: Cli, run: str) -> None:
     index.rename(index.with_name("away"))
     assert "was kept: the store does not have them" in project("clean", "--outputs", "--yes").err
     assert (project.cwd / f"outputs/{run}/deep/model.bin").exists()
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"cut")])
+def test_outputs_stay_where_the_store_has_lost_one(project: Cli, run: str, harm: Callable[[Path], object]) -> None:
+    harm(project.cwd / f".amlctl/store/runs/{run}/outputs/deep/model.bin")
+    assert "was kept: the store does not have them" in project("clean", "--outputs", "--yes").err
+    assert (project.cwd / f"outputs/{run}/deep/model.bin").exists()
+
+
+def test_times_that_no_calendar_has(project: Cli, run: str) -> None:
+    os.utime(project.cwd / f"outputs/{run}/result.txt", (1e12, 1e12))
+    assert project("clean").code == 0
+    assert project.json("clean")["items"]
 
 
 def test_logs_are_read_from_the_store_afterwards(project: Cli, run: str) -> None:

@@ -28,6 +28,7 @@ from amlctl.operations.submit import start
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync import pull, repair
+from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, tree_saver
 from amlctl.snapshots import gc_mark, heads, known, lease, manifests
@@ -98,12 +99,12 @@ def _swap_without_compare() -> Replaced:
 
 
 def _base_before_head() -> Replaced:
-    def begin(state: Any, looked: Any, store: Store, step: Step, base: Any) -> None:
+    def begin(self: Any, step: Step, base: Any) -> None:
         if base.manifest_key:
-            looked.kept.keep(store, base.manifest_key)
-        state.sync.set_base(looked.store_key, looked.dataset, base)
+            self.kept.keep(self.store, base.manifest_key)
+        self.state.sync.set_base(self.store_key, self.dataset, base)
 
-    return [(sync_attempt, "begin", begin)]
+    return [(DatasetState, "begin", begin)]
 
 
 def _sizes_not_checked() -> Replaced:
@@ -148,7 +149,7 @@ def _manifest_after_head() -> Replaced:
     return [
         (sync_attempt, "write_manifest", write_manifest),
         (sync_attempt, "swap_head", swap_head),
-        (sync_attempt, "begin", _nothing),
+        *_not_noted(Step.COMMIT),
     ]
 
 
@@ -177,12 +178,21 @@ def _delete_first() -> Replaced:
     return [(PullTarget, "make_room", make_room)]
 
 
+def _not_noted(*steps: Step) -> Replaced:
+    real = DatasetState.begin
+
+    def begin(self: Any, step: Step, base: Any) -> None:
+        if step not in steps:
+            real(self, step, base)
+
+    return [(DatasetState, "begin", begin)]
+
+
 def _base_only_in_store() -> Replaced:
     real = sync_merge._entries
 
-    def entries(store: Store, looked: Any, base: Any) -> Sequence[FileEntry]:
-        without = replace(looked, kept=store)
-        return real(store, without, base._replace(section=b""))
+    def entries(looked: Any, base: Any) -> Sequence[FileEntry]:
+        return real(replace(looked, kept=looked.store), base._replace(section=b""))
 
     return [(sync_merge, "_entries", entries)]
 
@@ -272,10 +282,11 @@ MUTANTS: Sequence[Mutant] = (
            lambda: _everywhere(known.ensure_kept, _nothing)),
     Mutant("the base is recorded before HEAD moves", ["sync+sync"], _base_before_head),
     Mutant("a pull does not write down what it is about to do", ["pull-behind+sync-same-files", "pull-fresh+sync"],
-           lambda: [(pull, "begin", _nothing)]),
-    Mutant("a restore does not write down what it is about to do", ["restore"], lambda: [(pull, "begin", _nothing)]),
+           lambda: _not_noted(Step.PULL, Step.PULL_ALL)),
+    Mutant("a restore does not write down what it is about to do", ["restore"],
+           lambda: _not_noted(Step.PULL, Step.PULL_ALL)),
     Mutant("a sync does not write down that it moves HEAD", ["sync+follow"],
-           lambda: [(sync_attempt, "begin", _nothing)]),
+           lambda: _not_noted(Step.COMMIT)),
     Mutant("sizes are not checked", ["sync-cut-packs+gc"], _sizes_not_checked),
     Mutant("gc goes by age only", ["sync-new+gc-ahead"], _by_age_only),
     Mutant("gc does not fence", ["sync+sync+gc-keep-one"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -89,6 +88,8 @@ _LISTED = 4
 
 
 def _list(found: operations.EnvironmentList) -> Iterator[Line | Table]:
+    from amlctl.operations.document import iso_time
+
     if not found.environments:
         yield "no environments on this machine"
         return
@@ -106,7 +107,7 @@ def _list(found: operations.EnvironmentList) -> Iterator[Line | Table]:
         more = len(one.lists) - _LISTED
         names = ", ".join(one.lists[:_LISTED]) + (f", {more} more" if more > 0 else "")
         state = highlight("in use") if one.is_in_use else "" if one.is_whole else warning("unfinished")
-        used = moment(datetime.fromtimestamp(one.used_at, UTC).isoformat())
+        used = moment(iso_time(one.used_at))
         rows.append([one.id[:ID_CELLS], one.tool, one.python, size(one.size_bytes), used, state, names])
     yield Table(columns, rows)
     yield f"{count(len(rows), 'environment')}, {size(sum(one.size_bytes for one in found.environments))}"

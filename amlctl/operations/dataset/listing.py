@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from amlctl.core.store_keys import (
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError
 from amlctl.localfs.known_stores import remember_store
 from amlctl.operations.context import Context
+from amlctl.operations.document import Document, iso_time
 from amlctl.operations.store.needed import REMOVED_S
 from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
@@ -75,14 +76,11 @@ class StoredDataset:
 
 
 @dataclass(frozen=True)
-class DatasetDetails(StoredDataset):
+class DatasetDetails(StoredDataset, Document):
     """`produced_by`: active runs that will write it."""
 
     snapshots: Sequence[SnapshotDetails]
     produced_by: Sequence[str]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -162,11 +160,7 @@ def _at_head(store: Store, dataset: str, head: Head) -> tuple[str, str, StoredLa
 
 def _newest_first(written: dict[str, float]) -> Sequence[StoredSnapshot]:
     times = sorted(((time, snapshot) for snapshot, time in written.items()), reverse=True)
-    return [StoredSnapshot(snapshot, _iso(time)) for time, snapshot in times]
-
-
-def _iso(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
+    return [StoredSnapshot(snapshot, iso_time(time)) for time, snapshot in times]
 
 
 def show_stored(store: Store, dataset: str) -> DatasetDetails:
@@ -186,7 +180,7 @@ def show_stored(store: Store, dataset: str) -> DatasetDetails:
             return None  # `store verify` reports it
         used = [use.run for use in runs if keys & set(use.manifests)]
         of_header = (header.layout, header.files, header.size_bytes, header.created_by)
-        return SnapshotDetails(snapshot, _iso(entry.modified_at), *of_header, used)
+        return SnapshotDetails(snapshot, iso_time(entry.modified_at), *of_header, used)
 
     found = [one for one in in_parallel(details, newest, store.concurrency) if one is not None]
     producers = [use.run for use in runs if dataset in use.produces and use.is_active]
@@ -279,13 +273,10 @@ class StoredKind:
 
 
 @dataclass(frozen=True)
-class StoreStats:
+class StoreStats(Document):
     store: str
     kinds: Sequence[StoredKind]
     datasets: Sequence[StoredDataset]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def stats(store: Store) -> StoreStats:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
 
 from amlctl.core.events import EventSink
 from amlctl.core.head import Head, commit_of
@@ -20,6 +19,7 @@ from amlctl.core.store_keys import folder_of, head_key, mirror_key, shard_key
 from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
 from amlctl.operations.dataset.listing import not_stored, runs_in, stored_head
+from amlctl.operations.document import Document, iso_time
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head, list_manifests, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept, missing_values
@@ -32,16 +32,13 @@ _CLOCK_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
-class RemovalResult:
+class RemovalResult(Document):
     """`snapshot` is the one that `restore` brings back."""
 
     dataset: str
     snapshot: str
     files: int
     bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def remove(store: Store, dataset: str, *, now: datetime, is_sure: bool) -> RemovalResult:
@@ -71,7 +68,7 @@ def _date_by_store(store: Store, dataset: str, removed: Head, now: datetime) -> 
     entry = store.info(head_key(dataset))
     if entry is None or entry.modified_at - now.timestamp() <= _CLOCK_LIMIT_S:
         return
-    at = datetime.fromtimestamp(entry.modified_at, UTC).isoformat(timespec="seconds")
+    at = iso_time(entry.modified_at)
     with suppress(Conflict):  # it was restored or synced meanwhile
         swap_head(store, dataset, removed._replace(removed_at=at), removed)
 

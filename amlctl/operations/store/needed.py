@@ -29,7 +29,7 @@ from amlctl.core.store_keys import (
     snapshot_of,
 )
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.runs.records import heads_of_record, manifests_of_record, read_fields, read_published
+from amlctl.runs.records import heads_of_record, manifests_of_record, published_manifests, read_fields
 from amlctl.snapshots.heads import datasets_with_head, find_head
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.stores.contract import Entry, Store
@@ -182,7 +182,7 @@ def named_by_run(store: Store, run: str) -> tuple[list[str], str]:
 
 def _published(store: Store, run: str) -> list[str]:
     try:
-        return [named["manifest_key"] for named in read_published(store, run).values()]
+        return published_manifests(store, run)
     except IntegrityError as error:
         raise _unreadable(published_key(run), error.message, run) from error
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import FORMAT_KEY
 from amlctl.errors import IntegrityError
 from amlctl.operations.context import Context
+from amlctl.operations.document import Document
 from amlctl.operations.store.damage import Damage, StoreListing
 from amlctl.operations.store.verify_datasets import StoredDatasets, bytes_checks, check_datasets
 from amlctl.operations.store.verify_runs import code_checks, run_checks
@@ -29,7 +29,7 @@ _MOST_WORKERS = 4
 
 
 @dataclass(frozen=True)
-class VerifyResult:
+class VerifyResult(Document):
     """`files` and `bytes` are those of the datasets at their HEADs. `damaged` has a line for each value or file that is
     wrong or missing, `damages` the same in parts; `to_repair` the datasets among them; `unchecked` how many values of
     which kind have nothing that they could be checked against."""
@@ -41,9 +41,6 @@ class VerifyResult:
     to_repair: Sequence[str]
     damages: Sequence[Damage] = ()
     unchecked: Sequence[str] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def verify_store(context: Context) -> VerifyResult:

@@ -29,7 +29,7 @@ from amlctl.core.store_keys import (
 )
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.store.damage import Damage, StoreListing, damaged_bytes
-from amlctl.runs.records import manifests_of_record, read_fields, read_published
+from amlctl.runs.records import manifests_of_record, published_manifests, read_fields
 from amlctl.runs.tree import TreeIndex, read_index, read_tree_index, stored_key
 from amlctl.stores.contract import Store
 
@@ -61,7 +61,7 @@ def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
     found: set[str] = set()
     for run in _runs(listing):
         with suppress(IntegrityError):  # the run's own check tells
-            found.update(_published(store, run))
+            found.update(published_manifests(store, run))
         try:
             record = read_fields(store, run)
             if record.has_text("from_run"):
@@ -118,14 +118,10 @@ def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed
     if key not in listing.sizes:
         return [Damage(key, "is missing, although the run has produced datasets", again)] if is_needed else []
     try:
-        missing = [one for one in _published(store, run) if one not in listing.sizes]
+        missing = [one for one in published_manifests(store, run) if one not in listing.sizes]
     except IntegrityError as error:
         return [Damage(key, error.message, again)]
     return [Damage(one, f"is missing; run {run} has published it", again) for one in missing]
-
-
-def _published(store: Store, run: str) -> list[str]:
-    return [named["manifest_key"] for named in read_published(store, run).values()]
 
 
 def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, status: str) -> list[Damage]:

@@ -23,13 +23,12 @@ from amlctl.core.manifest import (
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
 from amlctl.errors import Conflict, NotFound
-from amlctl.localfs.identify import Identified, identify
+from amlctl.localfs.identify import Identified
 from amlctl.localfs.machine import user_at_host
 from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
-from amlctl.operations.context import Context
-from amlctl.operations.sync.dataset_state import LocalState, agree, agree_if_new, begin, head_manifest, look_at
+from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head, was_removed
 from amlctl.operations.sync.repair import (
     damage,
@@ -40,7 +39,7 @@ from amlctl.operations.sync.repair import (
     to_send_again,
     without,
 )
-from amlctl.operations.sync.result import SyncOptions, SyncResult, committed_result, unchanged_result
+from amlctl.operations.sync.result import SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync.stored import EarlyPacks, StoredContents
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import HeadMoved, has_snapshots, next_head, no_head, swap_head
@@ -77,34 +76,21 @@ class _Sent(NamedTuple):
 class SyncAttempt:
     """Run it, or foresee what it would do; one of the two, once."""
 
-    def __init__(
-        self,
-        context: Context,
-        dataset: str,
-        options: SyncOptions,
-        state: LocalState,
-        lease: MirrorLease,
-        *,
-        lost: Collection[str] = (),
-    ) -> None:
-        """`lost` are contents that are sent again, whatever the store seems to have of them."""
-        self._context = context
-        self._store = context.store
-        self._sink = context.sink
-        self._dataset = dataset
-        self._options = options
-        self._state = state
+    def __init__(self, looked: DatasetState, lease: MirrorLease, *, lost: Collection[str] = ()) -> None:
+        """`lost` are contents that are sent again, whatever the store seems to have of them. Raises NotFound, Conflict
+        (the dataset was removed)."""
+        self._looked = looked
+        self._store, self._sink, self._dataset = looked.store, looked.sink, looked.dataset
+        self._options = looked.options
         self._lost = lost
-        self._replace = options.repair or bool(lost)
+        self._replace = looked.options.repair or bool(lost)
         self._watch = GcWatch(self._store, self._sink)
-        self._looked = look_at(context, dataset, options.ignore, state, is_repair=options.repair)
-        self._scanned = self._looked.local()
-        if self._looked.removed is not None and not options.force:
-            raise was_removed(dataset, self._looked.removed)
-        if self._looked.agreement == Agreement(None):
+        self._scanned = looked.local()
+        if looked.removed is not None and not looked.options.force:
+            raise was_removed(looked.dataset, looked.removed)
+        if looked.agreement == Agreement(None):
             self._note_overlap()
-        self._layout = options.layout_rules(None if self._looked.head is None else self._looked.head.layout)
-        self._state_dir = context.project.state_dir
+        self._layout = looked.layout
         self._lease = lease
         self._plain_files = self._look_at_plain_files()
 
@@ -113,15 +99,15 @@ class SyncAttempt:
         if unchanged is not None:
             return unchanged
         if self._looked.head is None and not self._looked.store_id:
-            self._looked.know_store(ensure_format(self._store), self._state)
+            self._looked.know_store(ensure_format(self._store))
             self._plain_files = self._look_at_plain_files()
         elif self._looked.is_new and has_snapshots(self._store, self._dataset):
             self._sink(Warned(f"{no_head(self._store, self._dataset).message}; starting it from here"))
-        stored = self._stored_contents()
+        stored = StoredContents(self._looked, self._watch, lost=self._lost)
         transfers = Transfers(Stage.SEND, self._dataset, self._sink)
         with PackSender(
             self._store,
-            self._state.sync,
+            self._looked.state.sync,
             self._options.pack_size,
             transfers,
             store_key=self._looked.store_key,
@@ -133,7 +119,7 @@ class SyncAttempt:
             if unchanged is not None:
                 return unchanged
             merged = self._merge(identified, stored)
-            confirm_changes(self._store, self._looked, merged, self._options, self._sink)
+            confirm_changes(self._looked, merged)
             plan = self._plan(merged, sender)
             if self._options.delete or not self._is_committed(merged, plan):
                 plan = self._plain_files.prepare(plan, self._looked.head)
@@ -158,7 +144,7 @@ class SyncAttempt:
         unchanged = self._nothing_to_do()
         if unchanged is not None:
             return unchanged
-        stored = self._stored_contents()
+        stored = StoredContents(self._looked, self._watch, lost=self._lost)
         identified = self._identify(None)
         unchanged = self._same_contents(identified, stored)
         if unchanged is not None:
@@ -182,17 +168,14 @@ class SyncAttempt:
     def _look_at_plain_files(self) -> PlainFiles:
         return PlainFiles(
             self._lease,
-            PlainFilesUnderWay(self._state_dir, self._looked.store_key, self._dataset),
+            PlainFilesUnderWay(self._looked.context.project.state_dir, self._looked.store_key, self._dataset),
             is_mirror=self._layout.is_mirror,
             may_delete=self._options.delete,
             is_repair=self._options.repair,
         )
 
-    def _stored_contents(self) -> StoredContents:
-        return StoredContents(self._context, self._looked, self._options, self._state, self._watch, lost=self._lost)
-
     def _note_overlap(self) -> None:
-        for other in self._state.sync.datasets(self._looked.store_key):
+        for other in self._looked.state.sync.datasets(self._looked.store_key):
             if f"{other}/".startswith(f"{self._dataset}/") or f"{self._dataset}/".startswith(f"{other}/"):
                 self._sink(Note(f"{self._dataset} overlaps dataset {other}; shared files belong to both"))
 
@@ -203,7 +186,7 @@ class SyncAttempt:
             return None
         if self._options.checksum or not self._may_skip(head):
             return None
-        agree_if_new(self._state, self._looked, self._store, head)
+        self._looked.agree_if_new(head)
         return unchanged_result(self._dataset, head, settled.files, settled.size_bytes)
 
     def _may_skip(self, head: Head) -> bool:
@@ -216,14 +199,8 @@ class SyncAttempt:
     # --- identify -------------------------------------------------------------------------------------------
 
     def _identify(self, early: EarlyPacks | None) -> Identified:
-        identified = identify(
-            self._scanned,
-            self._looked.known_to(self._state.cache),
-            checksum=self._options.checksum or self._options.repair,
-            taker=early,
-            sink=self._sink if early is None else early.hashing,
-            subject=self._dataset,
-        )
+        hashing = None if early is None else early.hashing
+        identified = self._looked.identify(taker=early, sink=hashing, reads_all=self._options.repair)
         for one, other in colliding_names(identified.entries)[:5]:
             self._sink(Warned(f"{self._dataset}: {one!r} and {other!r} are one name on some file systems"))
         return identified
@@ -261,7 +238,7 @@ class SyncAttempt:
             bad, damaged_elsewhere = to_send_again(self._store, head, here, self._sink)
             known.distrust(bad)
             head = without(head, bad)
-        entries, taken = merge_with_head(self._store, self._looked, local, head, self._options, self._sink)
+        entries, taken = merge_with_head(self._looked, local, head)
         snapshot = identified.snapshot if entries is local else snapshot_id(entries)
         changes = diff(head.entries, entries)
         return Merged(local, head, known, entries, snapshot, taken, changes, damaged_elsewhere)
@@ -333,7 +310,7 @@ class SyncAttempt:
         expected = looked.head or looked.removed
         tried = encode_head(next_head(store, value, expected), dataset)
         try:
-            begin(self._state, looked, store, Step.COMMIT, base._replace(head=tried))
+            looked.begin(Step.COMMIT, base._replace(head=tried))
         except NotFound as error:  # a gc that has started since has deleted the manifest
             raise HeadMoved(Conflict(error.message, hint="run the same command again")) from error
         try:
@@ -352,7 +329,7 @@ class SyncAttempt:
             pull = Command("sync", "--pull", below_data_blobs(self._dataset))
             self._sink(Note(Message(f"{self._dataset}: changes of the store are not here yet: ", pull)))
             base = self._only_here(merged)
-        agree(self._state, self._looked, self._store, self._committed, base=base)
+        self._looked.agree(self._committed, base=base)
 
     def _only_here(self, merged: Merged) -> Base:
         """The store has no snapshot that is just this, and needs none."""
@@ -365,7 +342,7 @@ class SyncAttempt:
             drop_lost_lists(self._store, self._dataset, self._sink)
             report_not_here(self._dataset, merged.damaged_elsewhere, merged.entries)
         elif self._options.verify:
-            manifest = head_manifest(self._store, self._dataset, self._looked.head)
+            manifest = self._looked.head_manifest()
             report_damage(damage(self._store, manifest, manifest.entries, self._sink).contents, manifest)
 
 

@@ -7,7 +7,7 @@ sync, nothing else is read: neither a manifest nor the cache's rows.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +19,21 @@ from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import head_key
+from amlctl.core.sync_plan import Layout
 from amlctl.errors import IntegrityError, NotFound, StoreGone
 from amlctl.localfs.atomic import remove_left_behind, scratch_folder
-from amlctl.localfs.identify import CachedScan, KnownFolder, StatCache
+from amlctl.localfs.identify import CachedScan, Identified, KnownFolder, StatCache, identify
 from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project, near_datasets
+from amlctl.localfs.read_file import Taker
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
 from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
 from amlctl.operations.store_location import check_store_is_outside
+from amlctl.operations.sync.result import SyncOptions
 from amlctl.parallel import in_background
 from amlctl.snapshots.heads import find_head, has_snapshots, last_written, no_head
 from amlctl.snapshots.manifests import KeptManifests, read_manifest
@@ -43,6 +46,9 @@ class DatasetState:
     """`settled`: what the whole scan came to last time, if no stat data changed since. `store_key` is what this machine
     knows the store by: its id, or its URL where it has none yet."""
 
+    context: Context
+    state: LocalState
+    options: SyncOptions
     dataset: str
     root: Path
     scanned: Scan | None
@@ -57,6 +63,14 @@ class DatasetState:
     store_gone: StoreGone | None = None
     has_begun: bool = False
     """Whether this command has written down a step."""
+
+    @property
+    def store(self) -> Store:
+        return self.context.store
+
+    @property
+    def sink(self) -> EventSink:
+        return self.context.sink
 
     @property
     def base(self) -> Base | None:
@@ -77,14 +91,58 @@ class DatasetState:
     def cache_key(self) -> str:
         return cache_key(self.dataset)
 
-    def known_to(self, cache: StatCache) -> KnownFolder:
-        return KnownFolder(cache, self.cache_key, self.digest)
+    @property
+    def layout(self) -> Layout:
+        """The one that is wanted."""
+        return self.options.layout_rules(None if self.head is None else self.head.layout)
 
-    def know_store(self, store_id: str, state: LocalState) -> None:
+    def know_store(self, store_id: str) -> None:
         """It has got its id just now."""
         self.store_key = store_id
         self.kept = self.kept.of_store(store_id)
-        self.agreement = state.sync.agreement(store_id, self.dataset)
+        self.agreement = self.state.sync.agreement(store_id, self.dataset)
+
+    def identify(
+        self, *, taker: Taker | None = None, sink: EventSink | None = None, reads_all: bool = False
+    ) -> Identified:
+        """What the folder holds. Raises as `local`, RightsError."""
+        return identify(
+            self.local(),
+            KnownFolder(self.state.cache, self.cache_key, self.digest),
+            checksum=self.options.checksum or reads_all,
+            taker=taker,
+            sink=sink or self.sink,
+            subject=self.dataset,
+        )
+
+    def head_manifest(self) -> Manifest:
+        return empty_manifest(self.dataset) if self.head is None else read_manifest(self.store, self.head.manifest_key)
+
+    def agree(self, head: Head, *, base: Base | None = None) -> None:
+        """Both have `base` in common from now on (default: all that `head` lists), and nothing is under way. Its
+        entries are kept here."""
+        base = base or Base(head.snapshot, head.manifest_key)
+        if base.manifest_key:
+            self.kept.keep(self.store, base.manifest_key)
+        if self.agreement.under_way and self.scanned is not None:
+            for folder in self.scanned.folders:  # what a pull that was killed has left among the user's files
+                remove_left_behind(self.root / folder.path, older_than_s=0)
+        self.state.sync.set_base(self.store_key, self.dataset, base._replace(head=encode_head(head, self.dataset)))
+        remember_store(self.state.folder, self.store.url, store_id=self.store_key)
+        self.kept.keep_only([base.manifest_key] if base.manifest_key else [])
+
+    def agree_if_new(self, head: Head) -> None:
+        """The same with all that `head` lists, unless that was agreed on before and nothing has been done since."""
+        base = self.base
+        if base is None or base.snapshot != head.snapshot or not base.head or self.has_begun:
+            self.agree(head)
+
+    def begin(self, step: Step, base: Base) -> None:
+        """Write down what is about to be done, so that the next command knows what it is where this one is killed."""
+        if base.manifest_key:
+            self.kept.keep(self.store, base.manifest_key)
+        self.has_begun = True
+        self.state.sync.begin(self.store_key, self.dataset, step, base)
 
     def local(self) -> Scan:
         """Raises NotFound where the dataset is not on this machine."""
@@ -151,13 +209,7 @@ def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
 
 
 def look_at(
-    context: Context,
-    dataset: str,
-    ignore: Sequence[str],
-    state: LocalState,
-    *,
-    is_repair: bool = False,
-    is_local_enough: bool = False,
+    context: Context, dataset: str, options: SyncOptions, state: LocalState, *, is_local_enough: bool = False
 ) -> DatasetState:
     """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
     HEAD that cannot be read. Raises what the store raises, but where what is known here is enough not StoreGone."""
@@ -166,7 +218,7 @@ def look_at(
     store.check_key(head_key(dataset))
     check_store_is_outside(store, root, f"data_blobs/{dataset}")
     last = state.cache.last_scan(cache_key(dataset))
-    rules = dataset_rules(project, dataset, ignore)
+    rules = dataset_rules(project, dataset, options.ignore)
     with in_background(lambda: find_head(store, dataset)) as asked_head:
         try:
             scanned = scan(root, rules)
@@ -176,7 +228,7 @@ def look_at(
         try:
             found = asked_head.result()
         except IntegrityError as error:
-            if not is_repair:
+            if not options.repair:
                 raise
             found = _taken_for_head(store, dataset, error.message, sink)
         except StoreGone as error:
@@ -185,7 +237,7 @@ def look_at(
             found, gone = None, error
         removed = found if found is not None and found.removed_at else None
         head = None if found is None or found.is_fence else found
-        if head is None and removed is None and is_repair and has_snapshots(store, dataset):
+        if head is None and removed is None and options.repair and has_snapshots(store, dataset):
             found = head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
     digest = b"" if scanned is None else scanned.digest(rules.digest)
     if gone is not None:
@@ -200,7 +252,9 @@ def look_at(
         if store.info(key) is not None if found is not None and key else has_snapshots(store, dataset):
             raise no_head(store, dataset)
     kept = KeptManifests(project.state_dir, store_key, dataset)
-    looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None, removed, gone)
+    looked = DatasetState(
+        context, state, options, dataset, root, scanned, digest, head, store_key, agreement, kept, None, removed, gone
+    )
     if scanned is not None:
         check_store_is_outside(store, root, f"data_blobs/{dataset}", scanned)
         for warning in scanned.warnings:
@@ -224,40 +278,7 @@ def _store_key(project: Project, store: Store, head: Head | None, known: SyncSta
     return store_id
 
 
-def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, base: Base | None = None) -> None:
-    """Both have `base` in common from now on (default: all that `head` lists), and nothing is under way. Its entries
-    are kept here."""
-    base = base or Base(head.snapshot, head.manifest_key)
-    if base.manifest_key:
-        looked.kept.keep(store, base.manifest_key)
-    if looked.agreement.under_way and looked.scanned is not None:
-        for folder in looked.scanned.folders:  # what a pull that was killed has left among the user's files
-            remove_left_behind(looked.root / folder.path, older_than_s=0)
-    state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head, looked.dataset)))
-    remember_store(state.folder, store.url, store_id=looked.store_key)
-    looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
-
-
-def agree_if_new(state: LocalState, looked: DatasetState, store: Store, head: Head) -> None:
-    """The same with all that `head` lists, unless that was agreed on before and nothing has been done since."""
-    base = looked.base
-    if base is None or base.snapshot != head.snapshot or not base.head or looked.has_begun:
-        agree(state, looked, store, head)
-
-
-def begin(state: LocalState, looked: DatasetState, store: Store, step: Step, base: Base) -> None:
-    """Write down what is about to be done, so that the next command knows what it is where this one is killed."""
-    if base.manifest_key:
-        looked.kept.keep(store, base.manifest_key)
-    looked.has_begun = True
-    state.sync.begin(looked.store_key, looked.dataset, step, base)
-
-
 def _taken_for_head(store: Store, dataset: str, why: str, sink: EventSink) -> Head:
     head = last_written(store, dataset)
     sink(Warned(f"{why}; using snapshot {head.snapshot[:12]}, which was written last"))
     return head
-
-
-def head_manifest(store: Store, dataset: str, head: Head | None) -> Manifest:
-    return empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from amlctl.core.diff import Changes, Side, arrived, merge
-from amlctl.core.events import EventSink, Warned
+from amlctl.core.events import Warned
 from amlctl.core.head import Head, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest, decode_section
 from amlctl.core.message import Command, Message, below_data_blobs, count
@@ -26,15 +26,13 @@ from amlctl.stores.contract import Store
 from amlctl.stores.presence import begin_again
 
 
-def agreed_entries(
-    store: Store, looked: DatasetState, local: Sequence[FileEntry], stored: Manifest, sink: EventSink
-) -> Sequence[FileEntry]:
+def agreed_entries(looked: DatasetState, local: Sequence[FileEntry], stored: Manifest) -> Sequence[FileEntry]:
     """Empty where nothing was agreed, or where it cannot be known any more. `stored` is what HEAD lists, or another
     snapshot that is to come here."""
     if looked.base is not None and looked.base.snapshot == stored.snapshot:
         return stored.entries
-    head = looked.head
-    entries, seen = _follow(store, looked, local, head)
+    head, sink = looked.head, looked.sink
+    entries, seen = _follow(looked, local)
     if head is None or seen is None:
         return entries
     found = relation(seen, head)
@@ -47,31 +45,29 @@ def agreed_entries(
     return entries
 
 
-def _follow(
-    store: Store, looked: DatasetState, local: Sequence[FileEntry], head: Head | None
-) -> tuple[Sequence[FileEntry], Head | None]:
+def _follow(looked: DatasetState, local: Sequence[FileEntry]) -> tuple[Sequence[FileEntry], Head | None]:
     """The base, and the steps that broke off since; the HEAD that was seen last."""
     entries: Sequence[FileEntry] = ()
     seen: Head | None = None
-    agreement = looked.agreement
+    agreement, head = looked.agreement, looked.head
     if agreement.base is not None:
-        entries, seen = _entries(store, looked, agreement.base), _head(looked, agreement.base)
+        entries, seen = _entries(looked, agreement.base), _head(looked, agreement.base)
     for step, base in agreement.under_way:
         tried = _head(looked, base)
         if step is not Step.COMMIT:
             before = () if step is Step.PULL_ALL else entries
-            entries, seen = arrived(before, local, _entries(store, looked, base)), tried
+            entries, seen = arrived(before, local, _entries(looked, base)), tried
         elif head is not None and tried is not None and tried.commit in (head.commit, *head.before):
-            entries, seen = _entries(store, looked, base), tried
+            entries, seen = _entries(looked, base), tried
     return entries, seen
 
 
-def _entries(store: Store, looked: DatasetState, base: Base) -> Sequence[FileEntry]:
+def _entries(looked: DatasetState, base: Base) -> Sequence[FileEntry]:
     if base.section:
         entries: list[FileEntry] = []
         decode_section(base.section, entries, {}, {})
         return entries
-    for source in (looked.kept, store):
+    for source in (looked.kept, looked.store):
         try:
             return read_manifest(source, base.manifest_key).entries
         except (NotFound, IntegrityError):
@@ -149,19 +145,15 @@ class Merged:
 
 
 def merge_with_head(
-    store: Store,
-    looked: DatasetState,
-    local: Sequence[FileEntry],
-    head: Manifest,
-    options: SyncOptions,
-    sink: EventSink,
+    looked: DatasetState, local: Sequence[FileEntry], head: Manifest
 ) -> tuple[Sequence[FileEntry], Sequence[str]]:
     """The entries to commit, and the paths of them that are not what this machine has. Raises Conflict."""
+    options = looked.options
     if looked.head is None or options.force:
         return local, ()
     if looked.base is not None and looked.base.snapshot == looked.head.snapshot:
         return local, ()
-    base = agreed_entries(store, looked, local, head, sink)
+    base = agreed_entries(looked, local, head)
     merged = merge(base, local, head.entries, prefer=options.prefer)
     if merged.conflicts:
         raise Conflict(
@@ -190,21 +182,15 @@ def new_store_confirmed(store: Store, command: Command, options: SyncOptions) ->
         raise NeedsConfirmation(gone.message, hint=hint) from gone
 
 
-def confirm_changes(
-    store: Store,
-    looked: DatasetState,
-    merged: Merged,
-    options: SyncOptions,
-    sink: EventSink,
-) -> None:
+def confirm_changes(looked: DatasetState, merged: Merged) -> None:
     """Raises NeedsConfirmation where much of what the store has, or work of others, would go."""
+    options, head = looked.options, merged.head
     if options.yes:
         return
-    head = merged.head
     prefer = [options.prefer.value] if options.prefer else []
     command = Command("sync", *options.words, *prefer, below_data_blobs(looked.dataset))
     if options.force:
-        base = agreed_entries(store, looked, merged.local, head, sink)
+        base = agreed_entries(looked, merged.local, head)
         theirs = merge(base, merged.local, head.entries, prefer=Side.THEIRS).taken_from_theirs
         stored = {entry.path for entry in head.entries}
         if lost := [path for path in theirs if path in stored]:

@@ -12,17 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from amlctl.core.diff import Changes, by_path, diff, merge
-from amlctl.core.events import EventSink, Note
+from amlctl.core.events import Note
 from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest
 from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import snapshot_of
 from amlctl.errors import Conflict, NotFound, UsageError
-from amlctl.localfs.identify import identify, remember_written
+from amlctl.localfs.identify import remember_written
 from amlctl.localfs.scan import scan
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.context import Context
-from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree_if_new, begin, local_state, look_at
+from amlctl.operations.sync.dataset_state import DatasetState, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, confirm_deletions, was_removed
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult, unchanged_result
@@ -52,25 +52,25 @@ def pull(
         local_state(context, f"amlctl sync --pull {dataset}", is_reading=is_dry_run) as state,
         ended_by_interrupt(store),
     ):
-        looked = look_at(context, dataset, options.ignore, state)
+        looked = look_at(context, dataset, options, state)
         if looked.removed is not None:
             raise was_removed(dataset, looked.removed, NotFound)
         if looked.head is None:
             from amlctl.operations.dataset.listing import not_stored  # here, since few pulls need it
 
             raise not_stored(store, dataset)
-        result = _settled(looked, looked.head, options, snapshot)
+        result = _settled(looked, looked.head, snapshot)
         if result is None:
-            result = _Pull(context, looked, options, state, snapshot).run(looked.head, is_dry_run=is_dry_run)
+            result = _Pull(looked, snapshot).run(looked.head, is_dry_run=is_dry_run)
         if not is_dry_run:
-            agree_if_new(state, looked, store, looked.head)
+            looked.agree_if_new(looked.head)
     return measure.taken(result, is_dry_run=is_dry_run)
 
 
-def _settled(looked: DatasetState, head: Head, options: SyncOptions, snapshot: str | None) -> SyncResult | None:
+def _settled(looked: DatasetState, head: Head, snapshot: str | None) -> SyncResult | None:
     """The whole answer, where neither stat data nor HEAD moved."""
     found = looked.settled
-    if found is None or snapshot is not None or options.checksum or found.snapshot != head.snapshot:
+    if found is None or snapshot is not None or looked.options.checksum or found.snapshot != head.snapshot:
         return None
     return unchanged_result(looked.dataset, head, found.files, found.size_bytes)
 
@@ -79,16 +79,13 @@ def _settled(looked: DatasetState, head: Head, options: SyncOptions, snapshot: s
 class _Pull:
     """Of one dataset, or of an older `snapshot` of it. Its `run` reads top to bottom."""
 
-    context: Context
     looked: DatasetState
-    options: SyncOptions
-    state: LocalState
     snapshot: str | None
 
     def run(self, head: Head, *, is_dry_run: bool) -> SyncResult:
-        context, looked, options, snapshot = self.context, self.looked, self.options, self.snapshot
-        key = head.manifest_key if snapshot is None else find_snapshot(context.store, looked.dataset, snapshot)
-        wanted = read_manifest(context.store, key)
+        looked, options, snapshot = self.looked, self.looked.options, self.snapshot
+        key = head.manifest_key if snapshot is None else find_snapshot(looked.store, looked.dataset, snapshot)
+        wanted = read_manifest(looked.store, key)
         local, hashed = self._local()
         target = self._target(local, wanted)
         changes = diff(local, target)
@@ -126,39 +123,32 @@ class _Pull:
         if to_write or changes.deleted:
             step = Step.PULL_ALL if snapshot is None and looked.scanned is None else Step.PULL
             seen = encode_head(head, looked.dataset)
-            begin(self.state, looked, context.store, step, Base(wanted.snapshot, key, head=seen))
+            looked.begin(step, Base(wanted.snapshot, key, head=seen))
         self._write(wanted, target, changes, to_write)
         if snapshot is not None and head.snapshot != wanted.snapshot:
             sync = Command("sync", below_data_blobs(looked.dataset))
             older = f"{looked.dataset} is at an older snapshot now; "
-            context.sink(Note(Message(older, sync, " would make it the newest")))
+            looked.sink(Note(Message(older, sync, " would make it the newest")))
         return result
 
     def _local(self) -> tuple[Sequence[FileEntry], int]:
         """What the folder holds, and how many bytes had to be read for that."""
-        looked = self.looked
-        if looked.scanned is None:
+        if self.looked.scanned is None:
             return (), 0
-        found = identify(
-            looked.scanned,
-            looked.known_to(self.state.cache),
-            checksum=self.options.checksum,
-            sink=self.context.sink,
-            subject=looked.dataset,
-        )
+        found = self.looked.identify()
         return found.entries, found.hashed_bytes
 
     def _target(self, local: Sequence[FileEntry], wanted: Manifest) -> Sequence[FileEntry]:
         """What the folder is to hold. Raises Conflict."""
-        store, sink, looked, options = self.context.store, self.context.sink, self.looked, self.options
+        looked = self.looked
         target, conflicts = wanted.entries, None
         if self.snapshot is not None:
-            conflicts = _would_be_lost(store, looked, local, wanted, options, sink)
+            conflicts = _would_be_lost(looked, local, wanted)
         else:
             # A folder that is gone altogether was not emptied file by file: all of it comes back.
             is_gone = looked.scanned is None
-            base = () if is_gone else agreed_entries(store, looked, local, wanted, sink)
-            merged = merge(base, local, wanted.entries, prefer=options.prefer)
+            base = () if is_gone else agreed_entries(looked, local, wanted)
+            merged = merge(base, local, wanted.entries, prefer=looked.options.prefer)
             target, conflicts = merged.entries, merged.conflicts
         if conflicts:
             raise Conflict(
@@ -177,7 +167,7 @@ class _Pull:
     ) -> None:
         """Raises Conflict for what stands in the way."""
         looked = self.looked
-        unsynced = [] if self.options.theirs else hidden(looked.root, to_write, here)
+        unsynced = [] if looked.options.theirs else hidden(looked.root, to_write, here)
         if unsynced:
             raise Conflict(
                 f"{looked.dataset} has {count(len(unsynced), 'unsynced file')} in the way (ignored, or written just "
@@ -186,7 +176,7 @@ class _Pull:
                 details=unsynced,
             )
         if self.snapshot is not None:
-            _check_mirror(self.context.store, looked, wanted, to_write)
+            _check_mirror(looked, wanted, to_write)
         refuse_links(looked.dataset, looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
 
     def _note_kept(self, wanted: Manifest, target: Sequence[FileEntry]) -> None:
@@ -194,40 +184,33 @@ class _Pull:
             path = below_data_blobs(self.looked.dataset)
             drop = Command("sync", "--pull", "--theirs", "--snapshot", wanted.snapshot[:12], path)
             note = f"{self.looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
-            self.context.sink(Note(Message(note, drop)))
+            self.looked.sink(Note(Message(note, drop)))
 
     def _write(
         self, wanted: Manifest, target: Sequence[FileEntry], changes: Changes, to_write: Sequence[FileEntry]
     ) -> None:
-        store, looked, options = self.context.store, self.looked, self.options
+        looked, options = self.looked, self.looked.options
         folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
         writable = replace(wanted, entries=folder.make_room(changes.deleted, to_write))
         received = Received(written={})
-        how = ReceiveOptions(may_replace=folder.may_write, workers=options.workers(store))
-        receive(store, writable, looked.root, how, received, self.context.sink)
+        how = ReceiveOptions(may_replace=folder.may_write, workers=options.workers(looked.store))
+        receive(looked.store, writable, looked.root, how, received, looked.sink)
         folder.leave_out(received.displaced)
         folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
         if received.written:
             with suppress(FileNotFoundError):  # somebody has removed the folder meanwhile
                 now_ns = time.time_ns()
-                remember_written(scan(looked.root), self.state.cache, looked.cache_key, received.written, now_ns)
+                remember_written(scan(looked.root), looked.state.cache, looked.cache_key, received.written, now_ns)
         folder.raise_if_moved()
 
 
-def _would_be_lost(
-    store: Store,
-    looked: DatasetState,
-    local: Sequence[FileEntry],
-    wanted: Manifest,
-    options: SyncOptions,
-    sink: EventSink,
-) -> Sequence[str]:
+def _would_be_lost(looked: DatasetState, local: Sequence[FileEntry], wanted: Manifest) -> Sequence[str]:
     """Local changes that no snapshot has and that going back would overwrite."""
-    if options.theirs:
+    if looked.options.theirs:
         return ()
-    if options.ours:
+    if looked.options.ours:
         raise UsageError("--ours makes no sense with --snapshot: it would change nothing")
-    base = by_path(agreed_entries(store, looked, local, wanted, sink))
+    base = by_path(agreed_entries(looked, local, wanted))
     target = by_path(wanted.entries)
     return [e.path for e in local if base.get(e.path) != e and target.get(e.path) != e]
 
@@ -250,14 +233,14 @@ def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
     return newest_first[0]
 
 
-def _check_mirror(store: Store, looked: DatasetState, wanted: Manifest, to_write: Sequence[FileEntry]) -> None:
+def _check_mirror(looked: DatasetState, wanted: Manifest, to_write: Sequence[FileEntry]) -> None:
     """Raises NotFound where a mirror has newer bytes now than an older snapshot needs."""
     if looked.head is None or wanted.snapshot == looked.head.snapshot:
         return
     needed = [e for e in to_write if wanted.places.get(e.content_id, OBJECT).kind is Kind.MIRROR]
     if not needed:
         return
-    now = by_path(read_manifest(store, looked.head.manifest_key).entries)
+    now = by_path(looked.head_manifest().entries)
     gone = [e.path for e in needed if e.path not in now or now[e.path].content_id != e.content_id]
     if gone:
         raise NotFound(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from amlctl.core.manifest import ONE_FILE, FileEntry
@@ -54,15 +56,17 @@ class PullTarget:
                     path.unlink()
                 else:
                     blocked.add(folder)
-        is_there = _Folders(self._root)
+        has_folder = _folder_checks(self._root)
         for entry in to_write:
-            if entry.path.endswith("/") or not is_there.above(entry.path):
+            if entry.path.endswith("/") or not has_folder(entry.path):
                 continue
             path = self._path(entry.path)
             if not path.is_dir() or path.is_symlink():
                 continue
             self.delete([p for p in deleted if p.startswith(f"{entry.path}/") or entry.path == ONE_FILE])
-            if path.is_dir() and not _remove_empty(path):
+            with suppress(OSError):
+                os.rmdir(path)
+            if path.is_dir():
                 self._moved.add(entry.path)
                 blocked.add(entry.path)
         return [e for e in to_write if blocked.isdisjoint((e.path, *_folders(e)))] if blocked else to_write
@@ -156,9 +160,9 @@ def hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEnt
         for folder in new_folders
         if folder not in here and os.path.lexists(root / folder) and not (root / folder).is_dir()
     }
-    text, is_there = os.fspath(root), _Folders(root)
+    text, has_folder = os.fspath(root), _folder_checks(root)
     for entry in to_write:
-        if entry.path.endswith("/") or entry.path == ONE_FILE or entry.path in here or not is_there.above(entry.path):
+        if entry.path.endswith("/") or entry.path == ONE_FILE or entry.path in here or not has_folder(entry.path):
             continue
         if entry.path in folders or f"{entry.path}/" in here:
             found.update(_unknown_below(root, entry.path, here))
@@ -186,20 +190,12 @@ def _linked(root: Path, paths: Iterable[str]) -> list[str]:
     return [folder for folder in sorted(above) if os.path.islink(f"{text}/{folder}")]
 
 
-class _Folders:
-    """Which folders exist, each looked at once: below one that does not, nothing need be looked for."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = os.fspath(root)
-        self._known: dict[str, bool] = {}
-
-    def above(self, path: str) -> bool:
-        """Whether the folder that holds `path` (relative to the root) is there."""
-        folder = path.rpartition("/")[0]
-        found = self._known.get(folder)
-        if found is None:
-            found = self._known[folder] = os.path.lexists(f"{self._root}/{folder}")
-        return found
+def _folder_checks(root: Path) -> Callable[[str], bool]:
+    """Whether the folder that holds a path (relative to `root`) is there, each looked at once: below one that is not,
+    nothing need be looked for."""
+    text = os.fspath(root)
+    is_there = cache(lambda folder: os.path.lexists(f"{text}/{folder}"))
+    return lambda path: is_there(path.rpartition("/")[0])
 
 
 def _unknown_below(root: Path, folder: str, here: Collection[str]) -> Iterator[str]:
@@ -220,11 +216,3 @@ def _folders(entry: FileEntry) -> list[str]:
     """Those that have to be there for it: an empty folder is one itself."""
     above = parents(entry.path)
     return [*above, entry.path[:-1]] if entry.path.endswith("/") else above
-
-
-def _remove_empty(folder: Path) -> bool:
-    try:
-        os.rmdir(folder)
-    except OSError:
-        return False
-    return True

@@ -7,10 +7,8 @@ from collections.abc import Collection
 from amlctl.core.events import Event, EventSink, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, empty_manifest
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.operations.context import Context
-from amlctl.operations.sync.dataset_state import DatasetState, LocalState, head_manifest
+from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.repair import without
-from amlctl.operations.sync.result import SyncOptions
 from amlctl.parallel import in_background
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.known import KnownContents
@@ -23,24 +21,10 @@ _MUCH_BYTES = 16 << 20
 class StoredContents:
     """What HEAD lists, and what else the store is known to have. `watch` notes the gc before anything is read."""
 
-    def __init__(
-        self,
-        context: Context,
-        looked: DatasetState,
-        options: SyncOptions,
-        state: LocalState,
-        watch: GcWatch,
-        *,
-        lost: Collection[str],
-    ) -> None:
+    def __init__(self, looked: DatasetState, watch: GcWatch, *, lost: Collection[str]) -> None:
         """`lost` are contents that are sent again, whatever the store seems to have of them."""
-        self._store = context.store
         self._looked = looked
-        self._options = options
-        self._layout = options.layout_rules(None if looked.head is None else looked.head.layout)
-        self._state = state
         self._watch = watch
-        self._sink = context.sink
         self._lost = lost
         self._found: tuple[Manifest, KnownContents] | None = None
 
@@ -59,13 +43,14 @@ class StoredContents:
 
     def _known(self, head: Manifest) -> KnownContents:
         # Other datasets cost a request each: they are asked where much is new that may be theirs.
-        has_grown = self._looked.local().size_bytes - head.size_bytes >= _MUCH_BYTES
+        looked = self._looked
+        has_grown = looked.local().size_bytes - head.size_bytes >= _MUCH_BYTES
         known = KnownContents(
-            self._store,
-            self._looked.store_key,
-            self._state.sync,
-            self._layout,
-            look_at_other_datasets=self._looked.head is None or has_grown,
+            looked.store,
+            looked.store_key,
+            looked.state.sync,
+            looked.layout,
+            look_at_other_datasets=looked.head is None or has_grown,
         )
         if self._lost:
             known.distrust(self._lost)
@@ -75,17 +60,17 @@ class StoredContents:
         """What HEAD lists. A repair does without it where only the list is lost."""
         looked = self._looked
         try:
-            return head_manifest(self._store, looked.dataset, looked.head)
+            return looked.head_manifest()
         except (NotFound, IntegrityError) as error:
-            if not self._options.repair or looked.head is None:
+            if not looked.options.repair or looked.head is None:
                 raise
             is_ours = looked.base is not None and looked.base.snapshot == looked.head.snapshot
-            if not is_ours and not self._options.force:
+            if not is_ours and not looked.options.force:
                 raise IntegrityError(
                     f"{error.message}; the store's latest snapshot was not the one of this machine",
                     hint="repair it where it was synced last, or add --force: the store then gets what is here",
                 ) from error
-            self._sink(Warned(f"{looked.dataset}: {error.message}; sending everything again from here"))
+            looked.sink(Warned(f"{looked.dataset}: {error.message}; sending everything again from here"))
             return empty_manifest(looked.dataset)
 
 

@@ -17,7 +17,7 @@ from amlctl.localfs.machine import passed_s
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
 from amlctl.operations.sync.attempt import ContentsLost, SyncAttempt
-from amlctl.operations.sync.dataset_state import local_state
+from amlctl.operations.sync.dataset_state import local_state, look_at
 from amlctl.operations.sync.merge import new_store_confirmed
 from amlctl.operations.sync.repair import repair_format
 from amlctl.operations.sync.result import Measure
@@ -50,7 +50,7 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
         for attempt in range(_TRIES):
             try:
                 with ended_by_interrupt(store):
-                    result = SyncAttempt(context, dataset, options, state, lease, lost=lost).run()
+                    result = SyncAttempt(look_at(context, dataset, options, state), lease, lost=lost).run()
                 break
             except ContentsLost as error:
                 if attempt == _TRIES - 1:
@@ -75,7 +75,7 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
         local_state(context, f"amlctl sync --dry-run {dataset}", is_reading=True) as state,
         ended_by_interrupt(store),
     ):
-        result = SyncAttempt(context, dataset, options, state, lease).foresee()
+        result = SyncAttempt(look_at(context, dataset, options, state), lease).foresee()
     return measure.taken(result, is_dry_run=True)
 
 
