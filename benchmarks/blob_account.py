@@ -51,7 +51,8 @@ class Blob:
         return about | self.metadata
 
     def cut(self, start: int, end: int) -> list[Buffer]:
-        found, position = [], 0
+        found: list[Buffer] = []
+        position = 0
         for _, data in self.blocks:
             low, high = max(start - position, 0), min(end - position, len(data))
             if low < high:

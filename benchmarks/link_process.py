@@ -292,7 +292,7 @@ class _Proxy:
                 flow.is_waiting = False
                 if flow.is_readable and not flow.is_done:
                     self._read(flow)
-                    if flow.is_readable and flow.on_way < _WINDOW and not flow.is_done:
+                    if flow.is_readable and flow.on_way < _WINDOW and not flow.is_done:  # type: ignore[redundant-expr]
                         flow.is_waiting = True
                         lane.waiting.append(flow)
 

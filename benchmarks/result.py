@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +31,7 @@ class Goal:
     def is_met(self) -> bool | None:
         if self.measured is None:
             return None
-        return (operator.ge if self.is_lower_bound else operator.le)(self.measured, self.limit)
+        return self.measured >= self.limit if self.is_lower_bound else self.measured <= self.limit
 
 
 @dataclass(frozen=True)

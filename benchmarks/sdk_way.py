@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from azure.ai.ml import MLClient, command
 from azure.ai.ml.entities import Environment
@@ -41,6 +42,5 @@ def download(client: MLClient, name: str, target: str) -> None:
 if __name__ == "__main__":
     task, *arguments = sys.argv[1:]
     workspace = [os.environ[name] for name in ("SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE_NAME")]
-    {"submit": submit, "status": status, "stream": stream, "download": download}[task](
-        MLClient(DefaultAzureCredential(), *workspace), *arguments
-    )
+    tasks: dict[str, Callable[..., None]] = {"submit": submit, "status": status, "stream": stream, "download": download}
+    tasks[task](MLClient(DefaultAzureCredential(), *workspace), *arguments)

@@ -18,7 +18,17 @@ from amlctl.core.job import Distribution
 from amlctl.core.run_schema import MAX_BYTES, RULES, wrong_field
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked, masked_values
-from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError, StoreGone, UsageError
+from amlctl.errors import (
+    AmlctlError,
+    IntegrityError,
+    LoginError,
+    NotFound,
+    RightsError,
+    ServiceUnavailable,
+    SettingsError,
+    StoreGone,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from amlctl.core.settings import Mode
@@ -146,8 +156,9 @@ class RunRecord:
 
     @property
     def may_change(self) -> bool:
-        """Whether its workspace may know more by now. It is Failed only until its store, which was gone, is back."""
-        return not self.is_final or (self.error or {}).get("kind") == StoreGone.kind
+        """Whether its workspace may know more by now: it is not final, or perhaps Failed only until its store can be
+        written to."""
+        return not self.is_final or (self.error or {}).get("kind") in STORE_FAILURES
 
     def reached(self, state: RunState, now: datetime) -> None:
         """Move to `state`. A final state is never left: what comes after it is ignored."""
@@ -206,6 +217,7 @@ class RunRecord:
         return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
 
+STORE_FAILURES = frozenset(one.kind for one in (StoreGone, ServiceUnavailable, LoginError, RightsError))
 _SPEC_FIELDS = frozenset(one.name for one in fields(RunSpec))
 
 CONFIG_ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")

@@ -33,11 +33,11 @@ class DiskItem:
 
 def disk_item(kind: str, path: Path, *, name: str = "", kept: str = "") -> DiskItem:
     """It counts as used when a file of it was changed last."""
-    size_bytes, changed_at = _measured(path)
+    size_bytes, changed_at = measured(path)
     return DiskItem(kind, name or path.name, path, size_bytes, changed_at, kept)
 
 
-def _measured(top: Path) -> tuple[int, float]:
+def measured(top: Path) -> tuple[int, float]:
     """Bytes on the disk, and the latest time of a change. A file with several names counts once."""
     seen: set[tuple[int, int]] = set()
     size_bytes, changed_at = 0, 0.0

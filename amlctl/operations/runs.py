@@ -70,7 +70,9 @@ def list_runs(context: Context) -> list[RunRecord]:
     for record in seen:
         if record.spec.workspace == in_use and in_use not in unreachable:
             continue  # it was deleted
-        if record.may_change and record.spec.workspace not in unreachable:
+        made_by = context.settings.workspaces.get(record.spec.workspace)
+        may_change = record.may_change if made_by is not None and made_by.runs_here else not record.is_final
+        if may_change and record.spec.workspace not in unreachable:
             try:
                 record = context.in_workspace(record.spec.workspace).workspace.read(record.run)
             except NotFound:

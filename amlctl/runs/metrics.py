@@ -39,7 +39,6 @@ def read_metrics(store: Store, run: str) -> Metrics:
     and what the store raises.
     """
     found = Metrics()
-    outputs = _Outputs(store, outputs_prefix(run))
     files = _listed(store, outputs_index_key(run))
     if files is None:
         files = {name: TreeFile(name, 0, False, "") for name in (DOCUMENT, LINES)}
@@ -51,11 +50,11 @@ def read_metrics(store: Store, run: str) -> Metrics:
         if file.size_bytes > MAX_BYTES:
             found.warnings.append(too_large(name, file.size_bytes))
             continue
-        data = outputs.read(file)
+        (data,) = _read_all(store, run, [file])
         if data is not None:
             found.add(parse(data) if len(data) <= MAX_BYTES else Metrics(warnings=[too_large(name, len(data))]))
     tracked = [file for path, file in files.items() if path.startswith(f"{MLFLOW_FOLDER}/")]
-    found.add(_of_mlflow(outputs, tracked))
+    found.add(_of_mlflow(store, run, tracked))
     return found
 
 
@@ -67,23 +66,19 @@ def _listed(store: Store, index_key: str) -> Optional[dict[str, TreeFile]]:
     return {file.path: file for file in read_index(store, index_key) or ()} if entry is not None else {}
 
 
-class _Outputs:
-    def __init__(self, store: Store, prefix: str) -> None:
-        self._store = store
-        self._prefix = prefix
+def _read_all(store: Store, run: str, files: Sequence[TreeFile]) -> list[Optional[bytes]]:
+    """None for one that the run has removed since its outputs were listed."""
 
-    def read(self, file: TreeFile) -> Optional[bytes]:
-        """None where the run has removed it since its outputs were listed."""
+    def read(file: TreeFile) -> Optional[bytes]:
         try:
-            return self._store.get(stored_key(self._prefix, file), length=MAX_BYTES + 1)
+            return store.get(stored_key(outputs_prefix(run), file), length=MAX_BYTES + 1)
         except NotFound:
             return None
 
-    def read_all(self, files: Sequence[TreeFile]) -> list[Optional[bytes]]:
-        return list(in_parallel(self.read, files, self._store.concurrency))
+    return list(in_parallel(read, files, store.concurrency))
 
 
-def _of_mlflow(outputs: _Outputs, files: Sequence[TreeFile]) -> Metrics:
+def _of_mlflow(store: Store, owner: str, files: Sequence[TreeFile]) -> Metrics:
     """Files are `<experiment>/<run>/meta.yaml`, `<experiment>/<run>/metrics/<name>`, `…/tags/<name>`."""
     metas: dict[str, TreeFile] = {}
     metric_files: dict[str, list[tuple[str, TreeFile]]] = {}
@@ -102,7 +97,7 @@ def _of_mlflow(outputs: _Outputs, files: Sequence[TreeFile]) -> Metrics:
     if len(runs) > len(read):
         warnings.append(f"only the last {_MOST_TRACKED} of {len(runs)} MLflow runs are used")
     found = []
-    for run, meta in zip(read, outputs.read_all([metas[run] for run in read])):
+    for run, meta in zip(read, _read_all(store, owner, [metas[run] for run in read])):
         started = None if meta is None else mlflow_start(meta)
         if started is None:
             continue
@@ -113,7 +108,7 @@ def _of_mlflow(outputs: _Outputs, files: Sequence[TreeFile]) -> Metrics:
             else:
                 wanted.append((name, file))
         histories = {}
-        for (name, _), data in zip(wanted, outputs.read_all([file for _, file in wanted])):
+        for (name, _), data in zip(wanted, _read_all(store, owner, [file for _, file in wanted])):
             history = None if data is None else from_mlflow(data)
             if history is not None:
                 histories[name] = history

@@ -23,7 +23,7 @@ from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
 
 
-def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> None:
+def once(folder: Path, name: str, content: str, action: Callable[[], object]) -> None:
     """Run it unless a process on this node has run it for the same `content`; other callers wait meanwhile.
 
     A process that is killed leaves no marker, so the next one starts again. Raises what `action` raises.
@@ -131,7 +131,7 @@ def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders
     folders.outputs_dir.mkdir(parents=True, exist_ok=True)
     tree = outputs_tree(run, rank.node)
     if read_index(store, tree.index_key):
-        once(folders.state_dir, "outputs", run, lambda: _ignore(restore_tree(store, tree, folders.outputs_dir)))
+        once(folders.state_dir, "outputs", run, lambda: restore_tree(store, tree, folders.outputs_dir))
 
 
 class OutputsSaver:
@@ -176,10 +176,6 @@ class OutputsSaver:
                 if str(error) != reported:
                     reported = str(error)
                     self._log(f"outputs cannot be saved at the moment: {reported}")
-
-
-def _ignore(value: object) -> None:
-    """Discards the result of a callable."""
 
 
 def _remove(path: Path) -> None:

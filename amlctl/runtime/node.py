@@ -16,6 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Optional
 
@@ -30,6 +32,7 @@ from amlctl.core.store_keys import failure_key, script_end_key
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.machine import utc_now
+from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import load_record, load_trial, save_phases, save_record, save_resources, save_script_end
 from amlctl.runtime.data import (
     OutputsSaver,
@@ -53,7 +56,6 @@ from amlctl.runtime.script import (
     never_due,
     place_variables,
     prepare_job,
-    script_command,
     script_variables,
     start_of_script,
     start_script,
@@ -135,23 +137,11 @@ class Node:
             self.save_store.delete(script_end_key(run, self._rank_of(record)))
         begun = {Phase.DATA: utc_now()}
         place_datasets(self.store, record, self.folders, log)
-        hidden = {name for name, value in record.spec.variables.items() if value is None}
-        secrets = {name: value for name, value in self.variables.items() if name in hidden}
-        arguments = filled(record.spec.arguments, secrets)
-        config = write_config(record, self.folders, secrets)
         restore_outputs(self.save_store, run, self.rank, self.folders)
         saver = OutputsSaver(self.save_store, run, self.rank, self.folders, self.timing.save_interval_s, log)
         if self.rank.is_first_process:
             saver.save()  # so that a fetch finds a list, if an empty one, from the start
-        variables = script_variables(record, self.folders, script, attempt, self.variables)
-        if script is None:
-            job = prepare_job(record, self.folders, variables, secrets, self.places)
-            command, folder, variables = job.command, self.folders.pipeline_dir, job.variables
-        else:
-            given_config = [] if config is None else record.spec.config_arguments(str(config))
-            command, folder = script_command(script, given_config, arguments), self.folders.container
-            given = {name: value for name, value in record.spec.variables.items() if value is not None}
-            variables = {**variables, **self._named_places(record), **given}
+        command, folder, variables = self._command(record, script, attempt)
         with Wakeups() as wakeups:
             since_ns = start_of_script(self.folders)
             begun[Phase.RUN] = utc_now()
@@ -176,8 +166,25 @@ class Node:
                 self._warn_of_what_is_not_kept(record, since_ns)
                 self._keep(record, saver, has_succeeded)
                 if self.rank.node == 0:
-                    send_metrics(record, self.folders.outputs_dir, self.variables, log)
+                    send_metrics(record, partial(read_metrics, self.save_store, run), self.variables, log)
         return end.exit_code
+
+    def _command(
+        self, record: RunRecord, script: Optional[Path], attempt: int
+    ) -> tuple[Sequence[str], Path, Mapping[str, str]]:
+        """What is started, in which folder, and its variables."""
+        spec = record.spec
+        hidden = {name for name, value in spec.variables.items() if value is None}
+        secrets = {name: value for name, value in self.variables.items() if name in hidden}
+        config = write_config(record, self.folders, secrets)
+        variables = script_variables(record, self.folders, script, attempt, self.variables)
+        if script is None:
+            command, variables = prepare_job(record, self.folders, variables, secrets, self.places)
+            return command, self.folders.pipeline_dir, variables
+        given_config = [] if config is None else spec.config_arguments(str(config))
+        given = {name: value for name, value in spec.variables.items() if value is not None}
+        command = [sys.executable, str(script), *given_config, *filled(spec.arguments, secrets)]
+        return command, self.folders.container, {**variables, **self._named_places(record), **given}
 
     def _named_places(self, record: RunRecord) -> dict[str, str]:
         """The same names as for a job file: a dataset is an input, `outputs_dir()` the output `default`."""

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from amlctl.localfs.machine import ProcessIdentity, this_process
 
@@ -228,17 +228,29 @@ def _living_descendants(keep: Collection[int]) -> list[Process]:
     return list(found.values())
 
 
-def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int:
-    """Kill what `find` finds among all processes, with all descendants; this process need not be their ancestor.
+def end_session(leader: ProcessIdentity, *, variables: Collection[str] = ()) -> int:
+    """Kill every process of the session that `leader` led, every one with one of the variables (`NAME=value`), and all
+    their descendants; returns how many. They are stopped first, until no new one is found: a stopped process cannot
+    start another.
 
-    They are stopped first, until no new one is found: a stopped process cannot start another. Returns how many.
+    While one member of a session lives the system gives the session's id to no other process, so the members are found
+    when the leader is long dead. Kills nothing if the id belongs to another process by now, or the machine was
+    restarted.
     """
+    now = find_process(leader.process)
+    if leader.machine != this_process().machine or (now is not None and now.started != leader.started):
+        return 0
+    marks = frozenset(variable.encode() for variable in variables)
+
+    def is_of_run(process: Process) -> bool:
+        return process.session == leader.process or has_variable(process.pid, marks)
+
     stopped: dict[tuple[int, int], Process] = {}
     killed: set[tuple[int, int]] = set()
     deadline = time.monotonic() + _KILL_LIMIT_S
     while time.monotonic() < deadline:
         present = all_processes()
-        roots = [process for process in find(present) if not process.is_dead]
+        roots = [one for one in present.values() if not one.is_dead and is_of_run(one)]
         known = [one for one in present.values() if (one.pid, one.started) in stopped and not one.is_dead]
         family = {*roots, *known, *descendants([process.pid for process in (*roots, *known)], present)}
         found = {(one.pid, one.started): one for one in family if one.pid != os.getpid()}
@@ -257,25 +269,6 @@ def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int
     for process in stopped.values():  # at the time limit: no process may stay stopped
         send_signal(process, signal.SIGKILL)
     return len(killed)
-
-
-def end_session(leader: ProcessIdentity, *, variables: Collection[str] = ()) -> int:
-    """Kill every process of the session that `leader` led, every one with one of the variables (`NAME=value`), and all
-    their descendants; returns how many.
-
-    While one member of a session lives the system gives the session's id to no other process, so the members are found
-    when the leader is long dead. Kills nothing if the id belongs to another process by now, or the machine was
-    restarted.
-    """
-    present = find_process(leader.process)
-    if leader.machine != this_process().machine or (present is not None and present.started != leader.started):
-        return 0
-    marks = frozenset(variable.encode() for variable in variables)
-
-    def find(processes: Mapping[int, Process]) -> list[Process]:
-        return [one for one in processes.values() if one.session == leader.process or has_variable(one.pid, marks)]
-
-    return end_found(find)
 
 
 def in_words(processes: Sequence[Process]) -> str:

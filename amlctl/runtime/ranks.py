@@ -88,11 +88,9 @@ class ProcessEnd:
 
 def read_end(state_dir: Path, local: int) -> Optional[ProcessEnd]:
     """None while the script runs, or if its process was killed before it could write it."""
-    try:
-        document = _read(state_dir, local)
-        return ProcessEnd(int(document["exit_code"]), int(document["ended_ns"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = _read(state_dir, local)
+    code, ended_ns = found.get("exit_code"), found.get("ended_ns")
+    return ProcessEnd(code, ended_ns) if isinstance(code, int) and isinstance(ended_ns, int) else None
 
 
 def attempt_of_first(state_dir: Path) -> Optional[int]:
@@ -168,15 +166,18 @@ def _path(state_dir: Path, local: int) -> Path:
     return state_dir / "processes" / str(local)
 
 
-def _read(state_dir: Path, local: int) -> Any:
-    return json.loads(read_regular(_path(state_dir, local), _MOST_BYTES))
+def _read(state_dir: Path, local: int) -> Mapping[str, Any]:
+    """What the process has written; empty where that cannot be read."""
+    try:
+        found = json.loads(read_regular(_path(state_dir, local), _MOST_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _attempt(state_dir: Path, local: int) -> Optional[int]:
-    try:
-        return int(_read(state_dir, local)["attempt"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    attempt = _read(state_dir, local).get("attempt")
+    return attempt if isinstance(attempt, int) else None
 
 
 def _is_gone(state_dir: Path, local: int, attempt: int) -> bool:
@@ -192,5 +193,5 @@ def _is_alive(state_dir: Path, local: int) -> bool:
             raise
     try:
         return not ProcessIdentity(*_read(state_dir, local)["process"]).is_gone()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return False

@@ -170,10 +170,6 @@ def start_script(command: Sequence[str], folder: Path, variables: Mapping[str, s
     )
 
 
-def script_command(script: Path, config: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, str(script), *config, *arguments]
-
-
 def never_due() -> float:
     return _FOREVER_S
 
@@ -214,22 +210,15 @@ def signal_group(group: int, number: int) -> None:
 _SHELLS = ("/bin/bash", "/bin/sh")
 
 
-@dataclass(frozen=True)
-class ReadyJob:
-    """What is started, and with which variables."""
-
-    command: list[str]
-    variables: dict[str, str]
-
-
 def prepare_job(
     record: RunRecord,
     folders: NodeFolders,
     variables: Mapping[str, str],
     secrets: Mapping[str, str],
     given: Mapping[str, str],
-) -> ReadyJob:
-    """Makes the folders of its outputs, and `./outputs`, as a job on Azure ML has it.
+) -> tuple[list[str], dict[str, str]]:
+    """What is started, and its variables. Makes the folders of its outputs, and `./outputs`, as a job on Azure ML has
+    it.
 
     `given` are paths of inputs and outputs that Azure ML has mounted, by name: `outputs.model`, say.
     Raises SettingsError, OSError.
@@ -266,7 +255,7 @@ def prepare_job(
     shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
     text = command_line(filled(spec.command, secrets), values, paths)
     named = place_variables({**values, **paths, "outputs.default": str(folders.outputs_dir)})
-    return ReadyJob([shell, "-c", text], {**variables, **named, **own, "PATH": programs})
+    return [shell, "-c", text], {**variables, **named, **own, "PATH": programs}
 
 
 def start_of_script(folders: NodeFolders) -> int:

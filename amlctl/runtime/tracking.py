@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
-from amlctl.core.metrics import DOCUMENT, LINES, MAX_BYTES, MLFLOW_FOLDER, Metrics, from_document, from_lines
+from amlctl.core.metrics import MLFLOW_FOLDER, Metrics
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
+from amlctl.errors import AmlctlError
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 _LIMIT_S = 20.0
@@ -34,35 +35,25 @@ def tracking_variables(outputs: Path) -> dict[str, str]:
     return {TRACKING_VARIABLE: (outputs / MLFLOW_FOLDER).as_uri(), "MLFLOW_ALLOW_FILE_STORE": "true"}
 
 
-def send_metrics(record: RunRecord, outputs: Path, variables: Mapping[str, str], log: Callable[[str], None]) -> None:
-    """To the server that the node names, if it does. A failure is one line in the log: the run itself has ended."""
+def send_metrics(
+    record: RunRecord, read: Callable[[], Metrics], variables: Mapping[str, str], log: Callable[[str], None]
+) -> None:
+    """What `read` finds of the run, to the server that the node names, if it does. A failure is one line in the log:
+    the run itself has ended."""
     address, run = variables.get(TRACKING_VARIABLE, ""), variables.get("MLFLOW_RUN_ID", "")
     address = address.partition("?")[0].replace("azureml://", "https://", 1).rstrip("/")
     if not run or not address.startswith("https://"):
         return
     try:
-        metrics = list(_points(_metrics(outputs)))
+        metrics = list(_points(read()))
         parameters = [{"key": key, "value": masked(value)[:_LONGEST]} for key, value in _parameters(record)][:_MOST]
         url = f"{address}/api/2.0/mlflow/runs/log-batch"
         token = variables.get("MLFLOW_TRACKING_TOKEN", "")
         for kind, values in (("params", parameters), ("metrics", metrics)):
             for start in range(0, len(values), _AT_ONCE[kind]):
                 _post(url, token, {"run_id": run, kind: values[start : start + _AT_ONCE[kind]]})
-    except (OSError, ValueError, RecursionError) as error:
+    except (AmlctlError, OSError, ValueError, RecursionError) as error:
         log(f"cannot send the run's metrics to Studio: {error}")
-
-
-def _metrics(outputs: Path) -> Metrics:
-    found = Metrics()
-    for name, parse in ((DOCUMENT, from_document), (LINES, from_lines)):
-        try:
-            with (outputs / name).open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
-            continue
-        if len(data) <= MAX_BYTES:
-            found.add(parse(data))
-    return found
 
 
 def _points(metrics: Metrics) -> Iterator[dict[str, Any]]:

@@ -390,8 +390,8 @@ def markdown(cells: Cells, size: Size, about: str) -> str:
     for side in (AmlctlSide.name, SdkSide.name):
         if cell := cells.get((_LOG, side)):
             delays = [_s(of(cell.delays_s)) if cell.delays_s else "" for of in (statistics.median, max)]
-            shown = [str(len(cell.delays_s)), str(cell.lines_missing), *delays, cell.trouble.replace("|", "/")]
-            lines.append(f"| {side} | {' | '.join(shown)} |")
+            values = [str(len(cell.delays_s)), str(cell.lines_missing), *delays, cell.trouble.replace("|", "/")]
+            lines.append(f"| {side} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 
 

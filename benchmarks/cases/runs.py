@@ -69,7 +69,8 @@ def _record_runs(project: Path, count: int) -> None:
             record.exit_code = 0
             record.reached(RunState.COMPLETED, ended)
         else:
-            record.failed("script_failed", "the script ended with exit code 1", ended, exit_code=1)
+            record.exit_code = 1
+            record.failed("script_failed", "the script ended with exit code 1", ended)
         trouble = save_both(state_dir, store, record)
         if trouble is not None:
             raise trouble

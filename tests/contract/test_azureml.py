@@ -294,13 +294,6 @@ def test_a_run_that_azure_ml_does_not_have_can_be_deleted(bench: Bench, azureml:
         bench.workspace.read(record.run)
 
 
-def test_a_compute_target_that_is_not_there(bench: Bench) -> None:
-    record = bench.record("pass", compute="nowhere")
-    with pytest.raises(NotFound, match="nowhere") as caught:
-        bench.workspace.start(record, {})
-    assert "compute create nowhere" in caught.value.hint
-
-
 def test_another_machine_sees_the_run(azureml: AzureMLService, bench: Bench, tmp_path: Path) -> None:
     run = bench.start(WAITS_FOR_A_SIGNAL)
     with opened_bench(azureml, tmp_path / "other", experiment=bench.fields["experiment"]) as other:

@@ -16,12 +16,17 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.errors import ServiceUnavailable
+from amlctl.runs.records import load_local_record
 from amlctl.runtime.process_tree import end_session, identity_of, is_alive
+from amlctl.workspaces.local.ending import Ending, finish
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.contract.test_local import QUICK, is_running, local_bench
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
+from tests.support.faulty_store import Call, FaultyStore
 from tests.support.runs import wait_until
 from tests.support.supervised_runs import (
     CONDA_FILE,
@@ -48,6 +53,31 @@ def test_killed_while_running(tmp_path: Path) -> None:
     assert log.endswith(record.error["message"].encode() + b"\n")  # type: ignore[index]
     assert bench.store.get(f"runs/{run}/logs/std_log.txt") == log
     assert json.loads(bench.store.get(f"runs/{run}/record.json"))["status"] == "Failed"
+
+
+def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(SLEEPER)
+    pids = pids_of(bench, run)
+    kill_supervisor(bench, run)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, pids)), what="the end of its processes")
+
+    def refuse(call: Call) -> None:
+        if "outputs" in call.key:
+            raise ServiceUnavailable("no network")
+
+    paths = RunPaths(bench.project.state_dir, run)
+    record = load_local_record(paths.state_dir, run)
+    assert record is not None
+    ended = finish(paths, FaultyStore(bench.store, refuse), record, Ending(RunState.COMPLETED, 0))
+    assert (ended.status, (ended.error or {})["kind"]) == ("Failed", "unavailable")
+    assert str(paths.node_folders(0).outputs_dir) in (ended.error or {})["message"]
+    [listed] = bench.workspace.list_runs()
+    assert (listed.status, listed.error, listed.exit_code) == ("Completed", None, 0)
+    assert (bench.outputs(run, tmp_path / "o") / "model.txt").read_text() == "saved"
+    assert not paths.container.exists()
 
 
 @pytest.mark.parametrize("what", ["the run's folder", "the state"])

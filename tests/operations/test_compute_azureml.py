@@ -294,6 +294,11 @@ def test_one_that_is_being_deleted_is_not_reused(bench: Bench, azureml: AzureMLS
             action()
 
 
+def test_a_run_requires_a_target_that_is_there(bench: Bench) -> None:
+    with pytest.raises(NotFound, match="'nowhere' is not in"):
+        compute.prepare_target(bench, "nowhere")
+
+
 def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:
     bench.create()
     arguments = (bench, bench.name)

@@ -237,20 +237,6 @@ def test_a_stopped_maker_whose_mark_has_expired_is_not_waited_for(
             os.killpg(tool, signal.SIGKILL)
 
 
-def test_what_an_earlier_amlctl_has_made_counts_if_it_has_everything(
-    tmp_path: Path, made: tuple[Environments, EnvironmentSpec]
-) -> None:
-    environments, spec = made
-    prepare_environment(environments, spec, null_sink)
-    file = environments.folder_of(spec.id) / READY_FILE
-    home = Path(environments.find(spec.id).location)
-    home.rename(home.with_name("env"))
-    file.write_text(json.dumps({"id": spec.id, "tool": "venv"}))
-    assert not environments.find(spec.id).is_ready
-    found = prepare_environment(environments, spec, null_sink)
-    assert found.location == str(home.with_name("env"))
-
-
 @pytest.mark.parametrize(
     ("pip", "line", "reported"),
     [

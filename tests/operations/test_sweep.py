@@ -19,6 +19,7 @@ from amlctl.core.sweep import Sweep, combinations
 from amlctl.errors import Conflict, UsageError
 from amlctl.operations.runs import delete
 from amlctl.operations.submit.result import SubmitResult
+from amlctl.runs.records import load_record
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
@@ -85,6 +86,15 @@ def test_a_failed_run_stops_no_other_one_and_needed_runs_what_is_left(swept: Ben
     assert runs == [f"{again.run}_0", f"{last.record.run}_1", f"{again.run}_2"]
     assert any("2 runs of 3 Completed before" in note.message for note in swept.reported(Note))
     assert sweep(swept, "lr=0.1,0.2", is_needed_only=True).record.status == "Completed"
+
+
+def test_a_run_that_cannot_be_started_is_failed_for_all(swept: Bench) -> None:
+    file = swept.write("compute/local.yaml", "name: local\ntype: local\n")
+    change = f"import pathlib; pathlib.Path({str(file)!r}).write_text('name: local\\ntype: amlcompute\\n')\n"
+    swept.script(change + SCRIPT)
+    parent = sweep(swept, "lr=0.1,0.2", parallel=1).record
+    stored = [load_record(swept.store, one["run"]) for one in parent.children]
+    assert [record and record.status for record in stored] == ["Completed", "Failed"]
 
 
 def test_a_refused_value_starts_nothing(swept: Bench) -> None:

@@ -61,12 +61,7 @@ class Computes:
 
     def find(self, name: str) -> PresentTarget | None:
         document = self._document(name)
-        if document is None:
-            return None
-        found = present(document)
-        if found.state == "ready":
-            self._connection.ready_targets.add(name)
-        return found
+        return None if document is None else present(document)
 
     def check(self, target: ClusterTarget) -> None:
         """Raises SettingsError with the line that `azure.ai.ml` refuses."""

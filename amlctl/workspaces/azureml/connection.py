@@ -78,8 +78,6 @@ class Connection:
         self.variables = variables
         self.other_containers: set[tuple[str, str]] = set()
         """Containers without a datastore, as far as this command has asked; a datastore can be created at any time."""
-        self.ready_targets: set[str] = set()
-        """Compute targets that this command has seen ready."""
 
     def close(self) -> None:
         """Close idle connections; the next request opens new ones."""

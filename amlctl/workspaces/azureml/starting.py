@@ -33,13 +33,12 @@ from amlctl.workspaces.azureml.assets import Environments, ensure_code
 from amlctl.workspaces.azureml.clients import Answer, answer_of_error
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import default_datastore, store_address
-from amlctl.workspaces.azureml.job import SERVERLESS, JobParts, job_document, run_properties
+from amlctl.workspaces.azureml.job import JobParts, job_document, run_properties
 from amlctl.workspaces.azureml.sweeps import sweep_document
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
 
-_COMPUTE_VERSION = "2023-08-01-preview"
 _JOB_VERSION = "2025-01-01-preview"
 _UNCLEAR = (408, 500, 502, 503, 504)
 """The service may have acted nevertheless."""
@@ -67,7 +66,7 @@ def start_job(
 ) -> AcceptedJob:
     """`open_store` is used if code has to be in another store than the run's own. `trials` are the runs of a sweep.
 
-    Raises what the contract says, SettingsError (store), NotFound (compute target).
+    Raises what the contract says, SettingsError (store).
     """
     connection.sdk.begin_import()
 
@@ -111,7 +110,6 @@ def _parts(
     if not default.holds(address):
         root = parse_address(default.url)[0]
         copy_code(store, open_store(default.url), record.spec.code)
-    _check_compute(connection, record.spec.compute)
     context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.spec.code)}{CONTEXT}/"
     location = Environments(connection).ensure(recorded_environment(record, secrets)[0], context_uri).location
     assets = record.spec.assets
@@ -123,24 +121,6 @@ def _parts(
         data_uris={name: filled(one["asset"], secrets) for name, one in assets.items()},
         identity=connection.identity,
     )
-
-
-def _check_compute(connection: Connection, name: str) -> None:
-    """Raises NotFound, UsageError: the service would accept the job, and fail later."""
-    if name == SERVERLESS or name in connection.ready_targets:
-        return
-    workspace = connection.address.name
-    answer = connection.workspace("GET", f"/computes/{name}", _COMPUTE_VERSION, accept=(404,))
-    if answer.status == 404:
-        raise NotFound(
-            f"Compute target {name} not found in the workspace {connection.address.shown}",
-            hint=Command("compute", "create", name, workspace=workspace),
-        )
-    state = str((answer.document.get("properties") or {}).get("provisioningState") or "")
-    if state in ("Failed", "Deleting", "Canceled"):
-        raise UsageError(
-            f"the compute target {name} is {state}", hint=Command("compute", "show", name, workspace=workspace)
-        )
 
 
 def submit_job(connection: Connection, job: Job, git: Mapping[str, Any] | None = None) -> AcceptedJob:

@@ -154,8 +154,7 @@ class AzureMLWorkspace:
         self.start(parent, secrets, children)
 
     def start(self, record: RunRecord, secrets: Mapping[str, str], trials: Sequence[RunRecord] = ()) -> None:
-        """See the contract; `trials` are the runs of a sweep. Raises SettingsError (store), NotFound (compute target),
-        UsageError (refused)."""
+        """See the contract; `trials` are the runs of a sweep. Raises SettingsError (store), UsageError (refused)."""
         from amlctl.workspaces.azureml.starting import start_job
 
         _check(record.run)

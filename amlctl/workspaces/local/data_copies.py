@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import FileEntry
 from amlctl.errors import AmlctlError
-from amlctl.localfs.atomic import read_json, write_json
+from amlctl.localfs.atomic import read_json, temporary_near, write_json
 from amlctl.localfs.folders import make_private_folder, remove_tree
 
 _FORMAT = 1
@@ -113,7 +113,7 @@ class DataCopies:
             total += int(one.name.partition("-")[0])
             if total <= limit and now_s - used_at <= _UNUSED_S:
                 continue
-            doomed = self._all / f"removed-{os.urandom(8).hex()}"
+            doomed = temporary_near(one)
             with suppress(OSError):  # a run has taken it meanwhile
                 one.rename(doomed)
                 remove_tree(doomed, ignore_errors=True)

@@ -16,6 +16,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import area_of, log_key
 from amlctl.errors import Conflict, IntegrityError
+from amlctl.localfs.atomic import temporary_near
 from amlctl.localfs.disk_use import CACHES, CONTAINERS, ENVIRONMENTS, LOGS, DiskItem, disk_item, folders_in
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
@@ -100,8 +101,7 @@ class LocalDisk:
         return ""
 
     def _free_cache(self, item: DiskItem) -> str:
-        trash = item.path.with_name(f".old-{item.path.name}")
-        remove_tree(trash, ignore_errors=True)
+        trash = temporary_near(item.path)
         item.path.rename(trash)
         active = _active(self._state_dir)
         if active and not item.path.exists():

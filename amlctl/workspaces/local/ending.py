@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, Optional
 from amlctl.core.events import Event, Note
 from amlctl.core.job import log_names
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
+from amlctl.core.run import STORE_FAILURES, RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
-from amlctl.errors import AmlctlError, Conflict, SettingsError, StoreGone
+from amlctl.errors import AmlctlError, Conflict, LoginError, RightsError, ServiceUnavailable, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.machine import utc_now
 from amlctl.runs.metrics import read_metrics
-from amlctl.runs.records import read_published, read_resources, save_both, save_resources
+from amlctl.runs.records import read_published, read_resources, save_both, save_local_record, save_resources
 from amlctl.runtime.ranks import read_end
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
-from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store
+from amlctl.workspaces.local.node_files import forget_run, node_store
 from amlctl.workspaces.local.run_paths import RunPaths, release_reserve
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def finish(
     Only the holder of the run's lock may call it. It can be repeated after a kill.
     """
     record.reached(RunState.FINALIZING, utc_now())
-    is_kept, failure = True, None
+    is_kept, is_delivered, failure = True, True, None
     with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
         failure = save_both(paths.state_dir, store, record)
     try:
@@ -147,10 +147,12 @@ def finish(
             is_kept = _keep_outputs(paths, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(paths, store, record, ending)
-    except StoreGone as error:
+    except (ServiceUnavailable, LoginError, RightsError) as error:
         own = _own_end(paths, record, ending, error)
-        write_json(paths.ending, asdict(own))
-        is_kept, ending = False, _without_store(paths, record, own, error)
+        release_reserve(paths)
+        with contextlib.suppress(OSError):  # then it stays Failed
+            write_json(paths.ending, asdict(own))
+        is_kept, is_delivered, ending = False, False, _not_saved(paths, record, own, error)
     except (AmlctlError, OSError) as error:
         is_kept = False
         reason = f"the results of the run cannot be saved: {error}"
@@ -167,14 +169,17 @@ def finish(
             log.save()
     except (AmlctlError, OSError) as error:
         say(paths.log, f"cannot write the log to the store: {error}")
-    if placed:
+    if placed and is_delivered:  # else some of it may have to be published
         from amlctl.workspaces.local.placing import give_back  # here, since it comes with much that only data needs
 
         give_back(placed)  # before the record is final: the next run may start right after that
     record.exit_code = ending.exit_code
     record.error = ending.error
     record.reached(ending.state, utc_now())
-    save_both(paths.state_dir, store, record)
+    if is_delivered:
+        save_both(paths.state_dir, store, record)
+    else:  # for others it is not final before they can have its results
+        save_local_record(paths.state_dir, record)
     for left in paths.folder.glob("data-*"):
         remove_tree(left, ignore_errors=True)
     if is_kept:
@@ -182,22 +187,23 @@ def finish(
         paths.ending.unlink(missing_ok=True)
         for node in range(record.spec.instances):
             remove_tree(paths.container_of(node), ignore_errors=True)
-        if not is_folder(store):
+        if store.folder is None:
             forget_run(node_store(store, paths.state_dir), record.run)
     return record
 
 
-def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: StoreGone) -> Ending:
-    """Of the run, where its runtime may have failed only because the store is gone."""
-    if ending.kind == "runtime":
+def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:
+    """Of the run, where its runtime may have failed only because of the store."""
+    if ending.kind == "runtime" and isinstance(error, StoreGone):
         return failed(error)
     exit_code = script_exit_code(paths, record)
-    is_own = ending.kind != "script" or exit_code in (None, ending.exit_code)
-    return ending if is_own else ending_of(exit_code or 0, None)
+    if ending.kind not in ("script", *STORE_FAILURES) or exit_code in (None, ending.exit_code):
+        return ending
+    return ending_of(exit_code or 0, None)
 
 
 def read_ending(paths: RunPaths) -> Optional[Ending]:
-    """That of a run whose store was gone at its end."""
+    """That of a run whose results could not be saved at its end."""
     try:
         document = read_json(paths.ending)
         return Ending(**{**document, "state": RunState(document["state"])})
@@ -205,15 +211,17 @@ def read_ending(paths: RunPaths) -> Optional[Ending]:
         return None
 
 
-def _without_store(paths: RunPaths, record: RunRecord, ending: Ending, error: StoreGone) -> Ending:
+def _not_saved(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:
     """Until a later reader saves what is here: see `recovery`."""
-    said = [error.message]
+    is_gone = isinstance(error, StoreGone)
+    said = [error.message if is_gone else f"the results of the run cannot be saved: {error.message}"]
     if ending.message and ending.kind != error.kind:
         said.insert(0, ending.message)
     folders = [paths.node_folders(node).outputs_dir for node in range(record.spec.instances)]
     if there := [str(folder) for folder in folders if folder.is_dir()]:
-        said.append(f"until it is back, the outputs of the run are in {', '.join(there)}")
-    hint = f"mount or restore it; then: {Command('fetch', record.run)}"
+        said.append(f"until {'it is back' if is_gone else 'then'}, the outputs of the run are in {', '.join(there)}")
+    first = "mount or restore it" if is_gone else error.hint or "when the store can be written to"
+    hint = f"{first}; then: {Command('fetch', record.run)}"
     return Ending(RunState.FAILED, ending.exit_code, error.kind, "; ".join(said), hint)
 
 
@@ -243,7 +251,7 @@ def _resources(paths: RunPaths, store: Store) -> dict[str, float]:
     """For the record; another store than the node's gets the samples from here."""
     with contextlib.suppress(AmlctlError, OSError):  # only a note is lost
         found = read_resources(node_store(store, paths.state_dir), paths.run)
-        if found.samples and not is_folder(store):
+        if found.samples and store.folder is None:
             save_resources(store, paths.run, found)
         return found.summary()
     return {}
@@ -260,7 +268,7 @@ def _keep_outputs(paths: RunPaths, store: Store, node: int) -> bool:
     """The runtime does that itself, unless it was killed, its store failed, or its store stands for a blob store. The
     list of outputs is always written. False where a file could not be saved."""
     folders = paths.node_folders(node)
-    if folders.saved_marker.exists() and is_folder(store):
+    if folders.saved_marker.exists() and store.folder is not None:
         return True
     if folders.outputs_dir.is_dir() or store.info(outputs_index_key(paths.run, node)) is None:
         saver = outputs_saver(paths, store, node)
@@ -289,7 +297,7 @@ def _move_heads(paths: RunPaths, store: Store, record: RunRecord, ending: Ending
     if not published:  # the runtime could not do it: the store was gone
         publish_produced(node, record, paths.node_folders(0).data_blobs_dir, partial(say, paths.log))
         published = read_published(node, record.run)
-    if not is_folder(store):
+    if store.folder is None:
         from amlctl.runs.copies import upload_produced
 
         upload_produced(node, store, record.run, published)

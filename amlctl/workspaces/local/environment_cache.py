@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 
 from amlctl.errors import Conflict, RightsError, SettingsError
 from amlctl.localfs.atomic import read_json
-from amlctl.localfs.folders import remove_tree, walk
+from amlctl.localfs.disk_use import measured
+from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.regular_file import open_regular
 from amlctl.workspaces.contract import KeptEnvironment
 from amlctl.workspaces.local.environments import READY_FILE, USED_FILE
@@ -69,7 +69,7 @@ def _kept(place: Path) -> KeptEnvironment:
         python=str(ready.get("python", "")),
         packages=len(ready.get("packages") or ()),
         lists=[str(line) for line in ready.get("lists") or ()],
-        size_bytes=_size(place),
+        size_bytes=measured(place)[0],
         used_at=next((time for time in times if time), 0.0),
         is_in_use=_is_in_use(used),
         is_whole=bool(ready),
@@ -92,12 +92,3 @@ def _modified_at(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _size(place: Path) -> int:
-    total = 0
-    for folder, _, names in walk(place):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_size
-    return total

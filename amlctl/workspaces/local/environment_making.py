@@ -49,7 +49,6 @@ from amlctl.workspaces.local.packages import (
     base_python,
     choose_installer,
     conda_for,
-    expected_names,
     install_packages,
     is_of_network,
     needs_pip,
@@ -147,8 +146,6 @@ _SILENT_S = 10.0
 _RESOLVED_S = 3600.0
 """How long the versions that were resolved before a submit are used."""
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
-_OLD_FOLDER = "env"
-"""Of an environment that an earlier version of amlctl has made."""
 
 
 def prepare_environment(
@@ -309,26 +306,21 @@ def _confirm(
 
 
 def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
-    """Whether an environment that was changed, or made by an earlier version of amlctl, has all that is asked for."""
+    """Whether an environment that was changed since has all that is asked for."""
     place = environments.folder_of(spec.id)
     try:
         ready = read_json(place / READY_FILE)
-        folder = str(ready.get("folder", _OLD_FOLDER))
-        packages = {str(name): str(version) for name, version in ready.get("packages", {}).items()}
-        tool = str(ready.get("tool", ""))
-    except (OSError, SettingsError, AttributeError):
-        return False
-    home = place / folder
-    is_old = ready.get("format") != READY_FORMAT
-    try:
-        if is_old and tool == "venv":
-            packages = dict.fromkeys(expected_names(spec), "")
-        elif is_old:
+        if ready["format"] != READY_FORMAT:
             return False
+        home, tool = place / Path(ready["folder"]).name, str(ready["tool"])
+        packages = {str(name): str(version) for name, version in ready["packages"].items()}
+    except (OSError, SettingsError, LookupError, TypeError, AttributeError):
+        return False
+    try:
         _confirm(environments, spec, home, tool, packages)
     except SettingsError:
         (place / READY_FILE).unlink(missing_ok=True)
-        if folder and "/" not in folder and not python_of(home).exists():
+        if home != place and not python_of(home).exists():
             shutil.rmtree(home, ignore_errors=True)  # without Python it cannot be in use
         return False
     return True

@@ -93,14 +93,10 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
     return folder
 
 
-def is_folder(store: Store) -> bool:
-    return store.url.startswith("/")
-
-
 def node_store(store: Store, state_dir: Path) -> DirectoryStore:
     """The folder that stands for `store` on this machine."""
-    if is_folder(store):
-        return DirectoryStore(Path(store.url))
+    if store.folder is not None:
+        return DirectoryStore(store.folder)
     return DirectoryStore(state_dir / "node-stores" / content_id(store.url.encode())[:16])
 
 

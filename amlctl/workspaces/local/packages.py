@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from amlctl.config.environment_file import check_runtime_python
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
+from amlctl.core.run import at_line
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import scratch_folder, write_bytes, write_json
@@ -47,34 +47,8 @@ _REASONS = 6
 """Lines of a tool's own explanation that are shown."""
 
 
-class Installer(Protocol):
-    """uv or pip, for one environment. `options` name the files of one list. Both methods raise ToolFailed."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def runner(self) -> ToolRunner: ...
-
-    def split(self, lines: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The lines for a requirements file, and options instead of the others."""
-        ...
-
-    def install(self, options: Sequence[str], folder: Path, *, no_deps: bool) -> dict[str, str]:
-        """Names and versions of what is installed then."""
-        ...
-
-    def resolve(self, options: Sequence[str], folder: Path) -> list[str]:
-        """`name==version` of what would be installed from an index."""
-        ...
-
-    def explain(self, lines: Sequence[str]) -> tuple[str, list[str]]:
-        """The reason in the output of a failure, and what else explains it."""
-        ...
-
-    def naming(self, lines: Sequence[str]) -> list[str]:
-        """The lines of a failure's output that name the packages it is about."""
-        ...
+Installer = Uv | Pip
+"""For one environment. Both have the same methods: `options` name the files of one list, a failure is ToolFailed."""
 
 
 def choose_installer(
@@ -162,11 +136,6 @@ def resolve_packages(installer: Installer, spec: EnvironmentSpec, settings: PipS
                 raise install_failure(installer, spec, settings, failed) from failed
             found.append([] if any(" --hash" in line for line in lines) else pins)
     return found
-
-
-def expected_names(spec: EnvironmentSpec) -> list[str]:
-    """Packages that an environment made by pip alone must have."""
-    return [name for step in _steps(spec, brings_conda=True) for name in _plain_names(step)]
 
 
 def _steps(spec: EnvironmentSpec, *, brings_conda: bool) -> list[list[str]]:
@@ -272,10 +241,10 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
     if conda_for(environments, spec)[0]:
         return
     for line in spec.conda:
-        with _located(spec.places.get(line, "")):
+        with at_line(spec.places.get(line, "")):
             pip_requirements([line])
     settings = pip_settings(environments.variables)
-    with _located(spec.places.get("python", "")):
+    with at_line(spec.places.get("python", "")):
         python = base_python(environments, spec, settings)
     if not (spec.conda or spec.pip or spec.constraints):
         return
@@ -310,13 +279,3 @@ def _pip_command(python: Python) -> list[str]:
     from importlib.util import find_spec
 
     return [sys.executable, "-m", "pip", "--python", python.path] if find_spec("pip") else [""]
-
-
-@contextmanager
-def _located(place: str) -> Iterator[None]:
-    try:
-        yield
-    except SettingsError as error:
-        if not place:
-            raise
-        raise SettingsError(f"{place}: {error.message}", hint=error.hint, details=error.details) from error

@@ -38,7 +38,6 @@ from amlctl.snapshots.receive import Received, ReceiveOptions, receive
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.data_copies import DataCopies, DataCopy, repaired, rows_of
-from amlctl.workspaces.local.node_files import is_folder
 from amlctl.workspaces.local.run_paths import RunPaths
 
 _DOWNLOADS = 4
@@ -85,7 +84,7 @@ class Placer:
 
     def place(self) -> list[Placed]:
         """Every dataset, in every container. Raises NotFound, IntegrityError, ServiceUnavailable, OSError."""
-        if not is_folder(self.store):
+        if self.store.folder is None:
             self.bring_manifests()
         found: list[Placed] = []
         for dataset, key in self.record.spec.manifests.items():
@@ -122,7 +121,7 @@ class Placer:
                 wanted, copy.rows = manifest.entries, {}
         target.mkdir(exist_ok=True)
         written = wanted
-        if not is_folder(self.store):
+        if self.store.folder is None:
             wanted = self._from_data_blobs(manifest, wanted, target)
             self._download(manifest.dataset, replace(manifest, entries=wanted))
         self._receive(replace(manifest, entries=wanted), target)
@@ -133,7 +132,7 @@ class Placer:
         return Placed(copies, copy, target, target.resolve(), (there.st_dev, there.st_ino))
 
     def _download(self, dataset: str, manifest: Manifest) -> None:
-        if not is_folder(self.store):
+        if self.store.folder is None:
             _download_contents(self.store, self.node, dataset, manifest, self.log, self.check)
 
     def _receive(self, manifest: Manifest, target: Path) -> None:

@@ -1,8 +1,8 @@
 """What a supervisor has left to the next reader of its run, and runs whose supervisor is elsewhere.
 
-If it is dead, the run's processes are ended and the run is recorded as Failed. If the store was gone at the end of the
-run, it is Failed until the store is back; then outputs, log and record are saved there, and the run ends as its script
-did.
+If it is dead, the run's processes are ended and the run is recorded as Failed. If the store could
+not be written to at the end of the run (it was gone, or the network, or the login), the run is Failed until it can;
+then outputs, log and record are saved there, and the run ends as its script did.
 
 The supervisor holds the run's lock from before the run is known until its record is final. So a record that is not
 final and a free lock mean that the supervisor is dead. It led a session, to which most of what it started belongs. What
@@ -68,6 +68,8 @@ def recover(
     record = _load(paths, store, sink)
     if record is None or workspace not in (None, record.spec.workspace) or not record.may_change:
         return record
+    if record.is_final and (record.error or {}).get("kind") != StoreGone.kind and not paths.ending.exists():
+        return record
     with taken_over(paths) as is_ours:
         if not is_ours:
             return _load(paths, store, null_sink)
@@ -84,7 +86,7 @@ def recover(
 
         ending = read_ending(paths)
         if stored is not None and record.is_final:  # no one else has seen an end
-            say(paths.log, f"the store {store.url} is there again")
+            say(paths.log, f"saving the results of the run in {store.url}")
             message = (record.error or {}).get("message", "")
             ending = ending or Ending(RunState.FAILED, record.exit_code, StoreGone.kind, message)
             record.status, record.error = stored.status, None

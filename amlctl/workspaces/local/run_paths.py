@@ -58,7 +58,7 @@ class RunPaths:
 
     @property
     def ending(self) -> Path:
-        """How the run ends once its store, which was gone at its end, has its results: see `ending`."""
+        """How the run ends once its store has its results, which could not be saved at its end: see `ending`."""
         return self.folder / "ending.json"
 
     @property

@@ -30,9 +30,12 @@ _NAMED = 3
 class Ticket:
     """A place in the queue; `descriptor` holds its lock and may be handed to another process."""
 
-    number: int
     path: Path
     descriptor: int
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name.partition("-")[0])
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class SlotQueue:
             path = self._tickets / f"{number}-{run}"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return Ticket(number, path, descriptor)
+        return Ticket(path, descriptor)
 
     def try_slot(self, ticket: Ticket, slots: int, run: str) -> Slot | None:
         """A slot, if one of `slots` is free and no living process is before this ticket, which is then used up."""

@@ -36,7 +36,7 @@ from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.ending import Ending, ending_of_processes, failed, finish, outputs_saver
 from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.logs import saved_logs, say
-from amlctl.workspaces.local.node_files import is_folder, make_container, node_store, open_run_store
+from amlctl.workspaces.local.node_files import make_container, node_store, open_run_store
 from amlctl.workspaces.local.phase_notes import PhaseNotes
 from amlctl.workspaces.local.rank_processes import (
     HOST,
@@ -136,7 +136,7 @@ class Supervisor:
                 self.store, self._record.spec.code, self._paths.container_of(node), self._paths.state_dir / "runtimes"
             )
             self._check_canceled()
-        if self._record.spec.manifests or not is_folder(self.store):
+        if self._record.spec.manifests or self.store.folder is None:
             self._place_data()
         processes = RankProcesses(self._paths)
         become_subreaper()
@@ -168,8 +168,7 @@ class Supervisor:
     def _wait_for_slot(self) -> Slot:
         folder = queue_folder(self._paths.state_dir, self._record.spec.compute)
         queue = SlotQueue(folder)
-        path = Path(self._settings.ticket)
-        ticket = Ticket(int(path.name.partition("-")[0]), path, self._settings.ticket_descriptor)
+        ticket = Ticket(Path(self._settings.ticket), self._settings.ticket_descriptor)
         try:
             while (slot := queue.try_slot(ticket, self._settings.slots, self._record.run)) is None:
                 self._notes.wait_for(queue.reason(ticket, self._settings.slots))
@@ -310,7 +309,7 @@ class Supervisor:
 
     def _save_outputs(self) -> None:
         """The runtime saves them into the node's folder; another store gets them from here."""
-        if is_folder(self.store):
+        if self.store.folder is not None:
             return
         for node in range(self._record.spec.instances):
             with contextlib.suppress(AmlctlError, OSError):  # reported at the end if it still fails

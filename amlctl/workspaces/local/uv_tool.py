@@ -49,6 +49,7 @@ class Uv:
     name = "uv"
 
     def split(self, lines: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The lines for a requirements file, and options instead of the others."""
         kept: list[str] = []
         options: list[str] = []
         for line in lines:
@@ -61,6 +62,7 @@ class Uv:
         return kept, options
 
     def install(self, options: Sequence[str], folder: Path, *, no_deps: bool) -> dict[str, str]:
+        """Names and versions of what is installed then."""
         self._run(["install", *(["--no-deps"] if no_deps else []), *options], folder)
         command = [self.program, "pip", "list", "--format", "json", "--python", self.python]
         done = answer_of(command, _LIMIT_S, variables=self.variables, folder=folder)
@@ -72,6 +74,7 @@ class Uv:
         return found
 
     def resolve(self, options: Sequence[str], folder: Path) -> list[str]:
+        """`name==version` of what would be installed from an index."""
         output = folder / "resolved.txt"
         # Positional, unlike for `install`.
         wanted = [word for word in options if word != "--requirement"]
@@ -80,7 +83,8 @@ class Uv:
         return [match[0] for match in map(_PIN.match, lines) if match is not None]
 
     def explain(self, lines: Sequence[str]) -> tuple[str, list[str]]:
-        """Of uv's chain of causes the first that says more than that it failed."""
+        """The reason in the output of a failure, and what else explains it. Of uv's chain of causes the first that says
+        more than that it failed."""
         start = next((at for at, line in enumerate(lines) if line.lstrip().startswith(("error:", "×"))), 0)
         said = [_MARK.sub("", line).rstrip() for line in lines[start:]]
         said = [line for line in said if line]
@@ -92,6 +96,7 @@ class Uv:
         return ": ".join(said[:2]).rstrip(":"), said[2:]
 
     def naming(self, lines: Sequence[str]) -> list[str]:
+        """The lines of a failure's output that name the packages it is about."""
         return list(lines)
 
     def _run(self, arguments: Sequence[str], folder: Path) -> None:

@@ -30,7 +30,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.known import read_order
-from amlctl.runs.records import load_record, local_records, save_both, save_local_record
+from amlctl.runs.records import load_record, local_records, save_both
 from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
@@ -181,7 +181,7 @@ class LocalWorkspace:
         release_reserve(paths)
         record.failed(error.kind, error.message, utc_now())
         with contextlib.suppress(OSError):  # the next reader finds the lock free
-            save_local_record(paths.state_dir, record)
+            save_both(paths.state_dir, self._store, record)
 
     def read(self, run: str) -> RunRecord:
         paths = self._paths(run)

@@ -42,5 +42,5 @@ def test_a_command_finds_the_python_of_its_environment(tmp_path: Path, kept: str
     folders = NodeFolders(tmp_path, tmp_path / "outputs")
     folders.outputs_dir.mkdir()
     variables = {"PATH": "/usr/bin", **({KEPT_PATH: kept} if kept else {})}
-    ready = prepare_job(run_record("r", "job.yml", command="true"), folders, variables, {}, {})
-    assert ready.variables["PATH"] == (kept or f"{Path(sys.executable).parent}:/usr/bin")
+    _, ready = prepare_job(run_record("r", "job.yml", command="true"), folders, variables, {}, {})
+    assert ready["PATH"] == (kept or f"{Path(sys.executable).parent}:/usr/bin")
