@@ -142,8 +142,7 @@ class DatasetState:
         if base.manifest_key:
             self.kept.keep(self.store, base.manifest_key)
         self.has_begun = True
-        write = self.state.sync.begin_afresh if step is Step.PULL_ALL else self.state.sync.begin
-        write(self.store_key, self.dataset, step, base)
+        self.state.sync.begin(self.store_key, self.dataset, step, base)
 
     def local(self) -> Scan:
         """Raises NotFound where the dataset is not on this machine."""
