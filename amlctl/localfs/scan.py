@@ -44,6 +44,7 @@ _ORDINARY = {_REGULAR, _FOLDER}
 _NO_ROWS = marshal.dumps(([], []), 2)
 stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
 """Those of `FileRow` behind the name."""
+StatFields = tuple[int, ...]
 _first = itemgetter(0)
 
 _Careful = tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]
