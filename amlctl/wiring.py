@@ -112,11 +112,9 @@ class App:
         elif "://" in url or _TYPO.match(url):
             raise _invalid_store(url, "is not a supported kind of URL", hint=_STORES)
         else:
-            folder = Path(os.path.expanduser(url))
-            if url[0] == "~" and not folder.is_absolute():
-                raise _invalid_store(url, "names a home folder that does not exist", hint="use the full path")
+            folder = _expanded(url)
         store = DirectoryStore(self.project.root / folder)
-        if store.folder.is_file():
+        if os.path.isfile(store.folder):  # a folder that may not be looked at is for the first request to refuse
             raise SettingsError(f"the store {store.url} is a file, not a folder", hint="choose a folder")
         return store
 
@@ -161,7 +159,7 @@ class App:
         if store.folder is not None:
             from amlctl.stores.folder_files import FolderFiles
 
-            return FolderFiles(store, Path(os.path.expanduser(prefix)).absolute())
+            return FolderFiles(store, _expanded(prefix).absolute())
         from amlctl.stores.azure_blob.store import AzureBlobStore
 
         assert isinstance(store, AzureBlobStore)
@@ -204,7 +202,7 @@ class App:
     def environments_dir(self) -> Path:
         """One for all projects of the user; the project's own if the user's cache folder cannot be written."""
         if self.settings.environments_dir is not None:
-            return self.project.root / os.path.expanduser(self.settings.environments_dir)
+            return self.project.root / _expanded(self.settings.environments_dir)
         from platformdirs import user_cache_path
 
         folder = user_cache_path("amlctl") / "environments"
@@ -268,6 +266,13 @@ _FILE_URL = "use file:///FOLDER"
 
 _TYPO = re.compile(r"(?i)https?[:/]")
 """`https:/x` and `https//x` are typos, not folders of that name."""
+
+
+def _expanded(path: str) -> Path:
+    folder = Path(os.path.expanduser(path))
+    if path[:1] == "~" and not folder.is_absolute():
+        raise SettingsError(f"{path!r} names a home folder that does not exist", hint="use the full path")
+    return folder
 
 
 def _invalid_store(url: str, what: str, *, hint: str) -> SettingsError:

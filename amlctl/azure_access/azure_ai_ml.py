@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock, Thread
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 from amlctl.core.environment import DEFAULT_IMAGE
@@ -31,62 +31,35 @@ CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class _Quiet:
-    """Warnings are off while at least one thread is inside; the last one to leave restores the process's state, with
-    the variable that the SDK sets to its current cloud."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._inside = 0
-        self._cloud: str | None = None
-        self._warnings = warnings.catch_warnings()
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        with self._lock:
-            if not self._inside:
-                self._cloud = os.environ.get(CLOUD_VARIABLE)
-                self._warnings = warnings.catch_warnings()
-                self._warnings.__enter__()
-                warnings.simplefilter("ignore")
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if not self._inside:
-                    self._warnings.__exit__(None, None, None)
-                    os.environ.pop(CLOUD_VARIABLE, None)
-                    if self._cloud is not None:
-                        os.environ[CLOUD_VARIABLE] = self._cloud
+_using = RLock()
 
 
-_quiet = _Quiet()
-_importing = Lock()
-
-
-def begin_import() -> Thread:
+def begin_import() -> None:
     """Import it in the background, while the command waits for the network."""
 
     def act() -> None:
         with azure_ai_ml():
             pass
 
-    thread = Thread(target=act, name="import azure.ai.ml", daemon=True)
-    thread.start()
-    return thread
+    Thread(target=act, name="import azure.ai.ml", daemon=True).start()
 
 
 @contextmanager
 def azure_ai_ml() -> Iterator[None]:
-    """Import from `azure.ai.ml` inside: without its warnings and log lines, such as those on experimental fields."""
-    with _quiet.entered():
-        with _importing:
+    """Import from `azure.ai.ml` inside, one thread at a time: without its warnings and log lines, such as those on
+    experimental fields, and with the variable of its cloud restored at the end."""
+    with _using, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cloud = os.environ.get(CLOUD_VARIABLE)
+        try:
             _import()
-        for name in ("azure", "azure.ai.ml"):  # the import sets a level and a handler of its own
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        yield
+            for name in ("azure", "azure.ai.ml"):  # the import sets a level and a handler of its own
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+            yield
+        finally:
+            os.environ.pop(CLOUD_VARIABLE, None)
+            if cloud is not None:
+                os.environ[CLOUD_VARIABLE] = cloud
 
 
 def first_line(error: Exception) -> str:

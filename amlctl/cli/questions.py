@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 _POLL_S = 0.2
 _MAX_SHOWN = 10
-"""Paths listed before a question; more would push the question's reason off the screen."""
+"""Lines before a question; more would push the question's reason off the screen."""
 
 
 def asking(act: Callable[[bool], Result], *, is_sure: bool, output: Output) -> Result:
@@ -33,18 +33,16 @@ def asking(act: Callable[[bool], Result], *, is_sure: bool, output: Output) -> R
 
 
 def is_confirmed(error: NeedsConfirmation, output: Output) -> bool:
-    """List what would be lost, and ask. False without a terminal to ask on."""
-    if not output.can_ask:
-        return False
-    for path in error.details[:_MAX_SHOWN]:
-        output.write_line(f"  {path}")
-    if len(error.details) > _MAX_SHOWN:
-        output.write_line(f"  and {len(error.details) - _MAX_SHOWN} more")
-    return confirm(f"{error.message}. Continue?", output)
+    """False without a terminal to ask on."""
+    return output.can_ask and confirm(f"{error.message}. Continue?", output, error.details)
 
 
-def confirm(question: str, output: Output) -> bool:
-    """A yes or no on a terminal; anything but a yes is a no."""
+def confirm(question: str, output: Output, lost: Sequence[str] = ()) -> bool:
+    """A yes or no on a terminal, below a list of what would be lost; anything but a yes is a no."""
+    for one in lost[:_MAX_SHOWN]:
+        output.write_line(f"  {one}")
+    if len(lost) > _MAX_SHOWN:
+        output.write_line(f"  and {len(lost) - _MAX_SHOWN:,} more")
     output.write_line(question)
     return _answer("y/N: ").strip().lower() in ("y", "yes")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from amlctl.cli.output import Output
 from amlctl.cli.render.progress import LINE_INTERVAL_S, LiveProgress, Progress, Wait
-from amlctl.cli.render.tables import Line, Styled, bad, bold, dim, good, highlight, linked, painted, printable, warning
+from amlctl.cli.render.tables import Line, bold, dim, highlight, linked, painted, printable, warning
 from amlctl.core.events import (
     Event,
     LogText,
@@ -189,7 +189,7 @@ class Reporter:
         if isinstance(event, RunStateChanged):
             if is_final(event.state) or self._screen is not None:
                 return None  # the result says how it ended, and the screen what it does now
-            return [dim("run is"), " ", _state(event.state), f": {event.reason}" if event.reason else ""]
+            return [dim("run is"), " ", bold(event.state), f": {event.reason}" if event.reason else ""]
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
             return f"{event.dataset} is at snapshot {event.snapshot}"
         return None
@@ -219,10 +219,6 @@ class Reporter:
             self._end_screen()
             self._log.end_line()
             self._is_log_open = False
-
-
-def _state(state: str) -> Styled:
-    return {"Completed": good, "Failed": bad, "Canceled": warning}.get(state, bold)(state)
 
 
 _TRACED = re.compile(r'(?<=File ")[^"\n]+(?=", line \d)')

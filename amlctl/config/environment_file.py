@@ -86,70 +86,58 @@ def conda_environment(file: YamlDocument, folder: Path | None = None) -> Environ
     local = _mapping(file, recorded.get("local_files"), _RECORDED, "local_files")
     identified = {path: _text(file, local[path], (_RECORDED, "local_files", path)) for path in local}
     constraints = _list(file, recorded.get("constraints"), _RECORDED, "constraints")
-    found = _Dependencies(file, PipListReader(folder, identified))
-    for position, item in enumerate(_list(file, document.get("dependencies"), "dependencies")):
-        found.add(item, ("dependencies", position))
+    listed = _list(file, document.get("dependencies"), "dependencies")
+    reader = PipListReader(folder, identified)
+    _read_pip(file, {at: item for at, item in enumerate(listed) if isinstance(item, dict)}, reader)
+    python, conda, places = "", list[str](), dict[str, str]()
+    for at, item in enumerate(listed):
+        if isinstance(item, dict):
+            continue
+        text = _text(file, item, ("dependencies", at))
+        name = text.rpartition("::")[2]
+        match = _PYTHON.fullmatch(name)
+        if match is None and not _NAME.match(name):
+            raise file.error(f"{text!r} is not a package", "dependencies", at, hint="for example numpy=2.1")
+        key = text if match is None else "python"
+        if key in places:
+            raise file.error(f"{key} is in dependencies twice", "dependencies", at)
+        places[key] = file.where("dependencies", at)
+        if match is None:
+            conda.append(text)
+        else:
+            python = _python_version(file, match[1], ("dependencies", at))
     channels = _list(file, document.get("channels"), "channels")
-    pip = found.pip.found
+    pip = reader.found
     return EnvironmentSpec(
-        python=found.python or "",
+        python=python,
         channels=tuple(_text(file, item, ("channels", at)) for at, item in enumerate(channels)),
-        conda=tuple(found.conda),
+        conda=tuple(conda),
         pip=tuple(pip.lines),
         constraints=tuple(_text(file, item, (_RECORDED,)) for item in constraints) or tuple(pip.constraints),
         local_files=pip.local,
         source=file.source,
-        places={**found.places, **pip.places},
+        places={**places, **pip.places},
         has_files=pip.has_files or bool(recorded),
     )
 
 
-class _Dependencies:
-    """The list `dependencies`, as far as it was read."""
-
-    def __init__(self, file: YamlDocument, pip: PipListReader) -> None:
-        self._file = file
-        self.python: str | None = None
-        self.conda: dict[str, None] = {}
-        self.pip = pip
-        self.places: dict[str, str] = {}
-        self._pip_entries: dict[str, None] = {}
-        self._has_pip = False
-
-    def add(self, item: Any, place: YamlPath) -> None:
-        if isinstance(item, dict):
-            self._add_pip(item, place)
-            return
-        text = _text(self._file, item, place)
-        match = _PYTHON.fullmatch(text.rpartition("::")[2])
-        if match is None:
-            if not _NAME.match(text.rpartition("::")[2]):
-                raise self._file.error(f"{text!r} is not a package", *place, hint="for example numpy=2.1")
-            self._once(self.conda, text, place)
-            self.places[text] = self._file.where(*place)
-        elif self.python is not None:
-            raise self._file.error("python is in dependencies twice", *place)
-        else:
-            self.python = _python_version(self._file, match[1], place)
-            self.places["python"] = self._file.where(*place)
-
-    def _add_pip(self, item: dict[str, Any], place: YamlPath) -> None:
-        for key in item:
+def _read_pip(file: YamlDocument, tables: Mapping[int, dict[str, Any]], reader: PipListReader) -> None:
+    """`tables` are the items of `dependencies` that are not text, by position; `- pip:` alone may be one."""
+    seen: set[str] = set()
+    for number, (at, table) in enumerate(tables.items()):
+        for key in table:
             if key != "pip":
-                raise self._file.error(f"{key!r} has a list in dependencies", *place, hint="only `- pip:` may have one")
-        if self._has_pip:
-            raise self._file.error("`- pip:` is in dependencies twice", *place)
-        self._has_pip = True
-        for position, entry in enumerate(_list(self._file, item.get("pip"), *place, "pip")):
-            where = (*place, "pip", position)
-            line = _text(self._file, entry, where)
-            self._once(self._pip_entries, line, where)
-            self.pip.add(line, self._file.where(*where))
-
-    def _once(self, found: dict[str, None], text: str, place: YamlPath) -> None:
-        if text in found:
-            raise self._file.error(f"{text!r} is there twice", *place)
-        found[text] = None
+                hint = "only `- pip:` may have one"
+                raise file.error(f"{key!r} has a list in dependencies", "dependencies", at, hint=hint)
+        if number:
+            raise file.error("`- pip:` is in dependencies twice", "dependencies", at)
+        for position, entry in enumerate(_list(file, table.get("pip"), "dependencies", at, "pip")):
+            place: YamlPath = ("dependencies", at, "pip", position)
+            line = _text(file, entry, place)
+            if line in seen:
+                raise file.error(f"{line!r} is there twice", *place)
+            seen.add(line)
+            reader.add(line, file.where(*place))
 
 
 def _python_version(file: YamlDocument, text: str, place: YamlPath) -> str:

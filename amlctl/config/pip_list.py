@@ -53,8 +53,8 @@ class PipList:
     """Whether another file was read, or is required to install this."""
 
 
-class _In(NamedTuple):
-    """Where a line stands: files that it names are relative to `folder`, None where none may be."""
+class _ListFile(NamedTuple):
+    """What a line stands in: files that it names are relative to `folder`, None where it may name none."""
 
     folder: Path | None
     is_constraint: bool = False
@@ -73,17 +73,17 @@ class PipListReader:
     def add(self, entry: str, place: str) -> None:
         """One entry of the list; `place` is its `file:line`. Raises SettingsError."""
         for _, line in _logical_lines(entry):
-            self._line(line, place, _In(self._root))
+            self._line(line, place, _ListFile(self._root))
 
-    def _file(self, path: str, place: str, found_in: _In) -> None:
+    def _file(self, path: str, place: str, within: _ListFile) -> None:
         if "://" in path:
             raise SettingsError(
                 f"{place}: {path} is not a file: its content may change",
                 hint="download it and use the file",
             )
-        if found_in.depth >= _MAX_DEPTH:
+        if within.depth >= _MAX_DEPTH:
             raise SettingsError(f"{place}: the requirement files name each other in a circle")
-        full = self._path(path, place, found_in.folder)
+        full = self._path(path, place, within.folder)
         shown = os.path.relpath(full, self._root) if self._root is not None else str(full)
         try:
             text = read_text(full, shown)
@@ -91,21 +91,21 @@ class PipListReader:
             raise SettingsError(f"{place}: {error.message}", hint=f"paths are relative to {full.parent}") from error
         self.found.has_files = True
         for number, line in _logical_lines(text):
-            self._line(line, f"{shown}:{number}", found_in._replace(folder=full.parent, depth=found_in.depth + 1))
+            self._line(line, f"{shown}:{number}", within._replace(folder=full.parent, depth=within.depth + 1))
 
-    def _line(self, line: str, place: str, found_in: _In) -> None:
+    def _line(self, line: str, place: str, within: _ListFile) -> None:
         if line.startswith("-"):
             for option, value in _options(line, place):
-                self._option(option, value, place, found_in)
+                self._option(option, value, place, within)
             return
         requirement, options = _split_options(line, place)
-        if not found_in.is_constraint and _is_local(requirement):
-            requirement = self._local_requirement(requirement, place, found_in.folder)
+        if not within.is_constraint and _is_local(requirement):
+            requirement = self._local_requirement(requirement, place, within.folder)
         elif "://" not in requirement:
             _check_requirement(requirement, place)
         elif re.match(r"(?:.* @ )?git\+file:", requirement):
             raise SettingsError(f"{place}: {requirement!r} is a repository on this machine", hint=_LOCAL_HINT)
-        self._take(f"{requirement} {options}".strip(), place, is_constraint=found_in.is_constraint)
+        self._take(f"{requirement} {options}".strip(), place, is_constraint=within.is_constraint)
 
     def _take(self, text: str, place: str, *, is_constraint: bool) -> None:
         target = self.found.constraints if is_constraint else self.found.lines
@@ -113,15 +113,15 @@ class PipListReader:
             target.append(text)
         self.found.places.setdefault(text, place)
 
-    def _option(self, option: str, value: str, place: str, found_in: _In) -> None:
+    def _option(self, option: str, value: str, place: str, within: _ListFile) -> None:
         if option == "--requirement":
-            self._file(value, place, found_in)
+            self._file(value, place, within)
         elif option == "--constraint":
-            self._file(value, place, found_in._replace(is_constraint=True))
+            self._file(value, place, within._replace(is_constraint=True))
         elif option == "--editable":
             raise SettingsError(f"{place}: -e {value} installs from a folder that can change later", hint=_LOCAL_HINT)
         elif option == "--find-links" and ("://" not in value or value.startswith("file:")):
-            full = self._path(value, place, found_in.folder)
+            full = self._path(value, place, within.folder)
             self._identify(full, place)
             self._take(f"--find-links {full.as_uri()}", place, is_constraint=False)
         else:

@@ -7,7 +7,7 @@ value is checked, with errors that name its line and the nearest key; the result
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -148,16 +148,7 @@ def _read_file(path: Path, shown: str) -> Mapping[Key, _Value]:
         document = parse_toml(read_text(path, shown), shown)
     except NotFound:
         return {}
-    values: dict[Key, _Value] = {}
-    for name, value in document.values.items():
-        if name == "workspaces":
-            for workspace, section in _as_section(document, (name,), value).items():
-                values[(name, workspace)] = _Value(None, document.place((name, workspace)))
-                values.update(_flat(document, (name, workspace), section))
-        elif name in _SECTIONS:
-            values.update(_flat(document, (name,), value))
-        else:
-            values[(name,)] = _Value(value, document.place((name,)))
+    values = {key: one for name, value in document.values.items() for key, one in _flat(document, (name,), value)}
     for key, one in values.items():
         texts = one.value if isinstance(one.value, list) else [one.value]
         if any(isinstance(text, str) and carries_secret(text) for text in texts):
@@ -165,16 +156,18 @@ def _read_file(path: Path, shown: str) -> Mapping[Key, _Value]:
     return values
 
 
-def _flat(document: TomlDocument, prefix: Key, section: Any) -> dict[Key, _Value]:
-    items = _as_section(document, prefix, section).items()
-    return {(*prefix, name): _Value(value, document.place((*prefix, name))) for name, value in items}
-
-
-def _as_section(document: TomlDocument, key: Key, value: Any) -> Mapping[str, Any]:
-    if isinstance(value, dict):
-        return value
-    example = ".".join([*key, "NAME"] if key == ("workspaces",) else key)
-    raise SettingsError(f"{document.place(key)}: {'.'.join(key)} is a section", hint=f"write [{example}] on a line")
+def _flat(document: TomlDocument, key: Key, value: Any) -> Iterator[tuple[Key, _Value]]:
+    pattern = _pattern(key)
+    if not any(known[:-1][: len(key)] == pattern for known in _BY_KEY):
+        yield key, _Value(value, document.place(key))
+        return
+    if not isinstance(value, dict):
+        example = ".".join([*key, "NAME"] if key == ("workspaces",) else key)
+        raise SettingsError(f"{document.place(key)}: {'.'.join(key)} is a section", hint=f"write [{example}] on a line")
+    if _is_section(key):
+        yield key, _Value(None, document.place(key))
+    for name, inner in value.items():
+        yield from _flat(document, (*key, name), inner)
 
 
 def _is_section(key: Key) -> bool:
@@ -288,12 +281,11 @@ KNOWN = (
 scripts (AMLCTL_RUN_ID, …)."""
 
 _BY_KEY: Mapping[Key, Known] = {tuple(one.key.split(".")): one for one in KNOWN}
-_SECTIONS = ("sync", "submit", "runs", "cache")
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def _pattern(key: Key) -> Key:
-    return (key[0], "NAME", *key[2:]) if key[0] == "workspaces" else key
+    return ("workspaces", "NAME", *key[2:])[: len(key)] if key[0] == "workspaces" else key
 
 
 def _checked(key: Key, one: _Value) -> _Value:
@@ -308,10 +300,10 @@ def _checked(key: Key, one: _Value) -> _Value:
 
 
 def _unknown(key: Key, one: _Value) -> SettingsError:
-    known = {pattern[len(key) - 1] for pattern in _BY_KEY if pattern[:-1] == _pattern(key)[:-1]}
-    known |= {"workspaces", *_SECTIONS} if len(key) == 1 else set()
+    *above, last = _pattern(key)
+    known = {pattern[len(above)] for pattern in _BY_KEY if pattern[: len(above)] == (*above,)}
     what = f"section [{key[0]}]" if len(key) == 1 and isinstance(one.value, dict) else f"key {'.'.join(key)}"
-    hint = did_you_mean(key[-1], known) or f"known here: {', '.join(sorted(known))}"
+    hint = did_you_mean(last, known) or f"known here: {', '.join(sorted(known))}"
     return SettingsError(f"{one.origin}: unknown {what}", hint=_CREDENTIALS_HINT if has_secret_name(key[-1]) else hint)
 
 

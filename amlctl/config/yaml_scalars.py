@@ -138,12 +138,9 @@ def _number(value: float) -> str:
 
 
 def _is_number_for_both(text: str, value: float) -> bool:
-    if core_value(text) != value:
-        return False
-    node = yaml.ScalarNode(_old_tag(text), text)
     try:
-        return bool(SafeConstructor().construct_object(node) == value)
-    except (ValueError, yaml.YAMLError):
+        return bool(core_value(text) == value == old_value(text))
+    except ValueError:
         return False
 
 

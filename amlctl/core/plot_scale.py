@@ -18,7 +18,8 @@ class Scale(NamedTuple):
     @classmethod
     def over(cls, values: Sequence[float], *, wanted: int, margin: float = 0.0) -> Scale:
         """Over finite values, with about `wanted` ticks; `margin` is the part of the range added at each end."""
-        low, high = max(-_LARGEST, min(values, default=0.0)), min(_LARGEST, max(values, default=1.0))
+        ends = min(values, default=0.0), max(values, default=1.0)
+        low, high = (min(_LARGEST, max(-_LARGEST, end)) for end in ends)
         if high - low <= max(_SMALLEST, 1e-12 * max(abs(low), abs(high))):
             pad = abs(low) / 2 if abs(low) > _SMALLEST else 1.0
             low, high = low - pad, high + pad

@@ -112,3 +112,15 @@ def test_a_home_that_is_none(tmp_path: Path, home: str | None) -> None:
         done = run_without_root_rights(program + PROGRAM, str(bench.project.root), *command)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_doctor_names_a_store_that_may_not_be_looked_at(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    bench = make_bench(root)
+    (tmp_path / "closed/store").mkdir(parents=True)
+    bench.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{tmp_path}/closed/store"\n')
+    (tmp_path / "closed").chmod(0)
+    done = run_without_root_rights(PROGRAM, str(root), "doctor", "--json")
+    (tmp_path / "closed").chmod(0o755)
+    found = {check["name"]: check["hint"] for check in json.loads(done.stdout)["checks"] if not check["ok"]}
+    assert found == {"store": f"check the owner and the rights of {tmp_path}/closed/store"}

@@ -12,7 +12,7 @@ from amlctl.cli.render.tables import cell_width
 from amlctl.localfs.project import Project
 from amlctl.runs.known import note_made
 from amlctl.runs.records import save_local_record
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, StartTerminal
 from tests.cli.terminal import Terminal
 from tests.support.runs import run_record
 
@@ -111,3 +111,14 @@ def test_names_of_metrics_complete(listed: Cli) -> None:
     ):
         words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_AMLCTL_COMPLETE": "complete_bash"}
         assert listed(variables=words).out.split() == expected
+
+
+def test_several_runs_to_delete_are_listed_before_the_question(project: Cli, terminal: StartTerminal) -> None:
+    for number in (1, 2):
+        add(project, number, {})
+    screen = terminal(project.command("runs", "delete", "run-001", "run-002"), project.cwd)
+    screen.wait_for("y/N: ")
+    assert "  run-001\r\n  run-002\r\nDelete 2 runs: record, logs and stored outputs?" in screen.text
+    screen.type("n\n")
+    assert screen.finish() == 1
+    assert len(project.json("runs")["runs"]) == 2

@@ -158,6 +158,8 @@ def test_plain_files_are_adopted_by_a_new_store_with_yes(here: Cli) -> None:
     plain = here.write("plain/a.txt", "a").parent
     refused = here("sync", "--adopt", "plain")
     again = f"sync --adopt {plain} data_blobs/plain --yes"
+    foreseen = here(*again.split(), "--dry-run")
+    assert (foreseen.code, foreseen.out) == (0, "plain  would change  1 file, 1 B\n  1 added, 0 unchanged\n"), foreseen
     assert (refused.code, f"to start a new one: amlctl {again}\n" in refused.err) == (5, True), refused
     assert here.json(*again.split())["files"] == 1
     assert [one["dataset"] for one in here.json("dataset", "list")["datasets"]] == ["plain"]

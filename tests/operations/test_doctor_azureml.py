@@ -187,7 +187,8 @@ def test_a_workspace_that_was_recreated(settings: WorkspaceSettings, project: Pr
     connection = Connection(settings, project, os.environ)
     facts = connection.facts
     gone = Datastore("workspaceblobstore", "gone", "gone", "https://gone.example.org", False)
-    connection.memory.set(facts={**vars(facts), "workspace_id": "another"}, datastore=vars(gone))
+    connection.memory.set("facts", {**vars(facts), "workspace_id": "another"})
+    connection.memory.set("datastore", vars(gone))
     connection.close()
     reported = found(settings, project)
     assert "created again" in reported["workspace"].message

@@ -35,3 +35,15 @@ def test_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file")
     with pytest.raises(SettingsError, match="is a file, not a folder"):
         App(Project(tmp_path), Settings(), {}).open_store("store")
+
+
+def test_a_home_folder_that_does_not_exist_is_reported(tmp_path: Path) -> None:
+    app = App(Project(tmp_path), Settings(environments_dir="~nouser/environments"), {})
+    for used in (
+        lambda: app.environments_dir,
+        lambda: app.open_store("~nouser/store"),
+        lambda: app.plain_files("~no/x"),
+    ):
+        with pytest.raises(SettingsError, match="names a home folder that does not exist"):
+            used()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("~")]

@@ -29,7 +29,7 @@ from amlctl.cli.render.tables import (
     moment,
     state_cell,
 )
-from amlctl.core.message import ID_CELLS, Command
+from amlctl.core.message import ID_CELLS, Command, count
 from amlctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -173,7 +173,8 @@ def delete(
             raise UsageError(
                 "cannot ask for confirmation without a terminal", hint=Command("runs", "delete", *found, "--yes")
             )
-        if not confirm(f"Delete {', '.join(found)}: record, logs and stored outputs?", call.output):
+        what = count(len(found), "run") if found[1:] else found[0]
+        if not confirm(f"Delete {what}: record, logs and stored outputs?", call.output, found if found[1:] else ()):
             return 1
     kept = {run_id: stays for run_id, stays in operations.delete(workspaces).items() if stays}
     call.result(

@@ -256,7 +256,8 @@ def _lines(result: SyncResult, *, is_pull: bool) -> Iterator[Line]:
         state = good("up to date")
     else:
         state = warning("would change") if result.dry_run else good("pulled" if is_pull else "synced")
-    total = f"  {count(result.files, 'file')}, {size(result.bytes)}  snapshot {result.snapshot[:ID_CELLS]}"
+    snapshot = f"  snapshot {result.snapshot[:ID_CELLS]}" if result.snapshot else ""  # what is to be adopted has none
+    total = f"  {count(result.files, 'file')}, {size(result.bytes)}{snapshot}"
     yield [highlight(result.dataset), "  ", state, total]
     if changes:
         yield f"  {changes}, {result.unchanged:,} unchanged"

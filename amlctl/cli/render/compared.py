@@ -63,7 +63,7 @@ def compared_lines(comparison: Comparison) -> Iterator[ComparedLine]:
     for row in sorted(comparison.differences, key=lambda row: _SECTIONS.index(_section(row.field))):
         section = _section(row.field)
         name = row.field.removeprefix("config.") if section == "config" else row.field
-        yield ComparedLine(section, "took" if name == "seconds" else name, list(map(_plain, _cells(comparison, row))))
+        yield ComparedLine(section, "took" if name == "seconds" else name, list(map(Styled, _cells(comparison, row))))
     for metric in comparison.metrics:
         yield ComparedLine("metrics", metric.field, list(_metric_cells(metric)))
 
@@ -125,9 +125,9 @@ def _metric_cells(metric: MetricRow) -> Iterator[Styled]:
     for number, (value, delta) in enumerate(zip(metric.values, metric.deltas, strict=True)):
         text = shown(value) or "-"
         if number == 0 or delta is None:
-            yield _plain(text)
+            yield Styled(text)
         elif delta == 0:
-            yield _plain(f"{text} (=)")
+            yield Styled(f"{text} (=)")
         else:
             sign = "+" if delta > 0 else "−"
             cell = f"{text} ({sign}{shown(_difference(metric.values[0], value) or abs(delta))})"
@@ -139,10 +139,6 @@ def _difference(first: Any, other: Any) -> float:
     if type(first) is int and type(other) is int:
         return abs(other - first)
     return float(abs(Decimal(shown(other)) - Decimal(shown(first))))
-
-
-def _plain(text: str) -> Styled:
-    return Styled(text, "")
 
 
 def screen(comparison: Comparison, width: int) -> Iterator[Line | Table]:

@@ -63,7 +63,7 @@ def checks(connection: Connection, target: ClusterTarget | None) -> Iterator[Che
 
 def _forget_another(connection: Connection, document: Mapping[str, Any]) -> bool:
     """A workspace that was deleted and created again has other storage, so the cache of it is wrong."""
-    known = (connection.memory.get("facts") or {}).get("workspace_id")
+    known = connection.memory.value("facts", "workspace_id")
     current = (document.get("properties") or {}).get("workspaceId")
     is_another = bool(known and current) and known != current
     if is_another:
@@ -131,11 +131,11 @@ def _names(patterns: Any, action: str) -> bool:
 
 def _datastore(connection: Connection) -> Check:
     """The current default, not the remembered one. Raises SettingsError, RightsError and the like."""
-    before = connection.memory.get("datastore") or {}
+    before = connection.memory.value("datastore", "name")
     connection.memory.forget("datastore")
     found = default_datastore(connection)
     kind = "by login" if found.is_identity_based else "by key"
-    was = str(before.get("name") or found.name)
+    was = str(before or found.name)
     changed = f"; it was {was} before, and data synced there stays there" if was != found.name else ""
     return Check("datastore", True, f"{found.name}: container {found.container} of {found.account}, {kind}{changed}")
 

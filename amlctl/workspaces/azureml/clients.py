@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from azure.core import PipelineClient
@@ -28,7 +27,7 @@ from azure.core.pipeline import Pipeline
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest
 
-from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import, first_line
+from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, first_line
 from amlctl.azure_access.http import MemoryResponse
 from amlctl.azure_access.login import Login
 from amlctl.azure_access.retry import RETRIED_STATUSES, Retries, RetryPolicy
@@ -231,7 +230,7 @@ class SDKTransport(SharedTransport):
 
 
 class SDKClient:
-    """One `MLClient` per workspace. Used from one thread; `begin_import` may be called at any time before."""
+    """One `MLClient` per workspace. Used from one thread."""
 
     def __init__(self, address: WorkspaceAddress, login: Login, transport: SDKTransport) -> None:
         self._address = address
@@ -239,17 +238,10 @@ class SDKClient:
         self._transport = transport
         self._cloud = f"amlctl-{uuid.uuid4().hex}"  # the addresses of a cloud that the SDK knows cannot be changed
         self._client: MLClient | None = None
-        self._importing: Thread | None = None
-
-    def begin_import(self) -> None:
-        if self._importing is None:
-            self._importing = begin_import()
 
     @contextmanager
     def client(self) -> Iterator[MLClient]:
         """`azure.ai.ml` can be imported and used inside."""
-        if self._importing is not None:
-            self._importing.join()
         with azure_ai_ml():
             if self._client is None:
                 self._client = self._opened()

@@ -176,7 +176,7 @@ class Connection:
             )
         tenant_id, workspace_id = (str(properties.get(name) or "") for name in ("tenantId", "workspaceId"))
         found = Facts(history, str(document.get("location") or ""), tenant_id, workspace_id)
-        self.memory.set(facts=asdict(found))
+        self.memory.set("facts", asdict(found))
         return found
 
     def _url(self, path: str, version: str, query: Mapping[str, str] | None = None) -> str:
@@ -277,33 +277,32 @@ class Memory:
         # Settings that point to another workspace must not find its addresses.
         digest = hashlib.sha256(workspace_id.lower().encode()).hexdigest()[:16]
         self._path: Path = project.state_dir / "cache" / "azureml" / f"{digest}.json"
-        self._facts: dict[str, Any] | None = None
+        self._facts: dict[str, dict[str, Any]] | None = None
 
-    def get(self, name: str) -> Any:
-        """None if it is unknown."""
-        return self._read().get(name)
-
-    def set(self, **facts: Any) -> None:
-        self._facts = None  # keep what another process has written meanwhile
-        kept = {**self._read(), **facts}
-        self._write({name: value for name, value in kept.items() if value is not None})
+    def get(self, kind: str) -> dict[str, Any]:
+        """By name; empty if nothing is known."""
+        return self._read().get(kind, {})
 
     def value(self, kind: str, name: str) -> Any:
-        return (self.get(kind) or {}).get(name)
+        """None if it is unknown."""
+        return self.get(kind).get(name)
+
+    def set(self, kind: str, values: Mapping[str, Any]) -> None:
+        self._facts = None  # keep what another process has written meanwhile
+        self._write({**self._read(), kind: dict(values)})
 
     def add(self, kind: str, name: str, value: Any = True) -> None:
-        names = dict(self.get(kind) or {})
-        names.pop(name, None)
-        names[name] = value
-        self.set(**{kind: dict(list(names.items())[-_MAX_REMEMBERED:])})
+        others = [one for one in self.get(kind).items() if one[0] != name]
+        self.set(kind, dict([*others, (name, value)][-_MAX_REMEMBERED:]))
 
     def forget(self, *kinds: str) -> None:
-        self.set(**dict.fromkeys(kinds))
+        self._facts = None
+        self._write({kind: values for kind, values in self._read().items() if kind not in kinds})
 
     def clear(self) -> None:
         self._write({})
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, dict[str, Any]]:
         if self._facts is None:
             self._facts = {}
             with suppress(OSError, AmlctlError):
@@ -312,7 +311,7 @@ class Memory:
                     self._facts = {kind: value for kind, value in found.items() if _is_fact(value)}
         return self._facts
 
-    def _write(self, facts: dict[str, Any]) -> None:
+    def _write(self, facts: dict[str, dict[str, Any]]) -> None:
         self._facts = facts
         with suppress(OSError, AmlctlError):  # without it, later commands ask again
             self._project.ensure_state_dir()

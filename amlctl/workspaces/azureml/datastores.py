@@ -69,7 +69,7 @@ def default_datastore(connection: Connection) -> Datastore:
     for document in connection.values("/datastores", WORKSPACE_VERSION, query):
         found = _blob_datastore(connection, document)
         if found is not None and (document.get("properties") or {}).get("isDefault"):
-            connection.memory.set(datastore=asdict(found))
+            connection.memory.set("datastore", asdict(found))
             return found
     raise SettingsError(
         f"the default datastore of {connection.address.shown} is not a blob container",
@@ -105,7 +105,7 @@ def datastore_of(connection: Connection, address: BlobAddress) -> Datastore | No
 
 def _known(connection: Connection) -> Iterator[Datastore]:
     yield default_datastore(connection)
-    for facts in (connection.memory.get(REMEMBERED) or {}).values():
+    for facts in connection.memory.get(REMEMBERED).values():
         with suppress(TypeError):
             yield Datastore(**facts)
 

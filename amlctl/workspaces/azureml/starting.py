@@ -68,7 +68,6 @@ def start_job(
 
     Raises what the contract says, SettingsError (store).
     """
-    connection.sdk.begin_import()
 
     def submit() -> AcceptedJob:
         parts = _parts(connection, store, open_store, record, secrets)
@@ -78,7 +77,7 @@ def start_job(
     try:
         return submit()
     except (NotFound, UsageError):
-        if connection.memory.get("codes") is None:
+        if not connection.memory.get("codes"):
             raise
         # What this machine remembers may be about a workspace that was deleted and created again.
         connection.memory.forget("codes", "environments")

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amlctl.azure_access.azure_ai_ml import begin_import
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Usage, Warned, null_sink
@@ -143,7 +144,7 @@ class AzureMLWorkspace:
         return info
 
     def expect_start(self) -> None:
-        self._connection.sdk.begin_import()
+        begin_import()
 
     def start_sweep(self, parent: RunRecord, children: Sequence[RunRecord], secrets: Mapping[str, str]) -> None:
         """See the contract. Raises as `start` does."""
@@ -388,8 +389,8 @@ class AzureMLWorkspace:
         self._records.save(record)
 
     def _studio_url(self, run: str) -> str:
-        tenant = (self._connection.memory.get("facts") or {}).get("tenant_id", "")
-        return self._connection.address.studio_url(run, tenant)
+        tenant = self._connection.memory.value("facts", "tenant_id")
+        return self._connection.address.studio_url(run, tenant or "")
 
 
 def _check(run: str) -> None:

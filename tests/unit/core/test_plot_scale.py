@@ -30,6 +30,7 @@ def test_ticks_are_round(values: list[float], ticks: list[str]) -> None:
 
 @given(st.lists(FINITE, max_size=5), st.integers(2, 20))
 @example([1e308, -1e308], 5)
+@example([-2e300], 2)
 @example([0.0, 5e-324], 5)
 def test_any_values_have_a_scale(values: list[float], wanted: int) -> None:
     scale = Scale.over(values, wanted=wanted, margin=0.03)
