@@ -100,8 +100,9 @@ def alongside(call: Callable[[], _Result], stop: Stop) -> Iterator[Future[_Resul
             future.result()
         except BaseException as error:
             stop()
-            if isinstance(error, Interrupted):
-                future.result()  # what has stopped this side says why
+            cause = future.exception() if isinstance(error, Interrupted) else None
+            if cause is not None and not isinstance(cause, Interrupted):
+                raise cause from None  # this side was only told to stop
             raise
 
 

@@ -16,7 +16,7 @@ from amlctl.config.environment_file import conda_environment, recorded_text
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, BuildContext, EnvironmentSpec
-from amlctl.core.job import places_in
+from amlctl.core.job import placeholders_in
 from amlctl.core.message import did_you_mean
 from amlctl.core.run import PartialSpec
 from amlctl.errors import SettingsError
@@ -182,7 +182,7 @@ def _check_places(file: YamlDocument, command: str, variables: Mapping[str, str]
     texts = [(command, ("command",)), *((text, (_VARIABLES, name)) for name, text in variables.items())]
     for text, place in texts:
         try:
-            found = places_in(text)
+            found = placeholders_in(text)
         except SettingsError as error:
             raise file.error(error.message, *place, hint=error.hint) from error
         for name in found:

@@ -1,5 +1,5 @@
 """Secrets in a script's arguments, its config and the indexes of its environment: the record has
-`<secret:NAME>` where their value belongs.
+`<secret:NAME>` instead of their value.
 
 The value travels beside the record, as the variable NAME, as those of `--env` do; the runtime puts it in again.
 """
@@ -19,7 +19,7 @@ VARIABLE_PREFIX = "AMLCTL_SECRET_"
 ENVIRONMENT_PREFIX = f"{VARIABLE_PREFIX}ENVIRONMENT_"
 """Of those that making the environment takes; the script does not get them."""
 
-_PLACE = re.compile(r"<secret:([A-Za-z_][A-Za-z0-9_]*)>")
+_PLACEHOLDER = re.compile(r"<secret:([A-Za-z_][A-Za-z0-9_]*)>")
 _SHORT = 6
 """A value with fewer characters stands in many words by accident."""
 
@@ -104,7 +104,7 @@ class Hider:
         return not word.startswith("-") and is_secret(option, word)
 
     def _hide(self, kind: str, name: str, value: str) -> str:
-        if _PLACE.fullmatch(value):
+        if _PLACEHOLDER.fullmatch(value):
             return value
         for text, known in self._known.items():
             if text == value:
@@ -129,14 +129,14 @@ def option_name(name: str) -> str:
 
 
 def hidden_in(value: Any) -> set[str]:
-    """Names of the variables that a recorded value has places for."""
-    return {name for text in _texts(value) for name in _PLACE.findall(text)}
+    """Names of the variables that a recorded value has placeholders for."""
+    return {name for text in _texts(value) for name in _PLACEHOLDER.findall(text)}
 
 
 def filled(value: Any, variables: Mapping[str, str]) -> Any:
     """A recorded value (what JSON can hold) with its secrets. Raises SettingsError: one was not handed over."""
     if isinstance(value, str):
-        return _PLACE.sub(_filler(variables, lambda secret: secret), value)
+        return _PLACEHOLDER.sub(_filler(variables, lambda secret: secret), value)
     if isinstance(value, list):
         return [filled(one, variables) for one in value]
     if isinstance(value, dict):
@@ -145,13 +145,13 @@ def filled(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def filled_text(text: str, variables: Mapping[str, str]) -> str:
-    """The same for a config as text: a place that is a whole value, in quotes or not, becomes a quoted one."""
+    """The same for a config as text: a placeholder that is a whole value, in quotes or not, becomes a quoted one."""
 
     def quote(secret: str) -> str:
         # YAML has line breaks that JSON does not know.
         return _BREAKS.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(secret, ensure_ascii=False))
 
-    whole = re.compile(rf'"{_PLACE.pattern}"|(?<=[:-] ){_PLACE.pattern}(?=\s*$)', re.MULTILINE)
+    whole = re.compile(rf'"{_PLACEHOLDER.pattern}"|(?<=[:-] ){_PLACEHOLDER.pattern}(?=\s*$)', re.MULTILINE)
     return whole.sub(_filler(variables, quote), text)
 
 
@@ -171,7 +171,7 @@ def _filler(variables: Mapping[str, str], shape: Callable[[str], str]) -> Callab
 
 
 def _is_name(name: str) -> bool:
-    return _PLACE.fullmatch(f"<secret:{name}>") is not None
+    return _PLACEHOLDER.fullmatch(f"<secret:{name}>") is not None
 
 
 def _texts(value: Any) -> Iterator[str]:

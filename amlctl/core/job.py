@@ -23,7 +23,7 @@ PIPELINE = "pipeline"
 """The folder of the user's code, in a project and in a code snapshot."""
 RUNTIME_ARCHIVE = "amlctl-runtime.zip"
 """The runtime in a code snapshot: a file for the PYTHONPATH."""
-_PLACE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _NAME = re.compile(r"(?:inputs|outputs)\.[A-Za-z_]\w*")
 
 
@@ -45,23 +45,23 @@ def input_names(datasets: Iterable[str], inputs: Mapping[str, Mapping[str, str]]
     return names
 
 
-def places_in(text: str) -> list[str]:
+def placeholders_in(text: str) -> list[str]:
     """What stands between `${{` and `}}`: `inputs.data`, say. Raises SettingsError for anything else."""
-    for match in _PLACE.finditer(text):
+    for match in _PLACEHOLDER.finditer(text):
         if _NAME.fullmatch(match[1]) is None:
             raise SettingsError(f"{match[0]} is not an input or output", hint="${{inputs.NAME}} or ${{outputs.NAME}}")
-    return _PLACE.findall(text)
+    return _PLACEHOLDER.findall(text)
 
 
 def filled_in(text: str, values: Mapping[str, str], paths: Mapping[str, str]) -> str:
-    """A text with its places: `values` are written as they are, as Azure ML does, and so are `paths`."""
-    return _PLACE.sub(lambda match: paths.get(match[1]) or values.get(match[1], match[0]), text)
+    """A text with its placeholders filled: `values` are written as they are, as Azure ML does, and so are `paths`."""
+    return _PLACEHOLDER.sub(lambda match: paths.get(match[1]) or values.get(match[1], match[0]), text)
 
 
 def command_line(text: str, values: Mapping[str, str], paths: Mapping[str, str]) -> str:
     """The same for a line of shell: there a path is one word, whatever is in it and in whatever quotes it stands."""
     done, end = "", 0
-    for match in _PLACE.finditer(text):
+    for match in _PLACEHOLDER.finditer(text):
         done += text[end : match.start()]
         path = paths.get(match[1])
         done += values.get(match[1], match[0]) if path is None else _quoted(path, _open_quote(done))

@@ -43,18 +43,18 @@ class RunSpec:
     `config_file` has them: `{"text", "encoding"}` or `{"base64"}` (see `config_bytes`). `is_config_positional`: the
     script gets its path alone, as in the first amlctl, and not as `--config PATH`.
 
-    `inputs` and `named_outputs` stand for the places of the command, by name. An input is `{"value": text}`,
+    `inputs` and `named_outputs` fill the placeholders of the command, by name. An input is `{"value": text}`,
     `{"dataset": name, "type"}`, or `{"asset": path, "type", "mode"}` for data that Azure ML provides on its nodes: an
     asset (`azureml:NAME:VERSION`) or an address. An output has its type; one that Azure ML stores, and not the runtime,
     is in `output_places` with `mode`, and `uri`, `name`, `version` if wanted, or `dataset`, if it is a copy of what the
     run produces. `job_type` is that of a job file which Azure ML takes as it is (`sweep`, `pipeline`).
 
     `sweep` is not empty for the parent of a sweep (`core.sweep`), whose `job_type` is `sweep` as well: `parallel` runs
-    at a time (None: as many as the target has slots), the `metric` that the best is told by, empty for any, and the
+    at a time (None: as many as the target has slots), the `metric` that decides which is best, empty for any, and the
     number of `runs`. These have its id as `parent` and what is theirs alone as `combination`.
 
     `variables` are extra environment variables; a value that must stay secret is None here and travels beside the
-    record; in `arguments`, `config_content` and `command` stands `<secret:NAME>` for it.
+    record; `arguments`, `config_content` and `command` have `<secret:NAME>` instead.
 
     `datasets` has the snapshot of each dataset that the run reads, `manifests` the store key of its manifest. `heads`
     has the manifest that HEAD of each dataset in `produces` named at submit (None: HEAD did not exist), and `sync` how
@@ -224,7 +224,7 @@ CONFIG_ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 
 
 def config_bytes(spec: RunSpec, secrets: Optional[Mapping[str, str]]) -> bytes:
-    """The config file that the script gets; with None instead of secrets, their places stay. Raises SettingsError."""
+    """The config file that the script gets; without secrets (None) their placeholders stay. Raises SettingsError."""
     kept, content = spec.config_file, spec.config_content
     if kept is not None:
         return _kept_bytes(kept, secrets)

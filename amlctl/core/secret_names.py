@@ -199,7 +199,7 @@ def _masked_word(word: str) -> str:
 
 
 def _is_hidden(value: str) -> bool:
-    """A place that was made for a secret, or a mask."""
+    """A placeholder of a secret, or a mask."""
     return not value.strip("*") or re.fullmatch(r"<secret:\w+>|\$\{?\w+\}?", value) is not None
 
 

@@ -11,10 +11,8 @@ stood there. For code see `code_rules`.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,9 @@ from typing import Optional
 import xxhash
 
 from amlctl.errors import RightsError
+from amlctl.localfs.disk_errors import UnfitFile
 from amlctl.localfs.project import Project
+from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.wildmatch import any_of, byte_text, name_regex, path_regex
 
 SETTINGS_SOURCE = ".amlctl.toml [sync] ignore"
@@ -194,10 +194,9 @@ def read_rules(path: Path, source: str, folder: str) -> list[Rule]:
     `folder` is the one that its patterns are relative to, from the root. Raises RightsError.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # never wait for the other end of a pipe
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            content = file.readall() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        with open_regular(path) as file:
+            content = file.read()
+    except (FileNotFoundError, NotADirectoryError, UnfitFile):
         return []
     except OSError as error:
         raise RightsError(

@@ -180,18 +180,14 @@ class SyncState:
         self._database.change([(_DELETE, [_keys(store, dataset)]), (_INSERT, [(*row, check_of(row))])])
 
     def begin(self, store: str, dataset: str, step: Step, base: Base) -> None:
-        """Before the step does anything."""
-        before = self.agreement(store, dataset).under_way
+        """Before the step does anything. Where the folder was gone, what broke off before does not count anymore."""
+        before = () if step is Step.PULL_ALL else self.agreement(store, dataset).under_way
         if before and before[-1] == UnderWay(step, base):
             return
         row = (*_keys(store, dataset), 1 + len(before), step.value, *base)
-        self._database.write(_INSERT, [(*row, check_of(row))])
-
-    def begin_afresh(self, store: str, dataset: str, step: Step, base: Base) -> None:
-        """As `begin`, where what broke off before does not count anymore; the base stays."""
-        row = (*_keys(store, dataset), 1, step.value, *base)
-        forget = f"{_DELETE} AND step > 0"
-        self._database.change([(forget, [_keys(store, dataset)]), (_INSERT, [(*row, check_of(row))])])
+        forget = f"{_DELETE} AND step > ?"
+        changes: list[Change] = [(forget, [(*_keys(store, dataset), len(before))]), (_INSERT, [(*row, check_of(row))])]
+        self._database.change(changes)
 
     def adopt(self, known_as: str, store: str) -> None:
         """What was kept under the URL of a store goes by its id from now on."""

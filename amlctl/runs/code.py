@@ -59,26 +59,12 @@ _SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True)
-class CodeSnapshot:
-    """`sent_bytes` were sent to the store; 0 where it had this snapshot."""
-
-    id: str
-    files: int
-    size_bytes: int
-    sent_bytes: int
-
-
-@dataclass(frozen=True)
 class CodeFiles:
     """The files of a snapshot; `sources` says where they are on this disk, by path, except the runtime."""
 
     id: str
     entries: Sequence[FileEntry]
     sources: Mapping[str, Path]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(entry.size_bytes for entry in self.entries)
 
     @property
     def own(self) -> Sequence[FileEntry]:
@@ -170,8 +156,9 @@ def send_code(
     *,
     earlier: Callable[[], str | None] = lambda: None,
     sink: EventSink = null_sink,
-) -> CodeSnapshot:
-    """Send what is missing or damaged in the store. Raises Conflict where a file changed since it was collected.
+) -> int:
+    """Send what is missing or damaged in the store; how many bytes. Raises Conflict where a file has changed since it
+    was collected.
 
     Files that are in the snapshot `earlier` too are copied within the store, if that is a service.
 
@@ -221,7 +208,7 @@ def send_code(
         store.put(index_key, index, replace=True)
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
         sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))
-    return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
+    return sent
 
 
 def _keys_by_content(store: Store, code: str | None) -> Mapping[str, str]:

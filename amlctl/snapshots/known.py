@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt
 from amlctl.core.store_keys import area_of, object_key, pack_key
 from amlctl.core.sync_plan import Layout
-from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.localfs.sync_state import KnownPacks, SyncState
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import key_of, values_of
@@ -110,8 +110,8 @@ class KnownContents:
         try:
             head = read_head(self._store, dataset)
             return head and read_manifest(self._store, head.manifest_key)
-        except (NotFound, IntegrityError):
-            # What cannot be read cannot be reused; `store verify` reports it.
+        except (NotFound, IntegrityError, SettingsError):
+            # Damaged, or written by a newer amlctl: it cannot be reused; `store verify` reports damage.
             return None
 
 

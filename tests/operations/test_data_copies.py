@@ -142,7 +142,8 @@ def test_each_of_two_runs_has_a_copy_of_its_own(tmp_path: Path) -> None:
     (copy.tree / "a").write_text("1")
     copy.note(rows_of(copy.tree, entries))
     copy.tree.rename(tmp_path / "placed")
-    copies.give_back(copy, tmp_path / "placed")
+    copy.is_now_at(tmp_path / "placed")
+    copy.give_back()
     taken, none = copies.take(tmp_path / "first"), copies.take(tmp_path / "second")
     assert repaired(taken.tree, taken.rows, entries) == []
     assert none.rows == {}

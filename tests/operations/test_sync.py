@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from amlctl.core.manifest import FileEntry, Kind, Manifest
+from amlctl.core.store_keys import head_key
 from amlctl.errors import Conflict, NotFound
+from amlctl.operations.dataset.listing import stored_names
 from amlctl.operations.sync.sync import SyncResult
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
@@ -123,6 +125,15 @@ def test_a_renamed_dataset_sends_a_manifest_only(clones: Clones, one: Clone) -> 
     two.make(tree, "raw/copy")
     assert two.sync("raw/copy").uploaded_blobs == 0
     assert clones.stored("raw/copy") == tree
+
+
+def test_a_dataset_of_a_newer_version_does_not_stop_another_one(clones: Clones, one: Clone) -> None:
+    one.make({"a": b"1"}, "newer")
+    one.sync("newer")
+    clones.store.put(head_key("newer"), b'{"format": 3}', replace=True)
+    one.make({"b": b"2"})
+    assert one.sync().added == 1
+    assert stored_names(clones.store).datasets == ["newer", DATASET]
 
 
 def test_a_touched_file_is_not_a_change(one: Clone) -> None:

@@ -75,8 +75,8 @@ def submit(world: World, store: Store) -> object:
     head = read_head(store, DATASET)
     assert head is not None
     code = _code(world)
-    sent = send_code(store, code)
-    record = run_record(run="run-1", script="a.py", code=sent.id, manifests={DATASET: head.manifest_key})
+    send_code(store, code)
+    record = run_record(run="run-1", script="a.py", code=code.id, manifests={DATASET: head.manifest_key})
     prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code)))
     start(Context(world.project("a"), store, workspace=_Workspace(world)), prepared, now)
     return record

@@ -58,7 +58,8 @@ def run_record(run: str, script: str = "", **fields: Any) -> RunRecord:
 
 def make_record(project: Project, store: Store, script: str, **fields: Any) -> RunRecord:
     """A record as a submit makes it: the code is in the store, nothing is started."""
-    code = send_code(store, collect_code(project.pipeline_dir, IgnoreRules(project.root, ())), sink=null_sink)
+    code = collect_code(project.pipeline_dir, IgnoreRules(project.root, ()))
+    send_code(store, code, sink=null_sink)
     number = next(_NUMBERS)
     document = {
         "run": f"{Path(script).stem}-{number:04}",

@@ -21,7 +21,7 @@ from amlctl.core.store_keys import (
     is_manifest_key,
     snapshot_of,
 )
-from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError
 from amlctl.localfs.known_stores import remember_store
 from amlctl.operations.context import Context
 from amlctl.operations.document import Document, iso_time
@@ -228,7 +228,7 @@ def stored_names(store: Store) -> StoredNames:
     def has_snapshot(dataset: str) -> bool:
         try:
             return read_head(store, dataset) is not None
-        except IntegrityError:
+        except (IntegrityError, SettingsError):
             return True  # the command that uses it says what is wrong with it
 
     keys = [entry.key for entry in store.list(DATASETS)]

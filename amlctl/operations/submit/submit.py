@@ -269,7 +269,8 @@ def _send_code(context: Context, code: CodeFiles) -> str:
         return next((spec.code for spec in specs if spec.workspace == context.workspace.name and spec.code), None)
 
     with ended_by_interrupt(context.store):
-        return send_code(context.store, code, earlier=earlier, sink=context.sink).id
+        send_code(context.store, code, earlier=earlier, sink=context.sink)
+    return code.id
 
 
 def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:

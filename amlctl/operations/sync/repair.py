@@ -15,7 +15,7 @@ from amlctl.core.events import EventSink, Note, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Kind, Manifest, needs_no_bytes, repair_command
 from amlctl.core.message import Message, count
 from amlctl.core.store_keys import FORMAT_KEY, folders_of, shards_prefix
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.operations.store.damage import Member, is_of_one_value, is_whole_shard, read_pack
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import place_key, stored_content_id
@@ -196,7 +196,7 @@ def _id_in_heads(store: Store) -> str:
     """The one that most HEADs have; empty where none has one."""
     ids: Counter[str] = Counter()
     for dataset in list_datasets(store):
-        with suppress(IntegrityError):
+        with suppress(IntegrityError, SettingsError):
             head = read_head(store, dataset)
             ids[head.store_id if head else ""] += 1
     del ids[""]

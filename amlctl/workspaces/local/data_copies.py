@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import FileEntry
@@ -49,10 +49,12 @@ class Row(NamedTuple):
 
 @dataclass
 class DataCopy:
-    """A copy that a run has: in `folder` until `tree` is moved to its place."""
+    """A copy that a run has: in `folder` until `tree` is moved to its place. It goes back to `home`."""
 
+    home: Path
     folder: Path
     rows: dict[str, Row] = field(default_factory=dict)
+    _place: Optional[tuple[Path, Path, int, int]] = None
 
     @property
     def tree(self) -> Path:
@@ -66,6 +68,28 @@ class DataCopy:
                 self.folder / _ROWS, {"format": _FORMAT, "rows": {path: list(row) for path, row in rows.items()}}
             )
             self.rows = dict(rows)
+
+    def is_now_at(self, path: Path) -> None:
+        """Its tree was moved there, or made there. Raises OSError."""
+        self._place = _identified(path)
+
+    def give_back(self) -> None:
+        """When no process of the run is left. Without room it is not kept; nor where a script has put something else in
+        its place, or has moved it to a folder of the user and left a link."""
+        size_bytes = sum(row.size_bytes for row in self.rows.values())
+        with suppress(OSError):
+            if self._place is None or _identified(path := self._place[0]) != self._place:
+                return
+            if _is_coarse(self.rows) or size_bytes > _LIMIT_BYTES or not _has_room(path):
+                return
+            path.rename(self.tree)
+            make_private_folder(self.home)
+            self.folder.rename(self.home / f"{size_bytes}-{os.urandom(8).hex()}")
+
+
+def _identified(path: Path) -> tuple[Path, Path, int, int]:
+    seen = path.stat()
+    return path, path.resolve(), seen.st_dev, seen.st_ino
 
 
 class DataCopies:
@@ -86,19 +110,9 @@ class DataCopies:
                 one.rename(folder)
                 rows = _read_rows(folder)
                 if rows:
-                    return DataCopy(folder, rows)
+                    return DataCopy(self._folder, folder, rows)
                 remove_tree(folder, ignore_errors=True)
-        return DataCopy(folder)
-
-    def give_back(self, copy: DataCopy, placed: Path) -> None:
-        """`placed` is where its tree is now; no process of the run may be left. Without room it is not kept."""
-        size_bytes = sum(row.size_bytes for row in copy.rows.values())
-        if _is_coarse(copy.rows) or size_bytes > _LIMIT_BYTES or not _has_room(placed):
-            return
-        with suppress(OSError):
-            placed.rename(copy.tree)
-            make_private_folder(self._folder)
-            copy.folder.rename(self._folder / f"{size_bytes}-{os.urandom(8).hex()}")
+        return DataCopy(self._folder, folder)
 
     def make_room(self) -> None:
         """Remove what was used least recently: beyond the limit, long unused, or all of it on a disk that is nearly

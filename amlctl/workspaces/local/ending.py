@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from amlctl.core.events import Event, Note
 from amlctl.core.job import log_names
@@ -33,7 +33,7 @@ from amlctl.workspaces.local.run_paths import RunPaths, release_reserve
 
 if TYPE_CHECKING:
     from amlctl.runs.tree_saver import TreeSaver
-    from amlctl.workspaces.local.placing import Placed
+    from amlctl.workspaces.local.data_copies import DataCopy
     from amlctl.workspaces.local.rank_processes import RankFailure, RankProcesses
 
 
@@ -122,6 +122,14 @@ def _signal_name(number: int) -> str:
     return name + ("; perhaps the machine ran out of memory" if number == signal.SIGKILL else "")
 
 
+class _Saved(NamedTuple):
+    """How the run ends with that. `is_kept`: the store has all of it. `is_delivered`: a later try would do no more."""
+
+    ending: Ending
+    is_kept: bool
+    is_delivered: bool
+
+
 def finish(
     paths: RunPaths,
     store: Store,
@@ -129,7 +137,7 @@ def finish(
     ending: Ending,
     *,
     logs: Sequence[SavedLog] = (),
-    placed: Sequence[Placed] = (),
+    placed: Sequence[DataCopy] = (),
 ) -> RunRecord:
     """Save what the run has left and make its record final. All of its processes must have ended; copies of datasets
     that were `placed` are for the next run.
@@ -137,7 +145,41 @@ def finish(
     Only the holder of the run's lock may call it. It can be repeated after a kill.
     """
     record.reached(RunState.FINALIZING, utc_now())
-    is_kept, is_delivered, failure = True, True, None
+    ending, is_kept, is_delivered = _save_results(paths, store, record, ending)
+    release_reserve(paths)
+    record.metrics = _metrics(paths, store)
+    record.resources = _resources(paths, store)
+    if ending.message and not ending.is_logged:
+        hint = f" ({ending.hint})" if ending.hint else ""
+        say(paths.log, f"{ending.state}: {ending.message}{hint}")
+    try:
+        for log in logs or saved_logs(store, paths, record):
+            log.save()
+    except (AmlctlError, OSError) as error:
+        say(paths.log, f"cannot write the log to the store: {error}")
+    for copy in placed if is_delivered else ():  # else some of it may have to be published
+        copy.give_back()  # before the record is final: the next run may start right after that
+    record.exit_code = ending.exit_code
+    record.error = ending.error
+    record.reached(ending.state, utc_now())
+    if is_delivered:
+        save_both(paths.state_dir, store, record)
+        paths.ending.unlink(missing_ok=True)
+    else:  # for others it is not final before they can have its results
+        save_local_record(paths.state_dir, record)
+    for left in paths.folder.glob("data-*"):
+        remove_tree(left, ignore_errors=True)
+    if is_kept:  # the container would only fill the disk
+        for node in range(record.spec.instances):
+            remove_tree(paths.container_of(node), ignore_errors=True)
+        if store.folder is None:
+            forget_run(node_store(store, paths.state_dir), record.run)
+    return record
+
+
+def _save_results(paths: RunPaths, store: Store, record: RunRecord, ending: Ending) -> _Saved:
+    """Outputs and produced datasets; first that the run is about to end."""
+    is_kept, failure = True, None
     with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
         failure = save_both(paths.state_dir, store, record)
     try:
@@ -152,44 +194,13 @@ def finish(
         release_reserve(paths)
         with contextlib.suppress(OSError):  # then it stays Failed
             write_json(paths.ending, asdict(own))
-        is_kept, is_delivered, ending = False, False, _not_saved(paths, record, own, error)
+        return _Saved(_not_saved(paths, record, own, error), is_kept=False, is_delivered=False)
     except (AmlctlError, OSError) as error:
-        is_kept = False
         reason = f"the results of the run cannot be saved: {error}"
         kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
-        ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {reason}".removeprefix("; "))
-    release_reserve(paths)
-    record.metrics = _metrics(paths, store)
-    record.resources = _resources(paths, store)
-    if ending.message and not ending.is_logged:
-        hint = f" ({ending.hint})" if ending.hint else ""
-        say(paths.log, f"{ending.state}: {ending.message}{hint}")
-    try:
-        for log in logs or saved_logs(store, paths, record):
-            log.save()
-    except (AmlctlError, OSError) as error:
-        say(paths.log, f"cannot write the log to the store: {error}")
-    if placed and is_delivered:  # else some of it may have to be published
-        from amlctl.workspaces.local.placing import give_back  # here, since it comes with much that only data needs
-
-        give_back(placed)  # before the record is final: the next run may start right after that
-    record.exit_code = ending.exit_code
-    record.error = ending.error
-    record.reached(ending.state, utc_now())
-    if is_delivered:
-        save_both(paths.state_dir, store, record)
-    else:  # for others it is not final before they can have its results
-        save_local_record(paths.state_dir, record)
-    for left in paths.folder.glob("data-*"):
-        remove_tree(left, ignore_errors=True)
-    if is_kept:
-        # The store has all results; the container would only fill the disk.
-        paths.ending.unlink(missing_ok=True)
-        for node in range(record.spec.instances):
-            remove_tree(paths.container_of(node), ignore_errors=True)
-        if store.folder is None:
-            forget_run(node_store(store, paths.state_dir), record.run)
-    return record
+        message = f"{ending.message}; {reason}".removeprefix("; ")
+        return _Saved(Ending(RunState.FAILED, ending.exit_code, kind, message), is_kept=False, is_delivered=True)
+    return _Saved(ending, is_kept, is_delivered=True)
 
 
 def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:

@@ -15,7 +15,6 @@ from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import xxhash
 
@@ -52,17 +51,6 @@ Log = Callable[[str], None]
 Check = Callable[[], None]
 
 
-class Placed(NamedTuple):
-    """A copy in a container. `inode` is that of its folder, and `real` its path without links: a script may have put
-    something else there, or have moved it to a folder of the user and left a link."""
-
-    copies: DataCopies
-    copy: DataCopy
-    path: Path
-    real: Path
-    inode: tuple[int, int]
-
-
 @dataclass(frozen=True)
 class Placer:
     """`node` is the folder that stands for the `store` (see `node_files`). `check` is called often; what it raises
@@ -82,11 +70,11 @@ class Placer:
                 copy_manifest(self.store, self.node, key)
         save_record(self.node, self.record)
 
-    def place(self) -> list[Placed]:
+    def place(self) -> list[DataCopy]:
         """Every dataset, in every container. Raises NotFound, IntegrityError, ServiceUnavailable, OSError."""
         if self.store.folder is None:
             self.bring_manifests()
-        found: list[Placed] = []
+        found: list[DataCopy] = []
         for dataset, key in self.record.spec.manifests.items():
             try:
                 self._place_dataset(dataset, key, found)
@@ -94,7 +82,7 @@ class Placer:
                 raise unreadable(dataset, error) from error
         return found
 
-    def _place_dataset(self, dataset: str, key: str, found: list[Placed]) -> None:
+    def _place_dataset(self, dataset: str, key: str, found: list[DataCopy]) -> None:
         spec = self.record.spec
         manifest = read_manifest(self.node, key)
         is_alone = not any(one.startswith(f"{dataset}/") or dataset.startswith(f"{one}/") for one in spec.manifests)
@@ -106,10 +94,11 @@ class Placer:
         for node in range(spec.instances):
             folders = self.paths.node_folders(node)
             copy = copies.take(self.paths.data_copy(len(found)))
-            found.append(self._place(copies, copy, manifest, folders.data_blobs_dir / dataset))
+            self._place(copy, manifest, folders.data_blobs_dir / dataset)
+            found.append(copy)
             mark_placed(folders, dataset, key)
 
-    def _place(self, copies: DataCopies, copy: DataCopy, manifest: Manifest, target: Path) -> Placed:
+    def _place(self, copy: DataCopy, manifest: Manifest, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         wanted: Sequence[FileEntry] = manifest.entries
         if copy.rows:
@@ -128,8 +117,7 @@ class Placer:
         kept = {entry.path for entry in manifest.entries}
         rows = {path: row for path, row in copy.rows.items() if path in kept}
         copy.note({**rows, **rows_of(target, written)})
-        there = target.stat()
-        return Placed(copies, copy, target, target.resolve(), (there.st_dev, there.st_ino))
+        copy.is_now_at(target)
 
     def _download(self, dataset: str, manifest: Manifest) -> None:
         if self.store.folder is None:
@@ -197,15 +185,6 @@ def _has(node: DirectoryStore, key: str, value: Value) -> bool:
         return False
     # Packs and objects never change; a mirrored file is that of the latest snapshot.
     return not area_of(key).is_plain or file_content_id(path) == value.content_id
-
-
-def give_back(placed: Sequence[Placed]) -> None:
-    """When no process of the run is left. What cannot be kept goes with the container."""
-    for one in placed:
-        with suppress(OSError):
-            there = one.path.stat()
-            if (there.st_dev, there.st_ino) == one.inode and one.path.resolve() == one.real:
-                one.copies.give_back(one.copy, one.path)
 
 
 def _copied(source: Path, target: Path, entry: FileEntry, check: Callable[[], None]) -> bool:

@@ -53,7 +53,7 @@ from amlctl.workspaces.local.starting import SupervisorSettings
 
 if TYPE_CHECKING:
     from amlctl.runs.tree_saver import TreeSaver
-    from amlctl.workspaces.local.placing import Placed
+    from amlctl.workspaces.local.data_copies import DataCopy
 
 SAVE_LIMIT_S = 600.0
 """Time for the runtime, beyond the script's grace, to save outputs after SIGTERM; then it is killed."""
@@ -76,14 +76,13 @@ class Supervisor:
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._logs = saved_logs(self.store, self._paths, record)
         self._savers: dict[int, TreeSaver] = {}
-        self._placed: list[Placed] = []
+        self._placed: list[DataCopy] = []
         self._held: IO[bytes] | None = None
         """The environment is not removed before this is closed, at the end of the process."""
         self._has_started = False
         self._notes = PhaseNotes(self._paths, record)
         self._gpus = VisibleGpus()
         self.is_stop_signalled = False
-        self._is_record_behind = False
 
     def run(self) -> None:
         """From Queued to the final record."""
@@ -254,8 +253,6 @@ class Supervisor:
                 next_save = now + timing.save_interval_s
                 self._save_log()
                 self._save_outputs()
-                if self._is_record_behind:
-                    self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
         self._end_leftovers(processes)
         if stopped is None:
             self._note_start(processes)
@@ -267,7 +264,7 @@ class Supervisor:
         """How the run is to end, where it is not to continue."""
         limit_s = self._record.spec.timeout_s
         if self._is_cancel_requested():
-            self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
+            self._try_to_reach(RunState.CANCEL_REQUESTED)
             return Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
         if not self._paths.supervisor.exists():
             # `rm -rf .amlctl`: nothing can be saved any more, and no command would find the processes.
@@ -323,13 +320,10 @@ class Supervisor:
         if failure is not None:
             say(self._paths.log, f"cannot write the run's record to the store: {failure.message}")
 
-    def _try_to_reach(self, state: RunState) -> bool:
-        """False on a full disk, which must not keep the script from being watched and ended."""
-        try:
+    def _try_to_reach(self, state: RunState) -> None:
+        """A full disk must not keep the script from being watched and ended."""
+        with contextlib.suppress(OSError):
             self._reached(state)
-        except OSError:
-            return False
-        return True
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Note):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.job import KEPT_PATH, command_line, filled_in, places_in
+from amlctl.core.job import KEPT_PATH, command_line, filled_in, placeholders_in
 from amlctl.errors import SettingsError
 from amlctl.runtime.script import NodeFolders, prepare_job
 from tests.support.runs import run_record
@@ -30,10 +30,10 @@ def test_values_are_text_as_in_azure_ml() -> None:
 
 
 def test_what_can_stand_for_nothing() -> None:
-    assert places_in("a ${{inputs.x}} ${{ outputs.y }}") == ["inputs.x", "outputs.y"]
+    assert placeholders_in("a ${{inputs.x}} ${{ outputs.y }}") == ["inputs.x", "outputs.y"]
     for text in ("${{inputs}}", "${{parent.inputs.x}}", "${{inputs.a-b}}", "${{}}"):
         with pytest.raises(SettingsError):
-            places_in(text)
+            placeholders_in(text)
 
 
 @pytest.mark.parametrize("kept", ["", "/env/bin:/usr/bin"])
