@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from amlctl.core.diff import diff
 from amlctl.core.events import Warned
 from amlctl.core.job import RUNTIME_ARCHIVE
+from amlctl.core.manifest import FileEntry
 from amlctl.core.message import Command, count
 from amlctl.core.metrics import as_json
 from amlctl.core.phases import script_s
@@ -274,29 +275,29 @@ def _data(
     """Of the datasets whose snapshots differ."""
     found = {}
     for name in dict.fromkeys(name for record in records for name in record.spec.datasets):
-        snapshots = [record.spec.datasets.get(name) for record in records]
-        keys = [record.spec.manifests.get(name) for record in records]
-        if len(set(snapshots)) == 1:
+        if len({record.spec.datasets.get(name) for record in records}) == 1:
             continue
         try:
-            found[name] = tuple(_counts(snapshots, stores, keys))
+            found[name] = tuple(_counts(name, stores, records))
         except AmlctlError as error:
             _warn(context, f"{name}: files are not compared: {error.message}")
     return found
 
 
-def _counts(
-    snapshots: Sequence[str | None], stores: Sequence[Store], keys: Iterable[str | None]
-) -> Iterator[Counts | None]:
+def _counts(name: str, stores: Sequence[Store], records: Sequence[RunRecord]) -> Iterator[Counts | None]:
     """Raises NotFound (a gc has removed a snapshot), IntegrityError."""
-    first: Sequence[Any] | None = None
-    for number, key in enumerate(keys):
-        is_compared = number == 0 or snapshots[number] != snapshots[0]
-        entries = read_manifest(stores[number], key).entries if key is not None and is_compared else None
-        if number == 0:
-            first = entries
-        if number == 0 or entries is None or first is None:
+
+    def entries(number: int) -> Sequence[FileEntry] | None:
+        key = records[number].spec.manifests.get(name)
+        return None if key is None else read_manifest(stores[number], key).entries
+
+    first = entries(0)
+    yield None
+    for number in range(1, len(records)):
+        is_same = records[number].spec.datasets.get(name) == records[0].spec.datasets.get(name)
+        other = None if is_same or first is None else entries(number)
+        if first is None or other is None:
             yield None
         else:
-            changes = diff(first, entries)
+            changes = diff(first, other)
             yield Counts(len(changes.added), len(changes.modified), len(changes.deleted))

@@ -30,6 +30,7 @@ from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
+from amlctl.operations.document import Document
 from amlctl.workspaces.contract import ComputeTargets, PresentTarget, Workspace
 
 SERVERLESS = "serverless"
@@ -56,16 +57,12 @@ class ComputeView:
 
 
 @dataclass(frozen=True)
-class CreateResult:
+class CreateResult(Document):
     """`is_reused`: an equal target existed. `changes` are the differences before an update."""
 
     name: str
     is_reused: bool
     changes: tuple[FieldDifference, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        changes = [asdict(change) for change in self.changes]
-        return {"name": self.name, "is_reused": self.is_reused, "changes": changes}
 
 
 def list_targets(context: Context) -> list[ComputeView]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -95,7 +96,7 @@ def report(runs: Sequence[RunAt]) -> Report:
 def _page(context: Context, run: str) -> RunPage:
     record = context.workspace.read(run)
     metrics = metrics_of(context, record)
-    outputs = _Outputs(context.store, run)
+    outputs = _Outputs()
     notes: list[str] = []
     series: Mapping[str, Sequence[Point]] = {}
     lines: Sequence[str] = ()
@@ -105,7 +106,7 @@ def _page(context: Context, run: str) -> RunPage:
     with _noted(notes, "resources are"):
         resources = read_resources(context.store, run)
     with _noted(notes, "outputs are"):
-        outputs.read()
+        outputs = _outputs(context.store, run)
     with _noted(notes, "the log is"):
         try:
             lines = _last_lines(context, run)
@@ -120,7 +121,7 @@ def _page(context: Context, run: str) -> RunPage:
         series,
         resources,
         outputs.pictures,
-        outputs.files[:_MOST_FILES],
+        outputs.files,
         lines[-_MOST_LINES:],
         len(lines) > _MOST_LINES,
         [*notes, *outputs.notes],
@@ -135,47 +136,45 @@ def _noted(notes: list[str], what: str) -> Iterator[None]:
         notes.append(f"{what} not shown: {error.message}")
 
 
-@dataclass
-class _Outputs:
+class _Outputs(NamedTuple):
     """Of the first node."""
 
-    store: Store
-    run: str
-    pictures: list[Picture] = field(default_factory=list)
-    files: list[OutputFile] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    pictures: Sequence[Picture] = ()
+    files: Sequence[OutputFile] = ()
+    notes: Sequence[str] = ()
 
-    def read(self) -> None:
-        """Raises IntegrityError, ServiceUnavailable."""
-        index = [file for file in read_index(self.store, outputs_index_key(self.run)) or () if not file.is_folder]
-        self.files = [OutputFile(file.path, file.size_bytes) for file in index]
-        if len(index) > _MOST_FILES:
-            self.notes.append(f"{len(index) - _MOST_FILES} more outputs are not listed")
-        wanted: list[TreeFile] = []
-        total, left_out = 0, 0
-        for file in sorted(index, key=lambda file: file.path):
-            if PurePosixPath(file.path).suffix.lower() not in _TYPES:
-                continue
-            is_fit = file.size_bytes <= _MOST_PICTURE_BYTES and total + file.size_bytes <= _MOST_BYTES
-            if is_fit and len(wanted) < _MOST_PICTURES:
-                wanted.append(file)
-                total += file.size_bytes
-            else:
-                left_out += 1
-        if left_out:
-            limits = f"{_MOST_PICTURES}, of up to {size(_MOST_PICTURE_BYTES)} each and {size(_MOST_BYTES)} together"
-            self.notes.append(f"{count(left_out, 'more picture')} not shown: a page has at most {limits}")
-        found = in_parallel(self._picture, wanted, self.store.concurrency)
-        self.pictures = [picture for picture in found if picture is not None]
 
-    def _picture(self, file: TreeFile) -> Picture | None:
-        """None for a file that is not what its name says, or was removed by the run."""
-        media_type, start = _TYPES[PurePosixPath(file.path).suffix.lower()]
-        try:
-            data = self.store.get(stored_key(outputs_prefix(self.run), file), length=_MOST_PICTURE_BYTES)
-        except NotFound:
-            return None
-        return Picture(file.path, media_type, data) if data.lstrip().startswith(start) else None
+def _outputs(store: Store, run: str) -> _Outputs:
+    """Raises IntegrityError, ServiceUnavailable."""
+    index = [file for file in read_index(store, outputs_index_key(run)) or () if not file.is_folder]
+    notes = [f"{len(index) - _MOST_FILES} more outputs are not listed"] if len(index) > _MOST_FILES else []
+    wanted: list[TreeFile] = []
+    total, left_out = 0, 0
+    for file in sorted(index, key=lambda file: file.path):
+        if PurePosixPath(file.path).suffix.lower() not in _TYPES:
+            continue
+        is_fit = file.size_bytes <= _MOST_PICTURE_BYTES and total + file.size_bytes <= _MOST_BYTES
+        if is_fit and len(wanted) < _MOST_PICTURES:
+            wanted.append(file)
+            total += file.size_bytes
+        else:
+            left_out += 1
+    if left_out:
+        limits = f"{_MOST_PICTURES}, of up to {size(_MOST_PICTURE_BYTES)} each and {size(_MOST_BYTES)} together"
+        notes.append(f"{count(left_out, 'more picture')} not shown: a page has at most {limits}")
+    found = in_parallel(partial(_picture, store, run), wanted, store.concurrency)
+    files = [OutputFile(file.path, file.size_bytes) for file in index[:_MOST_FILES]]
+    return _Outputs([picture for picture in found if picture is not None], files, notes)
+
+
+def _picture(store: Store, run: str, file: TreeFile) -> Picture | None:
+    """None for a file that is not what its name says, or was removed by the run."""
+    media_type, start = _TYPES[PurePosixPath(file.path).suffix.lower()]
+    try:
+        data = store.get(stored_key(outputs_prefix(run), file), length=_MOST_PICTURE_BYTES)
+    except NotFound:
+        return None
+    return Picture(file.path, media_type, data) if data.lstrip().startswith(start) else None
 
 
 def _last_lines(context: Context, run: str) -> Sequence[str]:

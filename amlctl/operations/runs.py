@@ -24,6 +24,7 @@ from amlctl.errors import (
     ServiceUnavailable,
 )
 from amlctl.operations.context import Context
+from amlctl.operations.document import Document
 from amlctl.operations.find_run import restored_records
 from amlctl.runs.known import read_order
 from amlctl.runs.records import local_records, seen_records, shared_records
@@ -195,15 +196,12 @@ def each_of_sweep(runs: Sequence[RunAt]) -> list[RunAt]:
 
 
 @dataclass(frozen=True)
-class CancelResult:
+class CancelResult(Document):
     """`was_ended`: it had already finished."""
 
     run: str
     status: str
     was_ended: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return {"run": self.run, "status": self.status, "was_ended": self.was_ended}
 
 
 def cancel(workspace: Workspace, run: str) -> CancelResult:

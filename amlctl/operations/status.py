@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amlctl.core.diff import diff
 from amlctl.core.events import Warned
@@ -67,27 +67,18 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     agreed = None if base is None else base.snapshot
     is_new = base is None and not looked.agreement.under_way
     snapshot = None if head is None else head.snapshot
+    found = DatasetStatus(dataset, (), (), (), remote_moved, snapshot, here=looked.scanned is not None, removed=removed)
     if looked.scanned is None:
-        return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, here=False)
-    store_gone = looked.store_gone is not None
+        return found
+    found = replace(found, store_gone=looked.store_gone is not None)
     settled = None if looked.agreement.under_way else looked.settled
     if settled is not None and settled.snapshot == (agreed or snapshot):
-        return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, removed=removed, store_gone=store_gone)
+        return found
     local = looked.identify().entries
     stored = looked.head_manifest()
-    before = stored.entries if is_new else agreed_entries(looked, local, stored)
-    changes = diff(before, local)
+    changes = diff(stored.entries if is_new else agreed_entries(looked, local, stored), local)
     deleted = () if is_new else changes.deleted  # what was never here was not deleted here
-    return DatasetStatus(
-        dataset,
-        changes.added,
-        changes.modified,
-        deleted,
-        remote_moved,
-        snapshot,
-        removed=removed,
-        store_gone=store_gone,
-    )
+    return replace(found, new=changes.added, modified=changes.modified, deleted=deleted)
 
 
 def known_datasets(context: Context, state: LocalState) -> list[str]:

@@ -97,6 +97,15 @@ def test_a_file_is_downloaded_once(bench: Bench, site: Site, job: str) -> None:
     assert site.asked[-1][2] == 200
 
 
+@pytest.mark.parametrize("note", ["[]", '{"etag": 7, "files": [1]}', "{"])
+def test_a_damaged_note_costs_a_download(bench: Bench, site: Site, job: str, note: str) -> None:
+    assert submitted(bench, job) == site.content
+    [path] = bench.project.inputs_dir.glob("*.json")
+    path.write_text(note)
+    assert submitted(bench, job) == site.content
+    assert site.asked[-1][2] == 200
+
+
 def test_it_is_part_of_the_run(bench: Bench, site: Site, job: str) -> None:
     record = bench.submit(job).record
     (dataset,) = record.spec.datasets

@@ -40,7 +40,7 @@ from amlctl.localfs.project import INPUTS
 from amlctl.operations.blob_names import files_among
 from amlctl.operations.context import Context
 from amlctl.parallel import ended_by_interrupt, in_parallel
-from amlctl.stores.contract import is_valid_key
+from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import PresentAsset, RegisteredAssets, Workspace
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class _Download:
             from amlctl.azure_access.download import download_file  # imports azure.core
 
             found = download_file(
-                url, temporary, known.get("etag") or "", shown=_shown(url), variables=os.environ, tell=self._sink
+                url, temporary, known["etag"], shown=_shown(url), variables=os.environ, tell=self._sink
             )
             if found is None:
                 return
@@ -229,22 +229,9 @@ class _Download:
         known = self._known()
         store, key = self._open_address(self._address.url, is_public)
         with ended_by_interrupt(store):
-            if self._address.is_file:
-                entry = store.info(key)
-                entries = [] if entry is None else [entry._replace(key="")]
-            else:
-                prefix = key and f"{key.rstrip('/')}/"
-                listed = [one._replace(key=one.key[len(prefix) :]) for one in store.list(prefix)]
-                names = files_among({one.key: one.size_bytes for one in listed if one.key})
-                entries = [one for one in listed if one.key in names]
-            if not entries:
-                raise NotFound(f"{_shown(self._address.url)} not found", hint="check the path, and the type")
-            there = {entry.key: [entry.size_bytes, entry.modified_at] for entry in entries}
-            wanted = [
-                name
-                for name, one in there.items()
-                if known.get("files", {}).get(name) != one or not (self._target / name).exists()
-            ]
+            there = self._listed(store, key)
+            had = known["files"]
+            wanted = [name for name, one in there.items() if had.get(name) != one or not (self._target / name).exists()]
             for name in wanted:
                 if name and not is_valid_key(name):
                     raise IntegrityError(f"{name!r} of {_shown(self._address.url)} is not a path of a file")
@@ -275,14 +262,30 @@ class _Download:
         if wanted:
             self._tell(len(wanted), done)
 
+    def _listed(self, store: Store, key: str) -> dict[str, list[float]]:
+        """Size in bytes and time of each file, by its path below the target (empty: the target is the file)."""
+        if self._address.is_file:
+            entry = store.info(key)
+            entries = [] if entry is None else [entry._replace(key="")]
+        else:
+            prefix = key and f"{key.rstrip('/')}/"
+            listed = [one._replace(key=one.key[len(prefix) :]) for one in store.list(prefix)]
+            names = files_among({one.key: one.size_bytes for one in listed if one.key})
+            entries = [one for one in listed if one.key in names]
+        if not entries:
+            raise NotFound(f"{_shown(self._address.url)} not found", hint="check the path, and the type")
+        return {entry.key: [entry.size_bytes, entry.modified_at] for entry in entries}
+
     def _known(self) -> dict[str, Any]:
+        """What was noted: the `etag` of a file, or of each of several `files` its size and time."""
         if self._target.exists():
             with suppress(OSError, SettingsError):
                 found = read_json(self._note)
                 if isinstance(found, dict):
                     self.was_whole = bool(found.get("is_whole"))
-                    return found
-        return {}
+                    etag, files = found.get("etag"), found.get("files")
+                    return {"etag": str(etag or ""), "files": files if isinstance(files, dict) else {}}
+        return {"etag": "", "files": {}}
 
     def _write_note(self, *, is_whole: bool, **content: Any) -> None:
         write_json(self._note, {"url": _shown(self._address.url), "is_whole": is_whole, **content})

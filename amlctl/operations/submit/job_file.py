@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from amlctl.config.yaml_file import YamlDocument
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.job import parse_asset
-from amlctl.core.run import PartialSpec, RunSpec
+from amlctl.core.run import PartialSpec, RunSpec, at_line
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.code_rules import job_code_rules
 from amlctl.localfs.project import IN_PROJECT, INPUTS, Project
@@ -134,13 +134,16 @@ class _Reader:
     def read(self, request: SubmitRequest) -> JobSource:
         values = self._job.spec.values
         wanted: Mapping[str, Mapping[str, str]] = values["inputs"]
-        inputs = {name: self._input(name, one) for name, one in wanted.items()}
+        inputs = {}
+        for name, one in wanted.items():
+            with self._at(f"inputs.{name}"):
+                inputs[name] = self._input(name, one)
         places: Mapping[str, Mapping[str, str]] = values["output_places"]
         reserved = [("inputs", name) for name, one in inputs.items() if "asset" in one]
         for kind, name in [*reserved, *(("outputs", name) for name in places)]:
             if name in _OWN_NAMES[kind]:
-                error = SettingsError(f"{name} is reserved for amlctl in {kind}", hint="give it another name")
-                raise self._at(f"{kind}.{name}", error)
+                with self._at(f"{kind}.{name}"):
+                    raise SettingsError(f"{name} is reserved for amlctl in {kind}", hint="give it another name")
         compute = values["compute"]
         if self._is_local:
             self._warn_of_node_settings(values, places)
@@ -169,8 +172,8 @@ class _Reader:
         """Of what has a path, that of the path."""
         return self._lines.get(f"{place}.path") or self._lines.get(place, "")
 
-    def _at(self, place: str, error: SettingsError | UsageError | NotFound) -> SettingsError | UsageError | NotFound:
-        return type(error)(f"{self._line(place)}: {error.message}", hint=error.hint)
+    def _at(self, place: str) -> AbstractContextManager[None]:
+        return at_line(self._line(place))
 
     def _warn_of_node_settings(self, values: Mapping[str, Any], places: Mapping[str, Mapping[str, str]]) -> None:
         node = values["node"]
@@ -189,10 +192,10 @@ class _Reader:
         if code is None:
             return self._project.pipeline_dir if self._project.pipeline_dir.is_dir() else None
         if _REMOTE.match(code) or code.startswith("git+"):
-            error = SettingsError(
-                f"code {code!r} is not on this machine", hint="clone or download it, and name the folder"
-            )
-            raise self._at("code", error)
+            with self._at("code"):
+                raise SettingsError(
+                    f"code {code!r} is not on this machine", hint="clone or download it, and name the folder"
+                )
         return Path(os.path.abspath(self._folder / os.path.expanduser(code)))
 
     def _environment(self) -> tuple[EnvironmentSpec | None, CodeSources]:
@@ -220,45 +223,36 @@ class _Reader:
     def _input(self, name: str, one: Mapping[str, str]) -> dict[str, str]:
         if "value" in one:
             return dict(one)
-        place, path = f"inputs.{name}", one["path"]
-        if not _REMOTE.match(path):
-            return {"dataset": self._local_dataset(place, one), "type": one["type"]}
-        dataset = _dataset_of_address(path)
-        local = self._project.dataset_path(dataset) if dataset else None
-        if local is not None and (local.exists() or read_head(self._context.store, dataset) is not None):
+        path, kind = one["path"], one["type"]
+        if _REMOTE.match(path):
+            dataset = _dataset_of_address(path)
+            here = self._project.dataset_path(dataset)
+            if not dataset or not (here.exists() or read_head(self._context.store, dataset) is not None):
+                if path.startswith("azureml:") and "/" not in path and parse_asset(path) is None:
+                    what = f"{path} is not a dataset of this project"
+                    raise NotFound(what, hint="azureml:NAME:VERSION or azureml:NAME@latest")
+                return {"asset": path, "type": kind, "mode": one["mode"]}
             self._sink(Note(f"input {name}: using data_blobs/{dataset} for {path}"))
-            self._check_type(place, one, local)
-            return {"dataset": dataset, "type": one["type"]}
-        if path.startswith("azureml:") and "/" not in path and parse_asset(path) is None:
-            error = NotFound(
-                f"{path} is not a dataset of this project", hint="azureml:NAME:VERSION or azureml:NAME@latest"
-            )
-            raise self._at(place, error)
-        return {"asset": path, "type": one["type"], "mode": one["mode"]}
+        else:
+            dataset, here = self._local_dataset(path)
+        is_file = kind == "uri_file"
+        if kind in ("uri_file", "uri_folder") and here.exists() and here.is_file() != is_file:
+            hint = f"type: {'uri_folder' if is_file else 'uri_file'}"
+            raise UsageError(f"{path} is not a {'file' if is_file else 'folder'}", hint=hint)
+        return {"dataset": dataset, "type": kind}
 
-    def _local_dataset(self, place: str, one: Mapping[str, str]) -> str:
+    def _local_dataset(self, text: str) -> tuple[str, Path]:
         """What a path of this machine means: a dataset, wherever it is."""
-        typed = re.sub("^file:(?://)?", "", one["path"])
-        path = Path(os.path.abspath(self._folder / os.path.expanduser(typed)))
+        path = Path(os.path.abspath(self._folder / os.path.expanduser(re.sub("^file:(?://)?", "", text))))
         with suppress(UsageError):
-            dataset = self._project.dataset_name(str(path), self._folder)
-            self._check_type(place, one, path)
-            return dataset
+            return self._project.dataset_name(str(path), self._folder), path
         if not path.exists():
-            raise self._at(place, NotFound(f"{one['path']} not found", hint=f"it is relative to the job file: {path}"))
-        self._check_type(place, one, path)
+            raise NotFound(f"{text} not found", hint=f"it is relative to the job file: {path}")
         if path.is_relative_to(self._project.root):
-            return f"{IN_PROJECT}/{path.relative_to(self._project.root).as_posix()}"
+            return f"{IN_PROJECT}/{path.relative_to(self._project.root).as_posix()}", path
         dataset = f"{INPUTS}/{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}/{path.name}"
         self._links[dataset] = path
-        return dataset
-
-    def _check_type(self, place: str, one: Mapping[str, str], path: Path) -> None:
-        is_file = one["type"] == "uri_file"
-        if path.exists() and one["type"] in ("uri_file", "uri_folder") and path.is_file() != is_file:
-            hint = f"type: {'uri_folder' if is_file else 'uri_file'}"
-            error = UsageError(f"{one['path']} is not a {'file' if is_file else 'folder'}", hint=hint)
-            raise self._at(place, error)
+        return dataset, path
 
     def _mode(self, modes: set[str]) -> str | None:
         """Of all datasets, from what their inputs ask for."""

@@ -6,6 +6,7 @@ Its stages, each with its own value: look, identify, merge, plan, send, commit, 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ class _Sent(NamedTuple):
 
 
 class SyncAttempt:
-    """Run it, or foresee what it would do; one of the two, once."""
+    """Run once."""
 
     def __init__(self, looked: DatasetState, lease: MirrorLease, *, lost: Collection[str] = ()) -> None:
         """`lost` are contents that are sent again, whatever the store seems to have of them. Raises NotFound, Conflict
@@ -94,37 +95,35 @@ class SyncAttempt:
         self._lease = lease
         self._plain_files = self._look_at_plain_files()
 
-    def run(self) -> SyncResult:
+    def run(self, *, is_dry_run: bool = False) -> SyncResult:
+        """A dry run ends where something would be sent, and changes nothing."""
         unchanged = self._nothing_to_do()
         if unchanged is not None:
             return unchanged
-        if self._looked.head is None and not self._looked.store_id:
-            self._looked.know_store(ensure_format(self._store))
-            self._plain_files = self._look_at_plain_files()
-        elif self._looked.is_new and has_snapshots(self._store, self._dataset):
-            self._sink(Warned(f"{no_head(self._store, self._dataset).message}; starting it from here"))
+        if not is_dry_run:
+            self._make_sure_of_store()
         stored = StoredContents(self._looked, self._watch, lost=self._lost)
-        transfers = Transfers(Stage.SEND, self._dataset, self._sink)
-        with PackSender(
-            self._store,
-            self._looked.state.sync,
-            self._options.pack_size,
-            transfers,
-            store_key=self._looked.store_key,
-            replace=self._replace,
-        ) as sender:
-            identified = self._identify(self._early_packs(sender, stored))
-            sender.finish()
+        with nullcontext() if is_dry_run else self._pack_sender() as sender:
+            identified = self._identify(None if sender is None else self._early_packs(sender, stored))
+            if sender is not None:
+                sender.finish()
             unchanged = self._same_contents(identified, stored)
             if unchanged is not None:
                 return unchanged
             merged = self._merge(identified, stored)
-            confirm_changes(self._looked, merged)
+            if sender is not None:
+                confirm_changes(self._looked, merged)
             plan = self._plan(merged, sender)
             if self._options.delete or not self._is_committed(merged, plan):
-                plan = self._plain_files.prepare(plan, self._looked.head)
-            leftovers = self._plain_files.leftovers(merged.entries, is_sure=self._options.yes)
+                if sender is not None:
+                    plan = self._plain_files.prepare(plan, self._looked.head)
+                else:
+                    self._plain_files.check_names(plan)
+            leftovers = self._plain_files.leftovers(merged.entries, is_sure=self._options.yes or is_dry_run)
             result = committed_result(self._dataset, merged.snapshot, merged.entries, merged.head, merged.changes, plan)
+            result = replace(result, hashed_bytes=identified.hashed_bytes)
+            if sender is None:
+                return replace(result, uploaded_bytes=plan.send_bytes)
             if not self._is_committed(merged, plan):
                 sent = self._send(merged, plan, sender)
                 self._commit(merged, sent)
@@ -133,29 +132,25 @@ class SyncAttempt:
         self._remember(merged)
         self._check(merged)
         self._plain_files.delete(leftovers)
-        return replace(
-            result,
-            manifest_key=self._committed.manifest_key,
-            hashed_bytes=identified.hashed_bytes,
-            not_here=len(merged.taken),
-        )
+        return replace(result, manifest_key=self._committed.manifest_key, not_here=len(merged.taken))
 
-    def foresee(self) -> SyncResult:
-        unchanged = self._nothing_to_do()
-        if unchanged is not None:
-            return unchanged
-        stored = StoredContents(self._looked, self._watch, lost=self._lost)
-        identified = self._identify(None)
-        unchanged = self._same_contents(identified, stored)
-        if unchanged is not None:
-            return unchanged
-        merged = self._merge(identified, stored)
-        plan = self._plan(merged, None)
-        if self._options.delete or not self._is_committed(merged, plan):
-            self._plain_files.check_names(plan)
-        self._plain_files.leftovers(merged.entries, is_sure=True)
-        result = committed_result(self._dataset, merged.snapshot, merged.entries, merged.head, merged.changes, plan)
-        return replace(result, hashed_bytes=identified.hashed_bytes, uploaded_bytes=plan.send_bytes)
+    def _make_sure_of_store(self) -> None:
+        looked = self._looked
+        if looked.head is None and not looked.store_id:
+            looked.know_store(ensure_format(self._store))
+            self._plain_files = self._look_at_plain_files()
+        elif looked.is_new and has_snapshots(self._store, self._dataset):
+            self._sink(Warned(f"{no_head(self._store, self._dataset).message}; starting it from here"))
+
+    def _pack_sender(self) -> PackSender:
+        return PackSender(
+            self._store,
+            self._looked.state.sync,
+            self._options.pack_size,
+            Transfers(Stage.SEND, self._dataset, self._sink),
+            store_key=self._looked.store_key,
+            replace=self._replace,
+        )
 
     # --- look -----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ sync, nothing else is read: neither a manifest nor the cache's rows.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,21 +224,15 @@ def look_at(
             scanned = scan(root, rules)
         except FileNotFoundError:
             scanned = None
-        gone: StoreGone | None = None
+        found, gone = None, None
         try:
-            found = asked_head.result()
-        except IntegrityError as error:
-            if not options.repair:
-                raise
-            found = _taken_for_head(store, dataset, error.message, sink)
+            found = _latest(asked_head.result, store, dataset, sink, is_repair=options.repair)
         except StoreGone as error:
             if not is_local_enough:
                 raise
-            found, gone = None, error
-        removed = found if found is not None and found.removed_at else None
-        head = None if found is None or found.is_fence else found
-        if head is None and removed is None and options.repair and has_snapshots(store, dataset):
-            found = head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
+            gone = error
+    removed = found if found is not None and found.removed_at else None
+    head = None if found is None or found.is_fence else found
     digest = b"" if scanned is None else scanned.digest(rules.digest)
     if gone is not None:
         known = known_store(project.state_dir, store.url)
@@ -278,7 +272,21 @@ def _store_key(project: Project, store: Store, head: Head | None, known: SyncSta
     return store_id
 
 
-def _taken_for_head(store: Store, dataset: str, why: str, sink: EventSink) -> Head:
+def _latest(
+    ask: Callable[[], Head | None], store: Store, dataset: str, sink: EventSink, *, is_repair: bool
+) -> Head | None:
+    """HEAD; for a repair, where it cannot be read or names nothing, the snapshot that was written last."""
+    try:
+        found = ask()
+        if not is_repair or (found is not None and (found.removed_at or not found.is_fence)):
+            return found
+        if not has_snapshots(store, dataset):
+            return found
+        why = f"HEAD of {dataset} is missing"
+    except IntegrityError as error:
+        if not is_repair:
+            raise
+        why = error.message
     head = last_written(store, dataset)
     sink(Warned(f"{why}; using snapshot {head.snapshot[:12]}, which was written last"))
     return head

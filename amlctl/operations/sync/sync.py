@@ -75,7 +75,7 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
         local_state(context, f"amlctl sync --dry-run {dataset}", is_reading=True) as state,
         ended_by_interrupt(store),
     ):
-        result = SyncAttempt(look_at(context, dataset, options, state), lease).foresee()
+        result = SyncAttempt(look_at(context, dataset, options, state), lease).run(is_dry_run=True)
     return measure.taken(result, is_dry_run=True)
 
 
