@@ -29,7 +29,7 @@ from amlctl.errors import RightsError
 from amlctl.localfs.database import Database, check_of
 from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.read_file import FileReader, Taker
-from amlctl.localfs.scan import RACY_NS, FileRow, Scan, pack_rows, unpack_names, unpack_rows
+from amlctl.localfs.scan import RACY_NS, FileRow, Scan, StatFields, pack_rows, unpack_names, unpack_rows
 
 _VERSION = 3
 _SCHEMA = """
@@ -259,10 +259,10 @@ class _Identification:
 
 
 def remember_written(
-    scanned: Scan, cache: StatCache, cache_root: str, written: Mapping[str, tuple[FileRow, str]], now_ns: int
+    scanned: Scan, cache: StatCache, cache_root: str, written: Mapping[str, tuple[StatFields, str]], now_ns: int
 ) -> None:
-    """Spare the next command reading what this one has written (by path: its row right after that, and its content id),
-    as far as it stands there untouched.
+    """Spare the next command reading what this one has written, as far as it stands there untouched: by path the stat
+    fields of each file right after that, and its content id.
 
     Its modification time has to be older than the clock of a file system is coarse, so that any write since shows.
     """
@@ -278,8 +278,8 @@ def remember_written(
         kept: list[FileRow] = []
         ids: list[str] = []
         for row in unpack_rows(folder.rows):
-            as_written, content_id = written.get(prefix + row.name, (None, ""))
-            if as_written == row:
+            as_written, content_id = written.get(prefix + row.name, ((), ""))
+            if as_written == row[1:]:
                 if row.mtime_ns < trusted_before:
                     kept.append(row)
                     ids.append(content_id)

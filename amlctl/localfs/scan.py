@@ -44,6 +44,7 @@ _ORDINARY = {_REGULAR, _FOLDER}
 _NO_ROWS = marshal.dumps(([], []), 2)
 stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
 """Those of `FileRow` behind the name."""
+StatFields = tuple[int, ...]
 _first = itemgetter(0)
 
 _Careful = tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]
@@ -296,18 +297,21 @@ def _stat_of(
     try:
         found = entry.stat(follow_symlinks=False)
         return os.stat(entry.path) if found.st_mode & _KIND == _LINK else found
-    except FileNotFoundError:
-        if entry.is_symlink():
-            result.warnings.append(f"{prefix}{entry.name}: the link leads nowhere; left out")
     except OSError as error:
-        if (failure := failing_disk(error, entry.path)) is not None:
+        has_gone = isinstance(error, FileNotFoundError) and not entry.is_symlink()
+        if has_gone or (rules is not None and rules.match(entry.name, True) is not None):
+            return None
+        shown = f"{prefix}{entry.name}"
+        if isinstance(error, FileNotFoundError):
+            result.warnings.append(f"{shown}: the link leads nowhere; left out")
+        elif error.errno in (errno.ELOOP, errno.ENOTDIR):
+            result.warnings.append(f"{shown}: {error.strerror}; left out")
+        elif (failure := failing_disk(error, entry.path)) is not None:
             raise failure from error
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            result.warnings.append(f"{prefix}{entry.name}: {error.strerror}; left out")
-        elif rules is None or rules.match(entry.name, True) is None:
+        else:
             # In a folder that may be listed but not entered, say: left out it would count as deleted.
-            result.unreadable.append(f"{prefix}{entry.name}: {error.strerror}")
-    return None
+            result.unreadable.append(f"{shown}: {error.strerror}")
+        return None
 
 
 def _ancestors(known: frozenset[tuple[int, int]], root: Path, path: str) -> frozenset[tuple[int, int]]:

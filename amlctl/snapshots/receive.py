@@ -21,7 +21,7 @@ from amlctl.errors import Conflict
 from amlctl.localfs.atomic import link_to, move, remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.scan import RACY_NS, FileRow, stat_fields
+from amlctl.localfs.scan import RACY_NS, StatFields, stat_fields
 from amlctl.localfs.target import NotAFolder, TargetFolders
 from amlctl.parallel import Stop, Turns, alongside, for_each
 from amlctl.snapshots.contents import (
@@ -51,10 +51,11 @@ _BACKDATED_NS = 2 * RACY_NS
 
 @dataclass
 class Received:
-    """What became of the files; safe to update from several threads. `written`, if wanted, has by path what each file
-    was right after it was written; `displaced` are paths whose folder was moved, removed or replaced meanwhile."""
+    """What became of the files; safe to update from several threads. `written`, if wanted, has by path the stat
+    fields of each file right after it was written, and its content id; `displaced` are paths whose folder was moved,
+    removed or replaced meanwhile."""
 
-    written: dict[str, tuple[FileRow, str]] | None = None
+    written: dict[str, tuple[StatFields, str]] | None = None
     displaced: set[str] = field(default_factory=set)
     mtime_ns: int = field(default_factory=lambda: time.time_ns() - _BACKDATED_NS)
     stop: Stop = field(default_factory=Stop)
@@ -68,8 +69,7 @@ class Received:
         except OSError:  # removed again
             return
         if found.st_mtime_ns == self.mtime_ns:
-            row = FileRow(entry.path.rpartition("/")[2], *stat_fields(found))
-            self.written[entry.path] = row, entry.content_id
+            self.written[entry.path] = stat_fields(found), entry.content_id
 
     def date_back(self, file: Union[int, Path]) -> None:
         """An edit in the moment after a file has arrived changes its time, however coarse the clock of the disk is."""

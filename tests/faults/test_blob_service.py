@@ -227,6 +227,43 @@ def test_a_missing_permission_names_how_this_credential_gets_it(azurite: Azurite
     assert "sig=" not in caught.value.message + caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "why", "remedy"),
+    [
+        (403, "AuthorizationFailure", "network rules of account devstoreaccount1", "VPN"),
+        (403, "KeyBasedAuthenticationNotPermitted", "devstoreaccount1 accepts no keys", "unset AZURE_STORAGE_KEY"),
+        (403, "AuthorizationSourceIPMismatch", "not for the address of this machine", "az storage"),
+        (403, "AccountIsDisabled", "is disabled", "owner of the subscription"),
+        (409, "PublicAccessNotPermitted", "no public data", "az login"),
+    ],
+)
+def test_the_code_of_a_refusal_says_its_reason(
+    store: AzureBlobStore, proxy: FaultProxy, status: int, code: str, why: str, remedy: str
+) -> None:
+    proxy.act = lambda seen: Reply(status, {"x-ms-error-code": code})
+    with pytest.raises(RightsError, match=rf"\({code}\).*{why}") as caught:
+        store.get("there")
+    assert remedy in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("BlobImmutableDueToLegalHold", "is kept by a legal hold"),
+        ("InvalidBlobType", "page or append blob"),
+        ("PathConflict", r"the service refused .*: A folder has this name. \(PathConflict\)"),
+        ("BlobAlreadyExists", "was changed by someone else"),
+    ],
+)
+def test_other_conflicts_than_a_race_have_their_own_words(
+    store: AzureBlobStore, proxy: FaultProxy, code: str, what: str
+) -> None:
+    body = b"<?xml version='1.0'?><Error><Message>A folder has this name.\nRequestId:1</Message></Error>"
+    proxy.act = lambda seen: Reply(409, {"x-ms-error-code": code}, body)
+    with pytest.raises(Conflict, match=what):
+        store.put("there", b"1", replace=True)
+
+
 @pytest.mark.parametrize("ago", [True, False])
 def test_a_sas_out_of_its_time_is_explained(azurite: Azurite, ago: bool) -> None:
     moment = datetime.now(UTC) + timedelta(hours=-2 if ago else 2)

@@ -212,6 +212,11 @@ class Connection:
             return LoginError(
                 f"Azure does not accept the login for {address.shown}: {why}", hint=self._login_hint(answer)
             )
+        if status == 403 and "private link" in answer.message:
+            return RightsError(
+                f"The workspace {address.shown} is reached from its own network only: {why}",
+                hint="use that network (a VPN, perhaps), or allow access on the Networking page of the portal",
+            )
         if status == 403:
             return RightsError(
                 f"No right to {_VERBS.get(verb, 'act on')} {thing}: {why}",

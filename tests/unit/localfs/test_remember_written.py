@@ -13,12 +13,12 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.localfs.identify import KnownFolder, StatCache, identify, remember_written
-from amlctl.localfs.scan import FileRow, scan, stat_fields
+from amlctl.localfs.scan import StatFields, scan, stat_fields
 from tests.support.trees import write_tree
 
 TREE = {"a": b"a" * 100, "b/c": b"c" * 200, "b/d": b"d" * 300}
 LATER_NS = 3_000_000_000
-Rows = dict[str, tuple[FileRow, str]]
+Rows = dict[str, tuple[StatFields, str]]
 
 
 def warn(reported: str) -> None:
@@ -40,9 +40,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def written(root: Path) -> Rows:
     found = {path: (root / path).stat() for path in TREE}
-    return {
-        path: (FileRow(path.rpartition("/")[2], *stat_fields(at)), content_id(TREE[path])) for path, at in found.items()
-    }
+    return {path: (stat_fields(at), content_id(TREE[path])) for path, at in found.items()}
 
 
 def hashed(root: Path, cache: StatCache) -> int:
@@ -69,7 +67,7 @@ def test_what_somebody_has_changed_since_is(root: Path, cache: StatCache, writte
     os.utime(root / "b/c", ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     (root / "a").rename(root / "old")
     (root / "a").write_bytes(b"y" * 100)
-    os.utime(root / "a", ns=(before.st_atime_ns, written["a"][0].mtime_ns))
+    os.utime(root / "a", ns=(before.st_atime_ns, written["a"][0][2]))
     (root / "new").write_bytes(b"new")
     remember_written(scan(root), cache, "data", written, time.time_ns() + LATER_NS)
     assert hashed(root, cache) == 200 + 100 + 100 + 3

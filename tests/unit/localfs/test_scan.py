@@ -49,3 +49,11 @@ def test_both_ways_find_the_same(root: Path, patterns: tuple[str, ...]) -> None:
     careful = (*patterns, "matches/nothing")  # a name alone does not tell whether this rule holds
     shorter = scan(root, IgnoreRules(root, [".amlctlignore"], patterns))
     assert _reported(shorter) == _reported(scan(root, IgnoreRules(root, [".amlctlignore"], careful)))
+
+
+def test_an_ignored_link_that_leads_nowhere_is_not_reported(tmp_path: Path) -> None:
+    for name in ("old", "other"):
+        (tmp_path / name).symlink_to("nowhere")
+    (tmp_path / "round").symlink_to("round")
+    found = scan(tmp_path, IgnoreRules(tmp_path, [".amlctlignore"], ["old", "round"]))
+    assert found.warnings == ["other: the link leads nowhere; left out"]
