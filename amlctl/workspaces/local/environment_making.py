@@ -17,11 +17,11 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Optional
 
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, ToolSaid
@@ -58,36 +58,27 @@ from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner
 
 EXPIRES_S = 120.0
 """A mark that was not renewed for so long belongs to a machine that was switched off, or to a suspended process."""
-_RENEW_S = 20.0
 _SUFFIX = ".making"
 
 
 class Mark:
-    """Of one attempt; used by one thread."""
+    """Of one attempt: who makes it with which tool, and by its time that the maker is at work. A full disk is reported
+    by the tool that writes to it."""
 
     def __init__(self, home: Path) -> None:
         self._path = home.with_name(home.name + _SUFFIX)
-        self._tool: ProcessIdentity | None = None
-        self._renewed_at_s = 0.0
+        self.write()
 
-    def renew(self, *, is_forced: bool = False) -> None:
-        """Called often; writes every 20 s. A full disk is reported by the tool that writes to it."""
-        now_s = time.monotonic()
-        if not is_forced and now_s - self._renewed_at_s < _RENEW_S:
-            return
-        self._renewed_at_s = now_s
-        owner = identity_of(os.getpid())
-        document = {
-            "owner": None if owner is None else owner._asdict(),
-            "tool": None if self._tool is None else self._tool._asdict(),
-            "expires_at": time.time() + EXPIRES_S,
-        }
+    def write(self, tool: Optional[int] = None) -> None:
+        """`tool` is the process that works now."""
+        makers = {"owner": identity_of(os.getpid()), "tool": None if tool is None else identity_of(tool)}
         with contextlib.suppress(OSError):
-            write_json(self._path, document)
+            write_json(self._path, {name: one and one._asdict() for name, one in makers.items()})
 
-    def tool_started(self, pid: int) -> None:
-        self._tool = identity_of(pid)
-        self.renew(is_forced=True)
+    def renew(self) -> None:
+        """Called often."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path)
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -95,7 +86,7 @@ class Mark:
 
 def is_being_made(place: Path) -> bool:
     """Whether the maker of an attempt in `place` is alive and has renewed its mark."""
-    return any(_is_in_force(_read(mark)) for mark in place.glob(f"*{_SUFFIX}"))
+    return any(_is_in_force(mark) for mark in place.glob(f"*{_SUFFIX}"))
 
 
 def remove_leftovers(environments: Path, place: Path) -> None:
@@ -107,10 +98,9 @@ def remove_leftovers(environments: Path, place: Path) -> None:
     for folder in (environments, *(one for one in environments.iterdir() if one.is_dir())):
         remove_left_behind(folder)
     for mark in environments.glob(f"*/*{_SUFFIX}"):
-        document = _read(mark)
-        if _is_in_force(document) or (mark.parent != place and _is_alive_here(document)):
+        tool, owner = (_process(mark, name) for name in ("tool", "owner"))
+        if _is_in_force(mark) or (mark.parent != place and owner is not None and is_alive(owner)):
             continue
-        tool, owner = read_identity(document.get("tool")), read_identity(document.get("owner"))
         if tool is not None and owner is not None and owner.is_gone() and is_alive(tool):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(tool.process, signal.SIGKILL)  # tools are started as leaders of a process group
@@ -118,26 +108,21 @@ def remove_leftovers(environments: Path, place: Path) -> None:
         mark.unlink(missing_ok=True)
 
 
-def _is_in_force(document: Mapping[str, Any]) -> bool:
-    owner = read_identity(document.get("owner"))
-    if owner is not None and owner.is_gone():
-        return False
-    expires_at = document.get("expires_at")
-    # A clock that was set back must not keep a mark in force for long.
-    return isinstance(expires_at, (int, float)) and 0 < expires_at - time.time() <= EXPIRES_S
-
-
-def _is_alive_here(document: Mapping[str, Any]) -> bool:
-    owner = read_identity(document.get("owner"))
-    return owner is not None and is_alive(owner)
-
-
-def _read(mark: Path) -> dict[str, Any]:
+def _is_in_force(mark: Path) -> bool:
+    owner = _process(mark, "owner")
     try:
-        document = read_json(mark)
-    except (OSError, SettingsError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        # A clock that was set back must not keep a mark in force for long.
+        return (owner is None or not owner.is_gone()) and abs(time.time() - mark.stat().st_mtime) <= EXPIRES_S
+    except OSError:
+        return False
+
+
+def _process(mark: Path, name: str) -> Optional[ProcessIdentity]:
+    """The `owner` of a mark, or its `tool`; None where that cannot be read."""
+    try:
+        return read_identity(read_json(mark)[name])
+    except (OSError, SettingsError, LookupError, TypeError):
+        return None
 
 
 _POLL_S = 0.2
@@ -188,7 +173,6 @@ class _Maker:
 
     def make(self) -> None:
         mark = Mark(self.home)
-        mark.renew()
         try:
             self._make(mark)
         except BaseException:
@@ -211,7 +195,7 @@ class _Maker:
             mark.renew()
             self.check()
 
-        runner = ToolRunner(lambda line: self.sink(ToolSaid(line)), check, mark.tool_started)
+        runner = ToolRunner(lambda line: self.sink(ToolSaid(line)), check, mark.write)
 
         def run(name: str, command: Sequence[str]) -> None:
             variables = tool_variables(environments.variables)
