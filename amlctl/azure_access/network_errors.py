@@ -66,7 +66,7 @@ def reason_of(error: Exception) -> str:
         return "the address is not valid"  # its message has the whole address, which may hold a signature
     if isinstance(error, TimeoutError) and not isinstance(error, NoResponse):
         return "timed out"
-    if isinstance(error, http.client.RemoteDisconnected):
+    if isinstance(error, (http.client.RemoteDisconnected, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return "the connection ended without an answer"
     if isinstance(error, http.client.IncompleteRead):
         return "the connection ended in the middle of an answer"

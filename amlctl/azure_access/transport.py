@@ -10,6 +10,7 @@ import http.client
 import io
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -37,6 +38,8 @@ _REPORTED_BYTES = 256 << 10
 _PACED_BYTES = 64 << 10
 """Sent or received in one call with a bandwidth limit, so that the rate is kept within a request."""
 _CHUNK = 1 << 18
+_CLOSED = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""While a request is sent: by the other side."""
 _PIECE_BYTES = 1 << 20
 """Read in one call of a response of unknown length."""
 _READ_WHOLE_BYTES = 64 << 20
@@ -218,7 +221,7 @@ class Transport(SharedTransport):
                         if response is None:
                             on_wait = partial(moved.sent, size, connection.sock)
                             response = response_to(connection.sock, request.method, size, self._on_silence, on_wait)
-                    except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+                    except (*_CLOSED, http.client.RemoteDisconnected):
                         if not (is_used and is_repeatable):
                             raise
                         fresh = was_repeated = True
@@ -330,7 +333,7 @@ def _sent_until_refused(
     for chunk in chunks:
         try:
             sending.sendall(chunk)
-        except (ConnectionResetError, BrokenPipeError):
+        except _CLOSED:
             if (refusal := refusal_of_rest(sending, method)) is None:
                 raise
             return refusal

@@ -117,9 +117,10 @@ def create(context: Context, source: str, *, cwd: Path, is_update: bool = False)
             sink(Note(f"the service does not return {', '.join(unknown)} of {wanted.name}: not compared"))
         return _ensure_cluster(computes, wanted, found, is_update=is_update, sink=sink)
     if workspace.service is not None:
+        here = [name for name, one in context.settings.workspaces.items() if one.runs_here]
         raise UsageError(
             f"{wanted.name} is this machine, and workspace {workspace.name} is in Azure ML",
-            hint=Command("compute", "create", wanted.name, workspace="local"),
+            hint=Command("compute", "create", wanted.name, workspace=here[0]) if here else "",
         )
     changes = differences(read_compute_files(project).find(wanted.name) or wanted, wanted)
     if changes:

@@ -25,3 +25,13 @@ def test_the_text_is_a_table(project: Cli) -> None:
     answer = project("config", "show")
     assert answer.out.splitlines()[0].split() == ["SETTING", "VALUE", "FROM"]
     assert "workspaces.local.store" in answer.out
+
+
+def test_a_workspace_that_cannot_be_used_is_named(project: Cli) -> None:
+    project.write(".amlctl.toml", '[workspaces.cloud]\ncompute = "azureml"\nidentty = "managed"\n')
+    answer = project("config", "show")
+    assert answer.code == 0
+    assert "workspaces.cloud" not in answer.out
+    assert (
+        answer.err == "warning: workspace cloud cannot be used: .amlctl.toml:3: unknown key workspaces.cloud.identty\n"
+    )

@@ -142,6 +142,24 @@ def test_ways_to_the_storage(
         assert len(azureml.calls_like(f"POST .*/datastores/{azureml.storage.default_datastore}/listSecrets")) == 1
 
 
+def test_a_key_that_the_workspace_has_from_before_is_named(
+    azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
+    azureml.faults.secrets = "rotated"
+    with opened_bench(azureml, tmp_path) as bench, pytest.raises(RightsError, match="the key from datastore") as caught:
+        bench.store.put("a", b"1")
+    assert "az ml workspace sync-keys --name loopback-workspace" in caught.value.hint
+
+
+def test_a_workspace_behind_a_private_link_is_not_a_missing_role(bench: Bench, azureml: AzureMLService) -> None:
+    words = "The workspace is not accessible from outside of the designated private link."
+    azureml.faults.answer(403, "GET .*/jobs", code="UserError", message=words)
+    with pytest.raises(RightsError, match="reached from its own network only") as caught:
+        bench.workspace.list_runs()
+    assert "VPN" in caught.value.hint
+
+
 @pytest.mark.parametrize(("chosen", "asked"), [(None, None), ("user_identity", "UserIdentity"), ("managed", "Managed")])
 def test_the_identity_of_a_job_is_chosen_by_the_user(
     azureml: AzureMLService, tmp_path: Path, chosen: str | None, asked: str | None

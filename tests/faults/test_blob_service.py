@@ -6,6 +6,7 @@ import email.utils
 import gc
 import re
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import FileBody, PlainFile
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import Act, FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
+from tests.support.throwaway_ca import make_certificate
 
 SMALL = Limits(single_bytes=64 << 10, block_bytes=16 << 10)
 
@@ -227,6 +229,43 @@ def test_a_missing_permission_names_how_this_credential_gets_it(azurite: Azurite
     assert "sig=" not in caught.value.message + caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "why", "remedy"),
+    [
+        (403, "AuthorizationFailure", "network rules of account devstoreaccount1", "VPN"),
+        (403, "KeyBasedAuthenticationNotPermitted", "devstoreaccount1 accepts no keys", "unset AZURE_STORAGE_KEY"),
+        (403, "AuthorizationSourceIPMismatch", "not for the address of this machine", "az storage"),
+        (403, "AccountIsDisabled", "is disabled", "owner of the subscription"),
+        (409, "PublicAccessNotPermitted", "no public data", "az login"),
+    ],
+)
+def test_the_code_of_a_refusal_says_its_reason(
+    store: AzureBlobStore, proxy: FaultProxy, status: int, code: str, why: str, remedy: str
+) -> None:
+    proxy.act = lambda seen: Reply(status, {"x-ms-error-code": code})
+    with pytest.raises(RightsError, match=rf"\({code}\).*{why}") as caught:
+        store.get("there")
+    assert remedy in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("BlobImmutableDueToLegalHold", "is kept by a legal hold"),
+        ("InvalidBlobType", "page or append blob"),
+        ("PathConflict", r"the service refused .*: A folder has this name. \(PathConflict\)"),
+        ("BlobAlreadyExists", "was changed by someone else"),
+    ],
+)
+def test_other_conflicts_than_a_race_have_their_own_words(
+    store: AzureBlobStore, proxy: FaultProxy, code: str, what: str
+) -> None:
+    body = b"<?xml version='1.0'?><Error><Message>A folder has this name.\nRequestId:1</Message></Error>"
+    proxy.act = lambda seen: Reply(409, {"x-ms-error-code": code}, body)
+    with pytest.raises(Conflict, match=what):
+        store.put("there", b"1", replace=True)
+
+
 @pytest.mark.parametrize("ago", [True, False])
 def test_a_sas_out_of_its_time_is_explained(azurite: Azurite, ago: bool) -> None:
     moment = datetime.now(UTC) + timedelta(hours=-2 if ago else 2)
@@ -352,24 +391,30 @@ def test_a_plain_file_that_cannot_be_copied_is_not_taken_for_copied(
         plain.copy(PlainFile("there", 5), "", "objects/ab/abcd", "abcd")
 
 
+@pytest.mark.parametrize("is_https", [False, True])
 @pytest.mark.parametrize(("status", "said"), [(403, RightsError), (413, ServiceUnavailable)])
 def test_a_refusal_before_a_large_body_was_sent_is_reported(
-    slept: list[float], status: int, said: type[AmlctlError]
+    slept: list[float], tmp_path: Path, status: int, said: type[AmlctlError], is_https: bool
 ) -> None:
     """A service that does not take a body ends the connection without reading it, which resets the connection."""
     refusal = f"HTTP/1.1 {status} No\r\nx-ms-error-code: Refused\r\nx-ms-request-id: 1\r\ncontent-length: 4\r\n\r\nbody"
+    made = make_certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(made.certificate, made.key)
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
 
         def refuse() -> None:
             accepted, _ = server.accept()
             server.close()
-            with accepted:
-                assert accepted.recv(100)
-                accepted.sendall(refusal.encode())
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the reset may come before the answer
+            with tls.wrap_socket(accepted, server_side=True) if is_https else accepted as secured:
+                assert secured.recv(100)
+                secured.sendall(refusal.encode())
 
-        url = "http://{}:{}/acc/data".format(*server.getsockname())
+        url = "{}://{}:{}/acc/data".format("https" if is_https else "http", *server.getsockname())
+        variables = {"AZURE_STORAGE_KEY": "eA==", "REQUESTS_CA_BUNDLE": str(made.authority)}
         refusing = pool.submit(refuse)
-        opened = AzureBlobStore(url, {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
+        opened = AzureBlobStore(url, variables, sleep=slept.append)
         with closing(opened) as store, pytest.raises(said, match="Refused"):
             store.put("runs/r/large", bytes(5 << 20), replace=True)
         refusing.result()

@@ -19,7 +19,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import ServiceUnavailable
-from amlctl.runs.records import load_local_record
+from amlctl.runs.records import load_local_record, load_record
 from amlctl.runtime.process_tree import end_session, identity_of, is_alive
 from amlctl.workspaces.local.ending import Ending, finish
 from amlctl.workspaces.local.run_paths import RunPaths
@@ -55,7 +55,8 @@ def test_killed_while_running(tmp_path: Path) -> None:
     assert json.loads(bench.store.get(f"runs/{run}/record.json"))["status"] == "Failed"
 
 
-def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["outputs", "record"])
+def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Path, what: str) -> None:
     bench = local_bench(tmp_path)
     run = bench.start(SLEEPER)
     pids = pids_of(bench, run)
@@ -65,15 +66,19 @@ def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Pat
     wait_until(lambda: not any(map(is_running, pids)), what="the end of its processes")
 
     def refuse(call: Call) -> None:
-        if "outputs" in call.key:
+        if what in call.key and (what == "outputs" or call.method == "put"):
             raise ServiceUnavailable("no network")
 
     paths = RunPaths(bench.project.state_dir, run)
+    paths.node_folders(0).saved_marker.unlink(missing_ok=True)  # the runtime may have seen the end of its script
     record = load_local_record(paths.state_dir, run)
     assert record is not None
     ended = finish(paths, FaultyStore(bench.store, refuse), record, Ending(RunState.COMPLETED, 0))
     assert (ended.status, (ended.error or {})["kind"]) == ("Failed", "unavailable")
     assert str(paths.node_folders(0).outputs_dir) in (ended.error or {})["message"]
+    stored = load_record(bench.store, run)
+    assert stored is not None
+    assert not stored.is_final
     [listed] = bench.workspace.list_runs()
     assert (listed.status, listed.error, listed.exit_code) == ("Completed", None, 0)
     assert (bench.outputs(run, tmp_path / "o") / "model.txt").read_text() == "saved"

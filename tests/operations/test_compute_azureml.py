@@ -352,6 +352,19 @@ def test_no_right_is_said(bench: Bench, azureml: AzureMLService) -> None:
     assert "Compute Operator" in caught.value.hint
 
 
+def test_a_rule_of_the_subscription_is_not_a_missing_role(bench: Bench, azureml: AzureMLService) -> None:
+    words = f"Resource '{bench.name}' was disallowed by policy."
+    azureml.faults.answer(403, "PUT .*/computes/", code="RequestDisallowedByPolicy", message=words)
+    with pytest.raises(RightsError, match="disallowed by policy") as caught:
+        bench.create()
+    assert "policies of the subscription" in caught.value.hint
+    bench.create()
+    azureml.faults.answer(409, "DELETE .*/computes/", code="ScopeLocked")
+    with pytest.raises(RightsError) as caught:
+        compute.delete(bench, bench.name)
+    assert "az lock list" in caught.value.hint
+
+
 def test_the_local_target_is_none_of_the_workspace(bench: Bench) -> None:
     (bench.project.compute_dir / "local.yaml").write_text("name: local\ntype: local\n")
     with pytest.raises(AmlctlError, match="this machine"):

@@ -45,6 +45,24 @@ def test_a_new_ignore_rule_does_not_empty_the_store(clones: Clones) -> None:
         one.sync()
 
 
+def test_going_back_says_how_edits_are_kept_or_dropped(clones: Clones) -> None:
+    one = clones["one"]
+    one.make({"a": b"1"})
+    first = one.sync().snapshot
+    one.make({"a": b"22"})
+    one.sync()
+    one.make({"a": b"333"})
+    with pytest.raises(Conflict, match="1 file of working/x changed here since the last sync") as caught:
+        one.pull(snapshot=first)
+    path = f"data_blobs/{DATASET}"
+    assert caught.value.hint == (
+        f"amlctl sync {path} keeps them in a snapshot; to drop them: "
+        f"amlctl sync --pull --theirs --snapshot {first[:12]} {path}"
+    )
+    one.pull(snapshot=first, theirs=True)
+    assert one.tree == {"a": b"1"}
+
+
 def test_a_pull_does_not_empty_the_folder(clones: Clones) -> None:
     one, two = clones["one"], clones["two"]
     one.make(MANY)

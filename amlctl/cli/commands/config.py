@@ -24,8 +24,11 @@ app = TyperApp(
 def show(ctx: typer.Context) -> None:
     """Show each setting with its value and its origin: file and line, variable, option or default"""
     from amlctl.config.settings_reference import as_written, settings_in_use
+    from amlctl.core.events import Warned
 
     call = invocation(ctx)
+    for name, error in call.app.settings.broken.items():
+        call.reporter(Warned(f"workspace {name} cannot be used: {error.message}"))
     found = settings_in_use(call.app.settings)
     columns = [Column("SETTING", is_whole=True), Column("VALUE"), Column("FROM", is_whole=True)]
     rows = [[one.key, as_written(one.value), one.origin] for one in found]

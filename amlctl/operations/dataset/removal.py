@@ -14,7 +14,7 @@ from datetime import datetime
 from amlctl.core.events import EventSink
 from amlctl.core.head import Head, commit_of
 from amlctl.core.manifest import Kind, Manifest
-from amlctl.core.message import Command, Message, count, size
+from amlctl.core.message import Command, Message, below_data_blobs, count, size
 from amlctl.core.store_keys import folder_of, head_key, mirror_key, shard_key
 from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
@@ -134,5 +134,5 @@ def _ensure_whole(store: Store, watch: GcWatch, manifest: Manifest, key: str) ->
 def _is_gone(dataset: str) -> NotFound:
     return NotFound(
         f"{dataset} cannot be restored: a gc has deleted its files",
-        hint=Message("where a copy is: ", Command("sync", "--force", f"data_blobs/{dataset}")),
+        hint=Message("where a copy is: ", Command("sync", "--force", below_data_blobs(dataset))),
     )

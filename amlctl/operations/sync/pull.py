@@ -141,26 +141,23 @@ class _Pull:
     def _target(self, local: Sequence[FileEntry], wanted: Manifest) -> Sequence[FileEntry]:
         """What the folder is to hold. Raises Conflict."""
         looked = self.looked
-        target, conflicts = wanted.entries, None
         if self.snapshot is not None:
-            conflicts = _would_be_lost(looked, local, wanted)
-        else:
-            # A folder that is gone altogether was not emptied file by file: all of it comes back.
-            is_gone = looked.scanned is None
-            base = () if is_gone else agreed_entries(looked, local, wanted)
-            merged = merge(base, local, wanted.entries, prefer=looked.options.prefer)
-            target, conflicts = merged.entries, merged.conflicts
-        if conflicts:
+            _check_nothing_lost(looked, local, wanted)
+            return wanted.entries
+        # A folder that is gone altogether was not emptied file by file: all of it comes back.
+        base = () if looked.scanned is None else agreed_entries(looked, local, wanted)
+        merged = merge(base, local, wanted.entries, prefer=looked.options.prefer)
+        if merged.conflicts:
             raise Conflict(
-                f"{count(len(conflicts), 'file')} of {looked.dataset} changed here, to something else than in the "
-                "store",
+                f"{count(len(merged.conflicts), 'file')} of {looked.dataset} changed here, to something else than in "
+                "the store",
                 hint=Message(
                     Command("sync", "--pull", "--ours", below_data_blobs(looked.dataset)),
                     " keeps yours, --theirs takes the store's",
                 ),
-                details=conflicts,
+                details=merged.conflicts,
             )
-        return target
+        return merged.entries
 
     def _refuse(
         self, here: Mapping[str, FileEntry], changes: Changes, to_write: Sequence[FileEntry], wanted: Manifest
@@ -204,15 +201,22 @@ class _Pull:
         folder.raise_if_moved()
 
 
-def _would_be_lost(looked: DatasetState, local: Sequence[FileEntry], wanted: Manifest) -> Sequence[str]:
-    """Local changes that no snapshot has and that going back would overwrite."""
+def _check_nothing_lost(looked: DatasetState, local: Sequence[FileEntry], wanted: Manifest) -> None:
+    """Raises Conflict for local changes that no snapshot has and that going back would overwrite."""
     if looked.options.theirs:
-        return ()
+        return
     if looked.options.ours:
         raise UsageError("--ours makes no sense with --snapshot: it would change nothing")
-    base = by_path(agreed_entries(looked, local, wanted))
-    target = by_path(wanted.entries)
-    return [e.path for e in local if base.get(e.path) != e and target.get(e.path) != e]
+    base, target = by_path(agreed_entries(looked, local, wanted)), by_path(wanted.entries)
+    lost = [e.path for e in local if base.get(e.path) != e and target.get(e.path) != e]
+    if lost:
+        path = below_data_blobs(looked.dataset)
+        drop = Command("sync", "--pull", "--theirs", "--snapshot", wanted.snapshot[:12], path)
+        raise Conflict(
+            f"{count(len(lost), 'file')} of {looked.dataset} changed here since the last sync",
+            hint=Message(Command("sync", path), " keeps them in a snapshot; to drop them: ", drop),
+            details=lost,
+        )
 
 
 def find_snapshot(store: Store, dataset: str, beginning: str) -> str:

@@ -1,25 +1,17 @@
-"""Answers of the Blob service, and its refusals in words.
-
-Codes: https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes.
-"""
+"""Answers of the Blob service."""
 
 from __future__ import annotations
 
 import http.client
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from amlctl.azure_access.http import LONGEST_NUMBER, MemoryResponse, seconds_of
-from amlctl.azure_access.network_errors import refused_by_proxy
 from amlctl.azure_access.retry import RETRIED_STATUSES
-from amlctl.core.message import Command, Message
-from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
-from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.credentials import Credential
+from amlctl.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree
@@ -27,21 +19,8 @@ if TYPE_CHECKING:
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
 """Each answer of the service has one of these headers, or names the service; a login page of the network does not."""
 _SERVERS = ("Windows-Azure-Blob/", "Azurite-Blob/")
-_SKEW_S = 15 * 60
-"""The service refuses a signed date that differs more than this from its own clock."""
 _WORD = re.compile(r"[A-Z][a-z]*|[a-z]+|\d+")
 """Of a code such as ServerBusy."""
-_LOGIN_CODES = frozenset({"AuthenticationFailed", "InvalidAuthenticationInfo"})
-_LOCKED = {
-    "BlobArchived": (
-        "is in the archive tier",
-        "az storage blob set-tier --tier Hot; run the same command again hours later",
-    ),
-    "BlobBeingRehydrated": ("is leaving the archive tier", "run the same command again in some hours"),
-    "BlobImmutableDueToPolicy": ("is kept by a policy", "use a container without an immutability policy"),
-    "LeaseIdMissing": ("is leased by another program", "az storage blob lease break, if the lease is not needed"),
-}
-"""409 and 412 that are not caused by another writer, so retrying does not help."""
 
 
 @dataclass(frozen=True)
@@ -150,51 +129,3 @@ def check_origin(host: str, status: int, headers: Mapping[str, str]) -> None:
     is_named = headers.get("server", "").startswith(_SERVERS)
     if not (is_named or _SIGNS & headers.keys() or status in RETRIED_STATUSES or status == 407):
         raise not_blob_storage(host, f"{status}, {headers.get('content-type', 'of no content type')}")
-
-
-def refusal(answer: BlobAnswer, key: str, address: BlobAddress, credential: Credential) -> AmlctlError:
-    """The error of a request for the value of `key` (empty: for the store itself)."""
-    thing = f"{key} in {address.url}" if key else f"the store {address.url}"
-    status, code = answer.status, answer.code
-    if status in RETRIED_STATUSES:
-        failed = f"the service failed at {thing}: {status} {code} {answer.request}".rstrip()
-        hint = "run the same command again; nothing that arrived is lost"
-        return ServiceUnavailable(f"{failed} ({answer.attempts})", hint=hint)
-    if code == "ContainerBeingDeleted":
-        deleted = f"the container {address.container} of account {address.account} is being deleted"
-        return ServiceUnavailable(deleted, hint="try again in a minute")
-    if status == 404 and code == "ContainerNotFound":
-        return NotFound(
-            f"Container {address.container} not found in account {address.account}",
-            hint="check the store's URL; the first sync creates the container",
-        )
-    if status == 404:
-        return NotFound(f"{thing} not found", hint=Message(Command("store", "verify"), " lists what is missing"))
-    if status in (409, 412):
-        if code in _LOCKED:
-            what, hint = _LOCKED[code]
-            return Conflict(f"{thing} {what} ({code})", hint=hint)
-        return Conflict(f"{thing} was changed by someone else ({code or status})", hint="run the command again")
-    if status in (401, 403):
-        return _denied(answer, thing, credential)
-    if status == 407:
-        return refused_by_proxy(answer.host, "407 Proxy Authentication Required")
-    return ServiceUnavailable(
-        f"the service refused {thing}: {status} {code} {answer.message()} {answer.request}".strip(),
-        hint="this is likely an internal error of amlctl: report it with this line",
-    )
-
-
-def _denied(answer: BlobAnswer, thing: str, credential: Credential) -> AmlctlError:
-    theirs = seconds_of(answer.headers.get("date", ""))
-    skew_s = 0.0 if theirs is None else theirs - time.time()
-    if abs(skew_s) > _SKEW_S / 3 and answer.code in _LOGIN_CODES:
-        return LoginError(
-            f"the service refused the request: this machine's clock is {abs(skew_s) / 60:.0f} minutes "
-            f"{'behind' if skew_s > 0 else 'ahead'}",
-            hint="set the clock (sudo timedatectl set-ntp true), then run it again",
-        )
-    why = credential.explain()
-    if answer.status == 401 or answer.code in _LOGIN_CODES or credential.out_of_time():
-        return LoginError(f"the service does not accept the credentials for {thing}: {why}", hint=credential.remedy())
-    return RightsError(f"No right to use {thing} ({answer.code or answer.status}): {why}", hint=credential.remedy())

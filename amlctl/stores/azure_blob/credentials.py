@@ -76,11 +76,12 @@ class Credential:
 
 @dataclass(frozen=True)
 class AccountKey(Credential):
-    """Shared Key."""
+    """Shared Key. `source`: where the key was found."""
 
     account: str
     container: str
     key: str = field(repr=False)
+    source: str
 
     @cached_property
     def for_sdk(self) -> Any:
@@ -91,13 +92,10 @@ class AccountKey(Credential):
         return _SasOfKey(self)
 
     def explain(self) -> str:
-        return (
-            f"the key in AZURE_STORAGE_KEY or the connection string is not one of account {self.account}, "
-            "or the account's network rules block this machine"
-        )
+        return f"the key from {self.source} is not one of account {self.account}"
 
     def remedy(self) -> str:
-        return f"az storage account keys list --account-name {self.account}; the portal's Networking page has the rules"
+        return f"az storage account keys list --account-name {self.account}"
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ class Token(Credential):
         return "the login lacks the role Storage Blob Data Contributor on the container or account"
 
     def remedy(self) -> str:
-        return "az login as a user with that role, or ask for it; the portal's Networking page has the network rules"
+        return "az login as a user with that role, or ask for it"
 
 
 class _Signed(HTTPPolicy[Any, Any]):
@@ -231,7 +229,7 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
         account = parts.get("accountname") or address.account
         if account == address.account:
             if key := parts.get("accountkey"):
-                return AccountKey(account, address.container, _checked(key, "AZURE_STORAGE_CONNECTION_STRING"))
+                return _account_key(address, key, "AZURE_STORAGE_CONNECTION_STRING")
             if token := parts.get("sharedaccesssignature"):
                 return _sas(token, "AZURE_STORAGE_CONNECTION_STRING")
             raise SettingsError(
@@ -240,7 +238,7 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
             )
     if (variables.get("AZURE_STORAGE_ACCOUNT") or address.account) == address.account:
         if key := variables.get("AZURE_STORAGE_KEY"):
-            return AccountKey(address.account, address.container, _checked(key, "AZURE_STORAGE_KEY"))
+            return _account_key(address, key, "AZURE_STORAGE_KEY")
         if token := variables.get("AZURE_STORAGE_SAS_TOKEN"):
             return _sas(token, "AZURE_STORAGE_SAS_TOKEN")
     others = ", or set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING"
@@ -259,13 +257,13 @@ def is_account_key(text: str) -> bool:
     return True
 
 
-def _checked(key: str, variable: str) -> str:
+def _account_key(address: BlobAddress, key: str, variable: str) -> AccountKey:
     if not is_account_key(key):
         raise SettingsError(
             f"{variable} is not an account key (it is not base64)",
             hint="az storage account keys list --account-name ACCOUNT",
         )
-    return key
+    return AccountKey(address.account, address.container, key, variable)
 
 
 def _sas(token: str, variable: str) -> SasToken:

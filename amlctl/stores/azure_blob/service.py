@@ -20,10 +20,11 @@ from amlctl.core.events import EventSink, null_sink
 from amlctl.core.store_keys import area_of
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.answer import BlobAnswer, not_blob_storage, refusal
+from amlctl.stores.azure_blob.answer import BlobAnswer, not_blob_storage
 from amlctl.stores.azure_blob.blocks import Block
 from amlctl.stores.azure_blob.credentials import Credential
 from amlctl.stores.azure_blob.direct import VERSION, BlobBody, DirectRequests
+from amlctl.stores.azure_blob.refusals import refusal
 from amlctl.stores.contract import OnBytes, unobserved
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.compute import FAILED_STATES, ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
-from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable
+from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable
 from amlctl.workspaces.azureml.clients import Answer, answer_of_error
 from amlctl.workspaces.azureml.compute_document import changed, error_text, errors_of, present
 from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
@@ -216,8 +216,6 @@ class Computes:
         why = error_text({"code": answer.code, "message": answer.message}) or default
         if answer.status < 400 or "quota" in why.lower():
             return _not_created(name, why)
-        if answer.status == 403:
-            return RightsError(f"No right to create {name}: {why}", hint="ask for the role AzureML Compute Operator")
         return self._connection.error(answer, "PUT", f"{self._connection.address.path}{_path(name)}")
 
 

@@ -35,6 +35,12 @@ _VERBS = {"GET": "read", "PUT": "write", "PATCH": "change", "DELETE": "delete"}
 _DOCTOR = Message(Command("doctor"), " checks the login, the workspace and its storage")
 _MAX_REMEMBERED = 500
 """Names of each kind."""
+_RULES = {
+    "RequestDisallowedByPolicy": "change what the policy forbids, or ask who manages the policies of the subscription",
+    "ScopeLocked": "remove the lock (az lock list shows it), or ask the owner of the subscription",
+    "ReadOnlyDisabledSubscription": "ask the owner of the subscription, which is disabled",
+}
+"""What to do about rules of the subscription, which no role lifts."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,7 @@ class Connection:
         data = None if body is None else json.dumps(body).encode()
         headers = _HEADERS if data is None else {**_HEADERS, "content-type": "application/json"}
         answer = self.exchange.send(verb, url, headers, data, is_authorized=True)
-        if answer.status >= 400 and answer.status not in accept:
+        if answer.status >= 400 and (answer.status not in accept or answer.code in _RULES):
             raise self.error(answer, verb, url)
         is_without_document = verb != "GET" and answer.data.strip() in (b"", b"null", b"{}")
         if answer.status < 400 and answer.problem and not is_without_document:
@@ -212,12 +218,15 @@ class Connection:
             return LoginError(
                 f"Azure does not accept the login for {address.shown}: {why}", hint=self._login_hint(answer)
             )
-        if status == 403:
+        if status == 403 and "private link" in answer.message:
             return RightsError(
-                f"No right to {_VERBS.get(verb, 'act on')} {thing}: {why}",
-                hint=f"ask for the role AzureML Data Scientist on the workspace {address.workspace_name}, "
-                "then az login again",
+                f"The workspace {address.shown} is reached from its own network only: {why}",
+                hint="use that network (a VPN, perhaps), or allow access on the Networking page of the portal",
             )
+        if status == 403 or code in _RULES:
+            role = "AzureML Compute Operator" if thing.startswith("compute") else "AzureML Data Scientist"
+            ask = f"ask for the role {role} on the workspace {address.workspace_name}, then az login again"
+            return RightsError(f"No right to {_VERBS.get(verb, 'act on')} {thing}: {why}", hint=_RULES.get(code, ask))
         if status == 404 and is_workspace_missing(answer):
             check = "az account list -o table" if code == "SubscriptionNotFound" else "az ml workspace list -o table"
             return NotFound(

@@ -186,11 +186,19 @@ class DatastoreCredential(Credential):
         return self.current().renew()
 
     def explain(self) -> str:
-        why = f"{self.current().explain()}, which is datastore {self._datastore.name} of the workspace"
+        found = self.current()
+        if isinstance(found, AccountKey):
+            return found.explain()
+        why = f"{found.explain()}, which is datastore {self._datastore.name} of the workspace"
         return f"{why}, and may not read that datastore's key" if self._is_key_secret else why
 
     def remedy(self) -> str:
-        return self.current().remedy()
+        found, address = self.current(), self._connection.address
+        if isinstance(found, AccountKey):
+            return (
+                f"az ml workspace sync-keys --name {address.workspace_name} --resource-group {address.resource_group}"
+            )
+        return found.remedy()
 
     def out_of_time(self) -> str:
         return self.current().out_of_time()
@@ -216,7 +224,8 @@ class DatastoreCredential(Credential):
                     "the workspace returned an invalid key of its datastore",
                     hint="az login with another role, or try again",
                 )
-            return AccountKey(datastore.account, datastore.container, key), _FOREVER
+            source = f"datastore {datastore.name} of the workspace"
+            return AccountKey(datastore.account, datastore.container, key, source), _FOREVER
         if secrets.get("secretsType") == "Sas":
             token = str(secrets.get("sasToken") or "").lstrip("?")
             ends_at_s = _FOREVER

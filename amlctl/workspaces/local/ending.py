@@ -7,9 +7,11 @@ record. The record comes last: a reader of a final state finds all of it in the 
 from __future__ import annotations
 
 import contextlib
+import copy
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -24,7 +26,14 @@ from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.machine import utc_now
 from amlctl.runs.metrics import read_metrics
-from amlctl.runs.records import read_published, read_resources, save_both, save_local_record, save_resources
+from amlctl.runs.records import (
+    read_published,
+    read_resources,
+    save_both,
+    save_local_record,
+    save_record,
+    save_resources,
+)
 from amlctl.runtime.ranks import read_end
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
@@ -122,6 +131,9 @@ def _signal_name(number: int) -> str:
     return name + ("; perhaps the machine ran out of memory" if number == signal.SIGKILL else "")
 
 
+_STORE_ERRORS = (ServiceUnavailable, LoginError, RightsError)
+
+
 class _Saved(NamedTuple):
     """How the run ends with that. `is_kept`: the store has all of it. `is_delivered`: a later try would do no more."""
 
@@ -157,16 +169,16 @@ def finish(
             log.save()
     except (AmlctlError, OSError) as error:
         say(paths.log, f"cannot write the log to the store: {error}")
-    for copy in placed if is_delivered else ():  # else some of it may have to be published
-        copy.give_back()  # before the record is final: the next run may start right after that
-    record.exit_code = ending.exit_code
-    record.error = ending.error
-    record.reached(ending.state, utc_now())
-    if is_delivered:
-        save_both(paths.state_dir, store, record)
-        paths.ending.unlink(missing_ok=True)
-    else:  # for others it is not final before they can have its results
-        save_local_record(paths.state_dir, record)
+    for one in placed if is_delivered else ():  # else some of it may have to be published
+        one.give_back()  # before the record is final: the next run may start right after that
+    now = utc_now()
+    if is_delivered:  # else it is not final for others, who cannot have its results yet
+        try:
+            save_record(store, _ended(copy.deepcopy(record), ending, now))
+            paths.ending.unlink(missing_ok=True)
+        except _STORE_ERRORS as error:
+            ending, is_kept, is_delivered = _kept_here(paths, record, ending, error)
+    save_local_record(paths.state_dir, _ended(record, ending, now))
     for left in paths.folder.glob("data-*"):
         remove_tree(left, ignore_errors=True)
     if is_kept:  # the container would only fill the disk
@@ -189,18 +201,29 @@ def _save_results(paths: RunPaths, store: Store, record: RunRecord, ending: Endi
             is_kept = _keep_outputs(paths, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(paths, store, record, ending)
-    except (ServiceUnavailable, LoginError, RightsError) as error:
-        own = _own_end(paths, record, ending, error)
-        release_reserve(paths)
-        with contextlib.suppress(OSError):  # then it stays Failed
-            write_json(paths.ending, asdict(own))
-        return _Saved(_not_saved(paths, record, own, error), is_kept=False, is_delivered=False)
+    except _STORE_ERRORS as error:
+        return _kept_here(paths, record, ending, error)
     except (AmlctlError, OSError) as error:
         reason = f"the results of the run cannot be saved: {error}"
         kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
         message = f"{ending.message}; {reason}".removeprefix("; ")
         return _Saved(Ending(RunState.FAILED, ending.exit_code, kind, message), is_kept=False, is_delivered=True)
     return _Saved(ending, is_kept, is_delivered=True)
+
+
+def _ended(record: RunRecord, ending: Ending, now: datetime) -> RunRecord:
+    record.exit_code, record.error = ending.exit_code, ending.error
+    record.reached(ending.state, now)
+    return record
+
+
+def _kept_here(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> _Saved:
+    """For a later try: see `recovery`."""
+    own = _own_end(paths, record, ending, error)
+    release_reserve(paths)
+    with contextlib.suppress(OSError):  # then it stays Failed
+        write_json(paths.ending, asdict(own))
+    return _Saved(_not_saved(paths, record, own, error), is_kept=False, is_delivered=False)
 
 
 def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:

@@ -61,7 +61,8 @@ class Datastores:
         if self._faults.secrets == "sas" and "containerName" in target:
             token = self._storage.container_sas(target["containerName"], "racwdl", 3600.0)
             return Reply(200, {"secretsType": "Sas", "sasToken": token})
-        return Reply(200, {"secretsType": "AccountKey", "key": self._storage.azurite.key})
+        key = "bm90IHRoZSBrZXk=" if self._faults.secrets == "rotated" else self._storage.azurite.key
+        return Reply(200, {"secretsType": "AccountKey", "key": key})
 
     def _name(self, request: Request) -> str:
         for name in self._targets:

@@ -36,7 +36,7 @@ class Faults:
     """How long an operation on a compute, or a cancel, is InProgress."""
     sends_retry_after: bool = False
     """With `Retry-After: 1` on long-running operations; the real service sends none."""
-    secrets: Literal["key", "sas", "denied"] = "key"
+    secrets: Literal["key", "sas", "denied", "rotated"] = "key"
     has_identity_datastores: bool = False
     """Datastores with credentialsType None."""
     signed_for_s: float = 8 * 3600.0
@@ -76,6 +76,7 @@ class Faults:
         times: int = 1,
         retry_after_s: float | None = None,
         code: str = "",
+        message: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """The next `times` matching requests get this answer, and nothing is done."""
@@ -84,7 +85,9 @@ class Faults:
             sent["Retry-After"] = f"{retry_after_s:g}"
         names = {401: "InvalidAuthenticationToken", 403: "AuthorizationFailed", 429: "TooManyRequests"}
         name = code or names.get(status, "InternalServerError" if status >= 500 else "BadRequest")
-        self._plan(pattern, times, arm_error(status, name, f"The request was answered with {status}.", sent).reply)
+        self._plan(
+            pattern, times, arm_error(status, name, message or f"The request was answered with {status}.", sent).reply
+        )
 
     def lose_answer(self, pattern: str = "", *, times: int = 1) -> None:
         """The next `times` matching requests are acted upon, and the connection ends without an answer."""

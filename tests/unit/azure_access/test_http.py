@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,7 @@ import pytest
 
 from amlctl.azure_access.connections import Connections
 from amlctl.azure_access.http import WireResponse, response_to
+from amlctl.azure_access.network_errors import reason_of
 
 
 @pytest.fixture
@@ -142,3 +144,8 @@ def test_a_path_that_is_not_quoted_is_never_sent(target: str) -> None:
 def test_a_header_never_becomes_two(value: str) -> None:
     with pytest.raises(ValueError, match="line break"):
         Connections("peer", 80, is_https=False, variables={}).request_head("GET", "/c", {"x": value})
+
+
+def test_an_end_of_tls_is_reported_as_one_of_any_connection() -> None:
+    cut = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol (_ssl.c:1)")
+    assert reason_of(cut) == reason_of(http.client.RemoteDisconnected("x"))

@@ -81,7 +81,7 @@ def test_the_sas_of_a_key_is_kept_until_shortly_before_it_expires(
 
     def signed(container: str, key: str) -> str:
         request = PipelineRequest(HttpRequest("GET", "https://one.blob.core.windows.net"), PipelineContext(None))
-        policy = AccountKey("one", container, key).policy
+        policy = AccountKey("one", container, key, "AZURE_STORAGE_KEY").policy
         policy.next = _Service()
         policy.send(request)
         return str(request.http_request.url)
