@@ -166,12 +166,12 @@ class Distribution:
         return f"{self.kind}, {processes}" + (f" on each of {self.instances} instances" if self.instances > 1 else "")
 
     def ports_wanted(self) -> int:
-        """How many free ports `rank_variables` needs: TensorFlow's workers listen one and all."""
+        """How many free ports `rank_variables` needs: every worker of TensorFlow listens."""
         return {None: 0, "tensorflow": self.world_size}.get(self.kind, 1)
 
 
 def rank_variables(distribution: Distribution, rank: Rank, host: str, ports: Sequence[int]) -> Mapping[str, str]:
-    """What the process of `rank` is told; all of a run are given the same `host` and `ports`."""
+    """For the process of `rank`; all of a run get the same `host` and `ports`."""
     size = distribution.world_size
     if distribution.kind == "pytorch":
         return {

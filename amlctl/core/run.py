@@ -109,7 +109,7 @@ class RunSpec:
         return Distribution(self.distribution, self.processes, self.instances)
 
     def config_arguments(self, path: str) -> list[str]:
-        """How the script is told of its config."""
+        """How the script gets the path of its config."""
         return [path] if self.is_config_positional else ["--config", path]
 
     @property

@@ -82,7 +82,7 @@ class FileReader:
     """Reads files, small ones to where their taker wants them, else to memory that is used again."""
 
     def __init__(self, taker: Optional[Taker], on_bytes: Callable[[int], None]) -> None:
-        """`on_bytes` is told how much of a large file has been read."""
+        """`on_bytes` gets how much of a large file has been read."""
         self._room = _anywhere if taker is None else taker.room
         self._on_bytes = on_bytes
         self._memory = memoryview(bytearray(64 << 10))

@@ -31,7 +31,7 @@ from amlctl.stores.contract import Body, FileBody, Store, Versioned
 def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntry]) -> list[str]:
     """Mirrored datasets inside in whose folder `entries` has files, and ones above that have files in this folder.
 
-    A listing, and a request for each dataset above. One whose list cannot be read is not told: it cannot be pulled
+    A listing, and a request for each dataset above. One whose list cannot be read is left out: it cannot be pulled
     either, and its own repair comes here again.
     """
     above = [str(parent) for parent in PurePosixPath(dataset).parents if parent.name]

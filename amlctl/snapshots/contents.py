@@ -191,7 +191,7 @@ _PART = struct.Struct("<QQ")
 
 
 class PartialFile:
-    """`Parts` of one file; `on_bytes` is told of those that were there. Thread-safe."""
+    """`Parts` of one file; `on_bytes` gets the bytes of those that were there. Thread-safe."""
 
     def __init__(self, journal: int, on_bytes: OnBytes) -> None:
         self._journal = journal

@@ -38,7 +38,7 @@ class PackSender:
 
     `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned. `was_there`
     has the contents of packs that the store had already, unknown to this machine. `content_bytes` is the size of all
-    that was added, before deflating. `transfers` are told of the bytes of packs that arrive.
+    that was added, before deflating. `transfers` count the bytes of packs that arrive.
     """
 
     def __init__(
