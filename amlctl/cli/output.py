@@ -54,8 +54,10 @@ class Output:
         if not isinstance(block, Table):
             in_words, has_color = self.commands.in_words, self.out_has_color
             return painted(block, in_words, has_color=has_color, has_links=self.out_has_links) + "\n"
-        lines = block.in_words(self.commands.in_words).lines(self.width, has_color=self.out_has_color)
-        return "".join(f"{line}\n" for line in lines)
+        table = block.in_words(self.commands.in_words)
+        if self.width >= UNLIMITED_WIDTH:
+            return "".join(f"{line}\n" for line in table.plain())
+        return table.drawn(self.width, has_color=self.out_has_color)
 
     def result_parts(self, parts: Iterable[bytes]) -> None:
         """A finished result, piece by piece."""

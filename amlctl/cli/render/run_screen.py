@@ -91,8 +91,8 @@ class RunScreen:
         width, height = self._console.size
         rows = fitting(event.rows, event.goal, max(1, height - _AROUND))
         has_color = not self._console.no_color
-        for row in sweep_table(event.rows, event.goal, rows).lines(width, has_color=has_color):
-            yield Text.from_ansi(row, no_wrap=True)
+        drawn = sweep_table(event.rows, event.goal, rows).drawn(width, has_color=has_color)
+        yield Text.from_ansi(drawn.rstrip("\n"), no_wrap=True)
         has_best = best_of(event.rows, event.goal) is not None
         lines = [count_line(event.rows)] + ([best_line(event.rows, event.goal)] if has_best else [])
         for line in lines:

@@ -1,17 +1,16 @@
 """Lines and tables of a result, as data until the terminal or the pipe is known.
 
-All text is made printable here, so that no name can break a line or send a control sequence to the terminal. A table of
-rich takes two seconds for 5,000 runs, and shortens all columns alike.
+rich draws tables on a terminal; in a pipe they are aligned text, without the import. All text is made printable here,
+so that no name can break a line or send a control sequence to the terminal.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -90,40 +89,62 @@ class Table:
         """The table with commands in its cells ready to type, and without secrets."""
         return Table(self._columns, [[Styled(in_words(cell.text), cell.style) for cell in row] for row in self._rows])
 
-    def lines(self, width: int, *, has_color: bool = False) -> Iterator[str]:
-        """Aligned, and made to fit `width` cells as far as the columns allow."""
+    def plain(self) -> Iterator[str]:
+        """Aligned lines, as wide as needed."""
+        headings = [Styled(column.heading, "") for column in self._columns]
+        lines = [headings, *self._rows] if any(heading.text for heading in headings) else self._rows
+        widths = [max(cell_width(line[i].text) for line in lines) for i in range(len(self._columns))]
+        for line in lines:
+            parts = []
+            for column, cell, width in zip(self._columns, line, widths, strict=True):
+                blank = " " * (width - cell_width(cell.text))
+                parts.append(blank + cell.text if column.is_right else cell.text + blank)
+            yield _GAP.join(parts).rstrip()
+
+    def drawn(self, width: int, *, has_color: bool) -> str:
+        """The lines of rich's table for a screen of `width` cells."""
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        console = Console(
+            width=width + len(_GAP),
+            force_terminal=True,
+            color_system="standard" if has_color else None,
+            legacy_windows=False,
+        )
         has_headings = any(column.heading for column in self._columns)
-        rows = [[bold(column.heading) for column in self._columns]] * has_headings + self._rows
-        full = [max((cell_width(row[i].text) for row in rows), default=0) for i in range(len(self._columns))]
-        least = {i: full[i] if one.is_whole else min(full[i], _LEAST_COLUMN) for i, one in enumerate(self._columns)}
-        while _with_gaps(least) > width and any(self._columns[i].rank for i in least):
+        table = RichTable(box=None, padding=(0, len(_GAP), 0, 0), show_header=has_headings, header_style="")
+        full = [
+            max([cell_width(column.heading), *(cell_width(row[i].text) for row in self._rows)])
+            for i, column in enumerate(self._columns)
+        ]
+        least = {
+            i: full[i] if column.is_whole else min(full[i], _LEAST_COLUMN) for i, column in enumerate(self._columns)
+        }
+        while sum(least.values()) + len(_GAP) * (len(least) - 1) > width and any(self._columns[i].rank for i in least):
             del least[max(least, key=lambda i: self._columns[i].rank)]
-        cells = {i: full[i] for i in least}
-        while _with_gaps(cells) > width and (longer := [i for i in cells if cells[i] > least[i]]):
-            cells[max(longer, key=cells.__getitem__)] -= 1
-        for row in rows:
-            fitted = [_fitted(row[i].text, cells[i], is_wrapped=self._columns[i].is_wrapped) for i in cells]
-            for texts in zip_longest(*fitted, fillvalue=""):
-                parts = []
-                for i, text in zip(cells, texts, strict=True):
-                    blank, shown = " " * (cells[i] - cell_width(text)), _styled(text, row[i].style, has_color=has_color)
-                    parts.append(blank + shown if self._columns[i].is_right else shown + blank)
-                yield _GAP.join(parts).rstrip()
-
-
-def _with_gaps(cells: Mapping[int, int]) -> int:
-    return sum(cells.values()) + len(_GAP) * (len(cells) - 1)
-
-
-def _fitted(text: str, cells: int, *, is_wrapped: bool) -> list[str]:
-    """Lines of at most `cells`."""
-    if cell_width(text) <= cells:
-        return [text]
-    if is_wrapped:
-        from textwrap import wrap  # here, since every command imports this module
-
-        return wrap(text, cells, break_on_hyphens=False)
-    return [cut(text, cells)]
+        # rich would shorten every column alike, then crop the lines: the widest that may be shortened are, one by one.
+        widths = {i: full[i] for i in least}
+        while sum(widths.values()) + len(_GAP) * (len(widths) - 1) > width:
+            longer = [i for i in widths if widths[i] > least[i]]
+            if not longer:
+                break
+            widths[max(longer, key=widths.__getitem__)] -= 1
+        for i in least:
+            column = self._columns[i]
+            table.add_column(
+                Text(column.heading, "bold"),
+                justify="right" if column.is_right else "left",
+                no_wrap=not column.is_wrapped,
+                overflow="fold" if column.is_wrapped else "ellipsis",
+                width=widths[i],
+            )
+        for row in self._rows:
+            table.add_row(*(Text(row[i].text, row[i].style) for i in least))
+        with console.capture() as captured:
+            console.print(table)
+        return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def cut(text: str, cells: int) -> str:
@@ -149,18 +170,19 @@ def painted(line: Line, in_words: Callable[[str], str], *, has_color: bool, has_
 
 def _painted(part: Styled, in_words: Callable[[str], str], *, has_color: bool, has_links: bool) -> str:
     text = printable(in_words(part.text))
-    shown = _styled(text, part.style, has_color=has_color)
+    shown = _styled(text, part.style) if has_color and part.style and text else text
     if not has_links or _LINK.fullmatch(part.link) is None:
         return shown
     return f"\x1b]8;;{part.link}\x1b\\{shown}\x1b]8;;\x1b\\"
 
 
-def _styled(text: str, style: str, *, has_color: bool) -> str:
-    if not (has_color and style and text):
-        return text
-    words = style.split()
-    color = next((word for word in words if word not in ("bold", "dim")), None)
-    return typer.style(text, fg=color, bold="bold" in words or None, dim="dim" in words or None)
+def _styled(text: str, style: str) -> str:
+    *attributes, last = style.split()
+    is_attribute = last in ("bold", "dim")
+    names = [*attributes, last] if is_attribute else attributes
+    return typer.style(
+        text, fg=None if is_attribute else last, bold="bold" in names or None, dim="dim" in names or None
+    )
 
 
 def printable(text: str) -> str:
