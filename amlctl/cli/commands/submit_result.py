@@ -30,7 +30,8 @@ def result_lines(result: SubmitResult, root: Path, width: int) -> Iterator[Line 
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
     if result.failure is None or record.status == RunState.COMPLETED:  # else the error says so
         yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
-    yield from ([dim(f"  {line}")] for line in phases_text(record, width - 2).splitlines())
+    for phases in phases_text(record, width - 2).splitlines():
+        yield [dim(f"  {phases}")]
     for name, snapshot in record.published.items():
         yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
     yield from (f"  registered as {asset}" for asset in result.registered)
