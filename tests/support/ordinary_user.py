@@ -25,7 +25,7 @@ def ordinary_user() -> Iterator[None]:
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """Open to every user, as pytest's own are not."""
-    with tempfile.TemporaryDirectory() as name:
+    """Open to every user, as pytest's own are not, nor the folder that TMPDIR may name."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         Path(name).chmod(0o777)
         yield Path(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from amlctl.core.head import Head, commit_of
 from amlctl.core.manifest import Kind, repair_command
@@ -29,6 +30,7 @@ from amlctl.core.store_keys import (
     snapshot_of,
 )
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.parallel import in_parallel
 from amlctl.runs.records import heads_of_record, manifests_of_record, published_manifests, read_fields
 from amlctl.snapshots.heads import datasets_with_head, find_head
 from amlctl.snapshots.manifests import read_header, read_manifest
@@ -36,6 +38,8 @@ from amlctl.stores.contract import Entry, Store
 
 REMOVED_S = 30 * 24 * 3600
 """Seconds for which a dataset that was removed can be restored."""
+_MANIFESTS = 4
+"""Read at a time: each of a large dataset takes memory."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class _Found:
         self.present = {entry.key for entry in entries}
         manifests: dict[str, list[Entry]] = {}
         commits: dict[str, Sequence[str]] = {}
+        records, published = [], []
         for entry in entries:
             folder, _, name = entry.key.rpartition("/")
             if is_code_index_key(entry.key) and entry.modified_at >= rules.young_after:
@@ -87,14 +92,19 @@ class _Found:
             elif is_manifest_key(entry.key):
                 manifests.setdefault(dataset_of_key(entry.key), []).append(entry)
             elif entry.key.startswith("runs/") and name == "record.json":
-                run_manifests, code = named_by_run(store, folder.removeprefix("runs/"))
-                self.kept.update(run_manifests)
-                self.live.update((code_prefix(code), code_index_key(code)) if code else ())
+                records.append(folder.removeprefix("runs/"))
             elif entry.key.startswith("runs/") and name == "published.json":
-                self.kept.update(_published(store, folder.removeprefix("runs/")))
-        for dataset in datasets_with_head(self.present):
+                published.append(folder.removeprefix("runs/"))
+        for run_manifests, code in in_parallel(partial(named_by_run, store), records, store.concurrency):
+            self.kept.update(run_manifests)
+            self.live.update((code_prefix(code), code_index_key(code)) if code else ())
+        for run_manifests in in_parallel(partial(_published, store), published, store.concurrency):
+            self.kept.update(run_manifests)
+        datasets = datasets_with_head(self.present)
+        heads = in_parallel(partial(find_head, store), datasets, store.concurrency)
+        for dataset, head in zip(datasets, heads, strict=True):
             self.live.add(next(key for key in map(head_key_in, folders_of(dataset)) if key in self.present))
-            if (head := find_head(store, dataset)) is None:
+            if head is None:
                 continue  # deleted in the meantime
             if head.removed_at:
                 self.removed[dataset] = head
@@ -124,19 +134,20 @@ class _Found:
 def needed(store: Store, entries: Sequence[Entry], rules: KeepRules) -> Needed:
     """`entries` are all that the store lists. Raises IntegrityError: what must be kept cannot be read."""
     found = _Found(store, entries, rules)
-    live = found.live
-    for key in found.heads | found.kept:
-        live.add(key)
-        if key not in found.present and key not in found.heads:
-            # A run may name a snapshot that was lost before; nothing of it is left to keep.
-            continue
+    live = found.live | found.heads | found.kept
+
+    def named(key: str) -> set[str]:
         try:
-            live.update(_named_by_manifest(store, key, has_plain_files=dataset_of_key(key) in found.removed))
+            return _named_by_manifest(store, key, has_plain_files=dataset_of_key(key) in found.removed)
         except (NotFound, IntegrityError) as error:
             what = f"a part of {key} is missing: {error.message}" if isinstance(error, NotFound) else error.message
             repair = repair_command(dataset_of_key(key))
             hint = repair if key in found.heads else f"that older snapshot is lost: delete {key} in {store.url}"
             raise IntegrityError(what, hint=Message(hint, ", then gc again")) from error
+
+    # A run may name a snapshot that was lost before; nothing of it is left to keep.
+    for keys in in_parallel(named, sorted(found.heads | found.kept & found.present), _MANIFESTS):
+        live.update(keys)
     names = datasets_with_head(found.present)
     return Needed(
         live,

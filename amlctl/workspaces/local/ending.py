@@ -227,8 +227,8 @@ def _kept_here(paths: RunPaths, record: RunRecord, ending: Ending, error: Amlctl
 
 
 def _own_end(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:
-    """Of the run, where its runtime may have failed only because of the store."""
-    if ending.kind == "runtime" and isinstance(error, StoreGone):
+    """Of the run, where its runtime may have failed only because of the store, and could not write the reason."""
+    if ending.kind == "runtime":
         return failed(error)
     exit_code = script_exit_code(paths, record)
     if ending.kind not in ("script", *STORE_FAILURES) or exit_code in (None, ending.exit_code):
