@@ -251,7 +251,7 @@ def test_a_gpu_driver_that_hangs_keeps_no_run_from_its_script(tmp_path: Path) ->
     assert not is_running(int((tmp_path / "asked").read_text()))
 
 
-def test_a_gpu_driver_that_says_what_is_no_text_fails_no_run(tmp_path: Path) -> None:
+def test_an_answer_of_a_gpu_driver_that_is_not_text_does_not_fail_the_run(tmp_path: Path) -> None:
     tool = tmp_path / "tools/nvidia-smi"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\nprintf '0\\n\\377\\n'\n")
