@@ -6,7 +6,7 @@ creates clusters from the files, and may have others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -144,6 +144,7 @@ def checked_target(context: Context, name: str) -> tuple[ClusterTarget | None, P
     found = workspace.service.computes.find(name)
     if found is None and not isinstance(own, ClusterTarget):
         find_target(project, name, workspace)
+        raise _is_of_another(context.settings, name)
     if found is not None:
         _check_state(found)
         if found.target.type == "computeinstance" and found.state in ("Stopped", "Stopping"):
@@ -224,36 +225,41 @@ def _check_changes(wanted: ClusterTarget, changes: Sequence[FieldDifference], *,
 
 
 def start(context: Context, name: str) -> str:
-    """Returns its state. Raises UsageError for a local target."""
-    computes = _managed(context, name, "started: it is this machine, and always ready")
-    return _found(context.workspace, name, lambda: computes.start(name, context.sink)).state
+    """Returns its state. Raises NotFound, UsageError for a local target."""
+    computes, _ = _managed(context, name, "started: it is this machine, and always ready")
+    return computes.start(name, context.sink).state
 
 
 def stop(context: Context, name: str) -> str:
-    """Returns its state. Raises UsageError for a local target."""
-    computes = _managed(context, name, "stopped: it is this machine")
-    return _found(context.workspace, name, lambda: computes.stop(name, context.sink)).state
+    """Returns its state. Raises NotFound, UsageError for a local target."""
+    computes, _ = _managed(context, name, "stopped: it is this machine")
+    return computes.stop(name, context.sink).state
 
 
 def deletable(context: Context, name: str) -> PresentTarget:
     """The target that `delete` would delete. Raises NotFound, UsageError for a local target."""
-    computes = _managed(context, name, _NOT_DELETED)
-    return _found(context.workspace, name, lambda: computes.find(name))
+    return _managed(context, name, _NOT_DELETED)[1]
 
 
 def delete(context: Context, name: str) -> str:
     """Raises what `deletable` raises, Conflict if runs use it."""
-    _managed(context, name, _NOT_DELETED).delete(name, context.sink)
+    computes, _ = _managed(context, name, _NOT_DELETED)
+    computes.delete(name, context.sink)
     return "deleted"
 
 
 _NOT_DELETED = "deleted: it is this machine; remove its file in compute/ instead"
 
 
-def _managed(context: Context, name: str, not_here: str) -> ComputeTargets:
-    """Those of the workspace. Raises UsageError, with the reason `not_here`, for one that runs on this machine."""
-    if context.workspace.service is not None:
-        return context.workspace.service.computes
+def _managed(context: Context, name: str, not_here: str) -> tuple[ComputeTargets, PresentTarget]:
+    """The targets of the workspace, and the one of that name. Raises NotFound with those that there are, UsageError,
+    with the reason `not_here`, for one that runs on this machine."""
+    workspace = context.workspace
+    if workspace.service is not None:
+        computes = workspace.service.computes
+        if (found := computes.find(name)) is None:
+            raise _not_found(name, f"workspace {workspace.name}", _names_in(workspace))
+        return computes, found
     if isinstance(find_target(context.project, name), ClusterTarget):
         raise _is_of_azureml(name, "show")
     raise UsageError(f"{name} cannot be {not_here}", hint=Command("compute", "list"))
@@ -270,7 +276,7 @@ def find_target(project: Project, name: str, workspace: Workspace | None = None)
     names = {target.name for target in files.targets}
     if workspace is not None and workspace.service is not None:
         where = f"compute/ or workspace {workspace.name}"
-        raise _not_found(name, where, names - {LOCAL} | _names_in(workspace) | {SERVERLESS})
+        raise _not_found(name, where, names - {LOCAL} | _names_in(workspace) | {SERVERLESS} - {name})
     raise _not_found(name, "compute/", names | {LOCAL})
 
 
@@ -301,11 +307,15 @@ def check_target(context: Context, name: str) -> None:
     if not is_local and (name == SERVERLESS or own is None):
         return  # it may exist without a file: `prepare_target` checks
     target = find_target(project, name)
-    if isinstance(target, LocalTarget) == is_local:
-        return
-    others = [other for other, its in settings.workspaces.items() if its.runs_here != is_local]
-    raise UsageError(
-        f"compute target {name} is not one of the workspace {settings.workspace().name}",
+    if isinstance(target, LocalTarget) != is_local:
+        raise _is_of_another(settings, name)
+
+
+def _is_of_another(settings: Settings, name: str) -> UsageError:
+    chosen = settings.workspace()
+    others = [other for other, its in settings.workspaces.items() if its.runs_here != chosen.runs_here]
+    return UsageError(
+        f"compute target {name} is not one of the workspace {chosen.name}",
         hint=Command("submit", "SCRIPT", workspace=others[0]) if others else Command("compute", "list"),
     )
 
@@ -349,16 +359,6 @@ def _is_of_azureml(name: str, verb: str) -> UsageError:
         f"{name} is a target of an azureml workspace, and this one is local",
         hint=Command("compute", verb, name, workspace="NAME"),
     )
-
-
-def _found(workspace: Workspace, name: str, ask: Callable[[], PresentTarget | None]) -> PresentTarget:
-    """Raises NotFound with the targets that the workspace has."""
-    found = None
-    with suppress(NotFound):
-        found = ask()
-    if found is None:
-        raise _not_found(name, f"workspace {workspace.name}", _names_in(workspace))
-    return found
 
 
 def _not_found(name: str, where: str, names: Iterable[str]) -> NotFound:

@@ -22,6 +22,9 @@ def test_the_record_says_how_long_each_phase_took(project: Cli) -> None:
     names = [part.split()[0] for part in line.removeprefix("phases").split("›")]
     assert names == ["sync", "code", "queue", "env", "data", "run", "save"]
     assert "env cached" in line
+    narrow = project("runs", "show", "@last", variables={"COLUMNS": "60"}).out
+    assert max(len(one) for one in narrow[narrow.index("phases") :].splitlines()[:2]) <= 60
+    assert re.sub(r"\s+", " ", line) in re.sub(r"\s+", " ", narrow)
     assert re.search(r"^resources +CPU \d+% · peak memory \d+", shown, re.MULTILINE)
 
 

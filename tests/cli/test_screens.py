@@ -110,6 +110,15 @@ def test_a_comparison_cuts_no_value(project: Cli) -> None:
     assert [re.split("  +", line) for line in piped if line.startswith("  note")] == [["", "note", "none", words]]
 
 
+def test_runs_stand_side_by_side_as_far_as_their_values_fit(project: Cli) -> None:
+    project.write("pipeline/train.py", QUICK)
+    project.write("pipeline/base.json", '{"epochs": 1}')
+    submit = ("submit", "train.py", "--env-from", "current", "--config", "base.json", "--quiet")
+    assert project(*submit, "--set", "epochs=1,2,3,4", "--sweep").code == 0
+    compared = project("runs", "compare", "@last", variables={"COLUMNS": "80"}).out
+    assert re.search(r"^  epochs +1 +2 +3 +4 *$", compared, re.MULTILINE), compared
+
+
 def test_help_fits(folder: Cli) -> None:
     for command in ((), ("init",), ("submit",), ("status",), ("sync",), ("runs", "list"), ("runs", "show")):
         answer = folder(*command, "--help", variables={"COLUMNS": "80"})

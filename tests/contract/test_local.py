@@ -251,6 +251,16 @@ def test_a_gpu_driver_that_hangs_keeps_no_run_from_its_script(tmp_path: Path) ->
     assert not is_running(int((tmp_path / "asked").read_text()))
 
 
+def test_an_answer_of_a_gpu_driver_that_is_not_text_does_not_fail_the_run(tmp_path: Path) -> None:
+    tool = tmp_path / "tools/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nprintf '0\\n\\377\\n'\n")
+    tool.chmod(0o755)
+    bench = local_bench(tmp_path, slots=2, variables={"PATH": f"{tool.parent}:{os.environ['PATH']}"})
+    record = bench.run("import os; print(os.environ['CUDA_VISIBLE_DEVICES'])")
+    assert (record.status, bench.log(record.run)) == ("Completed", b"0\n")
+
+
 def test_run_that_was_recorded_but_never_started_can_be_canceled(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     record = bench.record("print('never')")

@@ -18,10 +18,11 @@ import pytest
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.errors import ServiceUnavailable
+from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.runs.records import load_local_record, load_record
 from amlctl.runtime.process_tree import end_session, identity_of, is_alive
 from amlctl.workspaces.local.ending import Ending, finish
+from amlctl.workspaces.local.recovery import recover
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.contract.test_local import QUICK, is_running, local_bench
@@ -55,8 +56,8 @@ def test_killed_while_running(tmp_path: Path) -> None:
     assert json.loads(bench.store.get(f"runs/{run}/record.json"))["status"] == "Failed"
 
 
-@pytest.mark.parametrize("what", ["outputs", "record"])
-def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Path, what: str) -> None:
+def _about_to_end(tmp_path: Path) -> tuple[Bench, RunPaths, RunRecord]:
+    """A run whose processes have ended, and whose supervisor is dead."""
     bench = local_bench(tmp_path)
     run = bench.start(SLEEPER)
     pids = pids_of(bench, run)
@@ -64,25 +65,49 @@ def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Pat
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(map(is_running, pids)), what="the end of its processes")
+    paths = RunPaths(bench.project.state_dir, run)
+    paths.node_folders(0).saved_marker.unlink(missing_ok=True)  # the runtime may have seen the end of its script
+    record = load_local_record(paths.state_dir, run)
+    assert record is not None
+    return bench, paths, record
+
+
+@pytest.mark.parametrize("what", ["outputs", "record"])
+def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Path, what: str) -> None:
+    bench, paths, record = _about_to_end(tmp_path)
+    run = record.run
 
     def refuse(call: Call) -> None:
         if what in call.key and (what == "outputs" or call.method == "put"):
             raise ServiceUnavailable("no network")
 
-    paths = RunPaths(bench.project.state_dir, run)
-    paths.node_folders(0).saved_marker.unlink(missing_ok=True)  # the runtime may have seen the end of its script
-    record = load_local_record(paths.state_dir, run)
-    assert record is not None
-    ended = finish(paths, FaultyStore(bench.store, refuse), record, Ending(RunState.COMPLETED, 0))
+    store = FaultyStore(bench.store, refuse)
+    ended = finish(paths, store, record, Ending(RunState.COMPLETED, 0))
     assert (ended.status, (ended.error or {})["kind"]) == ("Failed", "unavailable")
     assert str(paths.node_folders(0).outputs_dir) in (ended.error or {})["message"]
     stored = load_record(bench.store, run)
     assert stored is not None
     assert not stored.is_final
+    log, noted = paths.log.read_bytes(), paths.record.read_bytes()
+    assert recover(paths, store) == ended, "a try that fails as the one before changes nothing"
+    assert (paths.log.read_bytes(), paths.record.read_bytes()) == (log, noted)
     [listed] = bench.workspace.list_runs()
     assert (listed.status, listed.error, listed.exit_code) == ("Completed", None, 0)
     assert (bench.outputs(run, tmp_path / "o") / "model.txt").read_text() == "saved"
     assert not paths.container.exists()
+
+
+def test_a_record_that_the_store_refuses_for_good_does_not_keep_the_run_from_ending(tmp_path: Path) -> None:
+    bench, paths, record = _about_to_end(tmp_path)
+
+    def refuse(call: Call) -> None:
+        if call.method == "put" and call.key.endswith("record.json"):
+            raise Conflict("values of the container are immutable")
+
+    ended = finish(paths, FaultyStore(bench.store, refuse), record, Ending(RunState.COMPLETED, 0))
+    assert ended.status == "Completed"
+    assert load_local_record(paths.state_dir, record.run) == ended
+    assert "are immutable" in paths.log.read_text()
 
 
 @pytest.mark.parametrize("what", ["the run's folder", "the state"])

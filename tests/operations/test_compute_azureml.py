@@ -297,6 +297,21 @@ def test_one_that_is_being_deleted_is_not_reused(bench: Bench, azureml: AzureMLS
 def test_a_run_requires_a_target_that_is_there(bench: Bench) -> None:
     with pytest.raises(NotFound, match="'nowhere' is not in"):
         compute.prepare_target(bench, "nowhere")
+    assert not bench.project.compute_dir.joinpath("local.yaml").exists()
+    with pytest.raises(UsageError, match="local is not one of the workspace"):
+        compute.prepare_target(bench, "local")
+
+
+def test_what_is_not_there_is_neither_started_nor_deleted(bench: Bench, azureml: AzureMLService) -> None:
+    for look in (compute.start, compute.stop, compute.delete, compute.show):
+        with pytest.raises(NotFound, match="'serverless' is not in") as caught:
+            look(bench, "serverless")
+        assert caught.value.hint.startswith("available: ")
+    words = "The Resource 'Microsoft.MachineLearningServices/workspaces/w' under resource group 'g' was not found."
+    for act in (compute.start, compute.stop, compute.delete, compute.deletable):
+        azureml.faults.answer(404, "GET .*/computes/", code="ResourceNotFound", message=words)
+        with pytest.raises(NotFound, match="does not find the workspace"):
+            act(bench, "gpu")
 
 
 def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:

@@ -74,7 +74,7 @@ def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
     view = operations.show(app_, run_id)
-    call.result(view.to_json(), chain(_details(view, app_.project.root), sweep_lines(view.results)))
+    call.result(view.to_json(), chain(_details(view, app_.project.root, call.output.width), sweep_lines(view.results)))
 
 
 @app.command(
@@ -197,7 +197,11 @@ def variable_values(variables: Mapping[str, str | None]) -> str:
     return named_values({name: "(secret)" if value is None else value for name, value in variables.items()})
 
 
-def _details(view: operations.RunView, root: Path) -> Iterator[Line]:
+_NAME_CELLS = len("distribution") + 2
+"""What the names of fields take at most."""
+
+
+def _details(view: operations.RunView, root: Path, width: int) -> Iterator[Line]:
     from amlctl.cli.render.run_lines import phases_text, resources_text
     from amlctl.core.sweep import label
 
@@ -242,7 +246,7 @@ def _details(view: operations.RunView, root: Path) -> Iterator[Line]:
             ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
             ("created", moment(record.created_at)),
             *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
-            ("phases", phases_text(record)),
+            ("phases", phases_text(record, width - _NAME_CELLS)),
             ("took", took(record)),
             ("resources", resources_text(record)),
             ("metrics", "\n".join(_metrics(view.metrics))),

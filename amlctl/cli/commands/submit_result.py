@@ -18,7 +18,7 @@ from amlctl.core.sweep import label
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 
 
-def result_lines(result: SubmitResult, root: Path) -> Iterator[Line | Table]:
+def result_lines(result: SubmitResult, root: Path, width: int) -> Iterator[Line | Table]:
     """How the run ended, where its outputs are, and what to type next. `root` is the project's folder."""
     record = result.record
     run, state = highlight(record.run), state_cell(record.status)
@@ -30,7 +30,7 @@ def result_lines(result: SubmitResult, root: Path) -> Iterator[Line | Table]:
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
     if result.failure is None or record.status == RunState.COMPLETED:  # else the error says so
         yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
-    if phases := phases_text(record):
+    for phases in phases_text(record, width - 2).splitlines():
         yield [dim(f"  {phases}")]
     for name, snapshot in record.published.items():
         yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"

@@ -151,13 +151,17 @@ def screen(comparison: Comparison, width: int) -> Iterator[Line | Table]:
         yield "the runs do not differ in anything recorded"
         if not lines:
             return
-    longest = max(cell_width(line.field) + 2 for line in lines)
+    longest = max(max(cell_width(line.field) + 2, cell_width(line.section)) for line in lines)
     headings = list(comparison.runs)
     if longest + sum(cell_width(run) + 2 for run in headings) > width:
         headings = [f"({number})" for number in range(1, len(headings) + 1)]
         yield from (f"{number}  {run}" for number, run in zip(headings, comparison.runs, strict=True))
-    at_once = max(2, min(len(headings), (width - longest) // (_NARROW + 2)))
-    room = max((width - longest) // at_once - 2, *map(cell_width, headings))
+    texts = [[heading, *(line.cells[i].text for line in lines)] for i, heading in enumerate(headings)]
+    if longest + sum(2 + max(map(cell_width, column)) for column in texts) <= width:
+        at_once, room = max(2, len(headings)), width
+    else:
+        at_once = max(2, min(len(headings), (width - longest) // (_NARROW + 2)))
+        room = max((width - longest) // at_once - 2, *map(cell_width, headings))
     wide = [line for line in lines if max(cell_width(cell.text) for cell in line.cells) > room]
     narrow = [line for line in lines if line not in wide]
     for start in range(1, len(headings), at_once - 1):

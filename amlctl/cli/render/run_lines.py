@@ -6,6 +6,7 @@ CPU 340% · peak memory 1.2 GB · GPU 93% · peak GPU memory 10.1 GB
 
 from __future__ import annotations
 
+import textwrap
 from datetime import UTC, datetime
 
 from amlctl.cli.render.tables import duration
@@ -14,11 +15,14 @@ from amlctl.core.phases import CACHED, Phase, Span, timeline
 from amlctl.core.run import RunRecord
 
 SEPARATOR = " › "
+_LEAST_WIDTH = 20
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
-def phases_text(record: RunRecord) -> str:
-    """Empty for a run that has not begun."""
-    return SEPARATOR.join(map(phase_text, timeline(record, datetime.now(UTC))))
+def phases_text(record: RunRecord, width: int) -> str:
+    """In lines of at most `width` cells, broken between phases; empty for a run that has not begun."""
+    phases = [phase_text(span).replace(" ", _UNBROKEN) for span in timeline(record, datetime.now(UTC))]
+    return textwrap.fill(SEPARATOR.join(phases), max(width, _LEAST_WIDTH)).replace(_UNBROKEN, " ")
 
 
 def phase_text(span: Span) -> str:

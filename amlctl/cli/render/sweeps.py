@@ -120,5 +120,5 @@ class StatesSeen:
 def _said(row: SweepRow, goal: Goal | None) -> Line:
     metrics: Mapping[str, object] = row.metrics
     value = f"  {goal.name} {shown(metrics[goal.name])}" if goal is not None and goal.name in metrics else ""
-    took = f" in {duration(row.took_s)}" if row.took_s is not None else ""
+    took = f" in {duration(row.took_s)}" if row.took_s is not None and is_final(row.status) else ""
     return ["run ", highlight(row.run), f"  {label(row.values)}  ", state_cell(row.status), f"{took}{value}"]

@@ -94,7 +94,7 @@ def _dead(store: Store, rules: KeepRules, sink: EventSink) -> tuple[Sequence[Ent
     plain = {key for keys in found.forgotten.values() for key in keys}
     dead = [entry for entry in entries if entry.modified_at < rules.young_after and _is_dead(entry.key, found, plain)]
     forgotten = {dataset: [e.key for e in dead if e.key in keys] for dataset, keys in found.forgotten.items()}
-    sink(Note(f"{len(entries)} values looked at, {len(dead)} of them dead"))
+    sink(Note(f"Checked {len(entries):,} objects; {f'{len(dead):,}' if dead else 'none'} unused"))
     return dead, forgotten
 
 

@@ -150,14 +150,21 @@ def finish(
     *,
     logs: Sequence[SavedLog] = (),
     placed: Sequence[DataCopy] = (),
+    earlier: Optional[RunRecord] = None,
 ) -> RunRecord:
     """Save what the run has left and make its record final. All of its processes must have ended; copies of datasets
-    that were `placed` are for the next run.
+    that were `placed` are for the next run. `earlier` is how a try has ended that could not save it: one that fails as
+    that did changes nothing, since any command may be the next try.
 
     Only the holder of the run's lock may call it. It can be repeated after a kill.
     """
     record.reached(RunState.FINALIZING, utc_now())
-    ending, is_kept, is_delivered = _save_results(paths, store, record, ending)
+    ending, is_kept, is_delivered = _save_results(paths, store, record, ending, is_again=earlier is not None)
+    if earlier is not None:
+        if not is_delivered and ending.kind == (earlier.error or {}).get("kind"):
+            save_local_record(paths.state_dir, earlier)
+            return earlier
+        say(paths.log, f"saving the results of the run in {store.url}")
     release_reserve(paths)
     record.metrics = _metrics(paths, store)
     record.resources = _resources(paths, store)
@@ -175,9 +182,12 @@ def finish(
     if is_delivered:  # else it is not final for others, who cannot have its results yet
         try:
             save_record(store, _ended(copy.deepcopy(record), ending, now))
-            paths.ending.unlink(missing_ok=True)
         except _STORE_ERRORS as error:
             ending, is_kept, is_delivered = _kept_here(paths, record, ending, error)
+        except AmlctlError as error:  # nor would a later try
+            say(paths.log, f"cannot write the record of the run to the store: {error}")
+    if is_delivered:
+        paths.ending.unlink(missing_ok=True)
     save_local_record(paths.state_dir, _ended(record, ending, now))
     for left in paths.folder.glob("data-*"):
         remove_tree(left, ignore_errors=True)
@@ -189,13 +199,14 @@ def finish(
     return record
 
 
-def _save_results(paths: RunPaths, store: Store, record: RunRecord, ending: Ending) -> _Saved:
-    """Outputs and produced datasets; first that the run is about to end."""
+def _save_results(paths: RunPaths, store: Store, record: RunRecord, ending: Ending, *, is_again: bool) -> _Saved:
+    """Outputs and produced datasets; first that the run is about to end. `is_again`: after a try that has failed, what
+    refuses that gets nothing else."""
     is_kept, failure = True, None
     with contextlib.suppress(OSError):  # a full disk: outputs come first, and the reserve is for the final record
         failure = save_both(paths.state_dir, store, record)
     try:
-        if isinstance(failure, StoreGone):
+        if isinstance(failure, _STORE_ERRORS if is_again else StoreGone):
             raise failure
         for node in range(record.spec.instances):
             is_kept = _keep_outputs(paths, store, node) and is_kept

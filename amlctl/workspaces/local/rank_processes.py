@@ -119,7 +119,11 @@ class VisibleGpus:
             wait()
         is_silent = bool(self._query.processes)
         self._query.end()
-        return None if is_silent else [line.strip() for line in answer.decode().splitlines() if line.strip()]
+        return (
+            None
+            if is_silent
+            else [line.strip() for line in answer.decode(errors="replace").splitlines() if line.strip()]
+        )
 
     @property
     def processes(self) -> Collection[int]:

@@ -17,6 +17,7 @@ they have ended. One whose project is lost never ends; nothing of it changes any
 
 from __future__ import annotations
 
+import copy
 import errno
 import fcntl
 import os
@@ -42,7 +43,6 @@ from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.process_tree import end_session, is_alive, read_identity
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local.logs import say
 from amlctl.workspaces.local.rank_processes import find_cgroup
 from amlctl.workspaces.local.run_paths import RunPaths, machine_error
 
@@ -84,17 +84,19 @@ def recover(
             return record
         from amlctl.workspaces.local.ending import Ending, finish, read_ending  # here, since it is rare
 
-        ending = read_ending(paths)
+        ending, earlier = read_ending(paths), None
         if stored is not None and record.is_final:  # no one else has seen an end
-            say(paths.log, f"saving the results of the run in {store.url}")
+            earlier = copy.deepcopy(record)
             message = (record.error or {}).get("message", "")
             ending = ending or Ending(RunState.FAILED, record.exit_code, StoreGone.kind, message)
             record.status, record.error = stored.status, None
             record.times.pop(RunState.FAILED, None)
         ending = ending or _end_processes(paths, record)
         try:
-            return finish(paths, store, record, ending)
+            return finish(paths, store, record, ending, earlier=earlier)
         except OSError as error:
+            if (stored := _stored(paths, store)) is not None and stored.is_final:
+                return stored
             # On a full disk the run is shown as Failed all the same; the next reader tries to record it again.
             why = machine_error(paths, error).message
             message = f"{ending.message or 'the script has ended'}, and that cannot be recorded: {why}"

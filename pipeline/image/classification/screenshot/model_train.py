@@ -90,8 +90,8 @@ def main() -> None:
             }
         )
         print(
-            f"\r{name}  loss {train_loss:.3f}  accuracy {train_accuracy:.3f}  "
-            f"held-out loss {test_loss:.3f}  accuracy {test_accuracy:.3f}  {history[-1]['seconds']:4.1f} s",
+            f"\r{name}  loss {train_loss:.3f}, held out {test_loss:.3f}  "
+            f"accuracy {train_accuracy:.3f}, held out {test_accuracy:.3f}  {history[-1]['seconds']:.1f} s",
             flush=True,
         )
         save(outputs, model, config, history, test, predicted)
