@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 import amlctl
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
+from amlctl.core.message import Command
 from amlctl.core.store_keys import run_prefix
 from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound
 from amlctl.localfs.atomic import scratch_folder
+from amlctl.operations.compute import checked_target
 from amlctl.operations.context import Context
 from amlctl.stores.contract import FileBody, Store
 
@@ -101,7 +103,11 @@ class Probe:
 
 
 def probe(context: Context, target: str) -> ProbeResult:
-    """`target` is the compute target that a job of a minute uses. Raises what opening the store raises."""
+    """`target` is the compute target that a job of a minute uses. Raises what opening the store and `checked_target`
+    raise."""
+    own, present = checked_target(context, target)
+    if own is not None and present is None:
+        raise NotFound(f"compute target {target} is not made yet", hint=Command("compute", "create", target))
     store = context.store
     found = Probe(context.sink)
     account = urlsplit(store.url).hostname or ""

@@ -64,6 +64,18 @@ def test_a_step_that_fails_is_a_row_and_leaves_nothing(
     assert_nothing_is_left(service, project, done)
 
 
+def test_a_target_that_is_not_there_is_said_before_anything_is_made(
+    amlctl: Amlctl, project: Path, service: AzureMLService
+) -> None:
+    (project / "compute/later.yml").write_text("name: later\ntype: amlcompute\nsize: Standard_DS3_v2\n")
+    before = len(service.calls_like("^PUT"))
+    for name in ("nowhere", "local", "later"):
+        done = amlctl("doctor", "--probe", "--compute", name)
+        assert done.code in (2, 4), done.err
+        assert f"compute target {name}" in done.err.replace("'", "")
+    assert len(service.calls_like("^PUT")) == before
+
+
 def test_the_table_can_be_pasted(amlctl: Amlctl, project: Path) -> None:
     done = amlctl("--workspace", "local", "doctor", "--probe")
     lines = done.out.splitlines()

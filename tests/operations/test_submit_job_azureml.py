@@ -141,6 +141,8 @@ def test_every_key_reaches_azure_ml(amlctl: Amlctl, project: Path, registered: A
     assert (kept["jobOutputType"], kept["assetName"], kept["assetVersion"]) == ("mlflow_model", "kept-model", "3")
     assert asked["outputs"]["address"]["mode"] == "Direct"
     assert "names no compute: using serverless" in done.err
+    (project / "jobs/job.yml").write_text("command: echo 1\ncompute: ''\n")
+    assert "names no compute: using serverless" in amlctl("submit", "jobs/job.yml", "--dry-run").err
 
 
 def test_data_beside_the_job_file_goes_to_azure_ml(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:

@@ -148,7 +148,7 @@ class _Reader:
         if self._is_local:
             self._warn_of_node_settings(values, places)
             compute = None
-        elif compute is None and request.spec.get("compute") is None:
+        elif not compute and request.spec.get("compute") is None:
             note = f"{self._file.source} names no compute: using serverless, as Azure ML does; or use --compute NAME"
             self._sink(Note(note))
             compute = SERVERLESS
