@@ -13,7 +13,7 @@ from amlctl.core.events import Warned
 from amlctl.core.message import Command, Message, count, size
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import FORMAT_KEY, outputs_tree
-from amlctl.errors import IntegrityError, NeedsConfirmation
+from amlctl.errors import CheckFailed, IntegrityError, NeedsConfirmation
 from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, KINDS, OUTPUTS, DiskItem, disk_item, folders_in
 from amlctl.localfs.folders import walk
 from amlctl.localfs.project import Project
@@ -25,7 +25,6 @@ from amlctl.runs.records import load_local_record
 from amlctl.runs.tree import read_tree_index, stored_key
 from amlctl.snapshots.known import missing_values
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import Check
 
 
 @dataclass(frozen=True)
@@ -156,12 +155,15 @@ def _are_stored(store: Store, record: RunRecord) -> bool:
     return not missing_values(store, wanted)
 
 
-def space_check(project: Project, disk: Disk, limit_bytes: int) -> Check:
-    """Whether outputs, caches and logs take more than they should; environments are those of all projects."""
+def space_message(project: Project, disk: Disk, limit_bytes: int) -> str:
+    """What outputs, caches and logs take; environments are those of all projects. Raises CheckFailed where it is more
+    than it should be, OSError."""
     items = [item for item in usage(project, disk) if item.kind != ENVIRONMENTS]
     total = sum(item.bytes for item in items)
     parts = {kind: sum(item.bytes for item in items if item.kind == kind) for kind in KINDS}
     by_size = sorted((kind for kind in KINDS if parts[kind]), key=lambda kind: -parts[kind])
     largest = ", ".join(f"{kind} {size(parts[kind])}" for kind in by_size)
     what = f"{size(total)} on this machine" + (f": {largest}" if largest else "")
-    return Check("space", total <= limit_bytes, what, "" if total <= limit_bytes else Command("clean"))
+    if total > limit_bytes:
+        raise CheckFailed(what, hint=Command("clean"))
+    return what

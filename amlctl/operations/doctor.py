@@ -26,7 +26,7 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.git import ask_git
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan, unpack_rows
-from amlctl.operations.clean import space_check
+from amlctl.operations.clean import space_message
 from amlctl.operations.context import Context
 from amlctl.operations.environment import project_environment
 from amlctl.runs.code import large_code
@@ -55,7 +55,8 @@ def run_checks(find_project: Callable[[], Project], open_context: Callable[[], C
         if has_failed("settings"):
             return found
         context = open_context()
-        found.append(space_check(project, context.disk, context.settings.cache.limit))
+        limit_bytes = context.settings.cache.limit
+        found.append(_tried("space", lambda: space_message(project, context.disk, limit_bytes)))
         found += [_failed(f"workspace {name}", error) for name, error in context.settings.broken.items()]
         found += _workspace_checks(context)
         if has_failed("login", "workspace"):

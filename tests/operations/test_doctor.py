@@ -135,13 +135,17 @@ def test_a_workspace_that_is_not_used_is_looked_at_as_well(bench: Bench) -> None
 
 
 @ROOT_READS_ALL
-def test_a_folder_that_cannot_be_read_is_a_finding(bench: Bench) -> None:
+@pytest.mark.parametrize(("folder", "name"), [("pipeline", "folders"), (".amlctl/runs/of-another-user", "space")])
+def test_a_folder_that_cannot_be_read_is_a_finding(bench: Bench, folder: str, name: str) -> None:
     bench.project.settings_file.touch()
-    bench.project.pipeline_dir.chmod(0)
+    bench.write("outputs/of-another-user/model", "m")
+    path = bench.project.root / folder
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0)
     program = "import sys; from amlctl.cli.app import run; sys.exit(run(sys.argv[1:]))"
     done = run_without_root_rights(program, "doctor", "--json", "--project", str(bench.project.root))
-    bench.project.pipeline_dir.chmod(0o755)
+    path.chmod(0o755)
     found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
-    assert not found["folders"]["ok"]
-    assert "permission denied" in found["folders"]["message"]
+    assert not found[name]["ok"]
+    assert "permission denied" in found[name]["message"]
     assert {"code", "store", "environment"} <= found.keys()

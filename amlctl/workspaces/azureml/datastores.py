@@ -115,15 +115,19 @@ def _first_of(address: BlobAddress, datastores: Iterable[Datastore | None]) -> D
 
 
 def _blob_datastore(connection: Connection, document: Any) -> Datastore | None:
+    """None for another kind. Raises ServiceUnavailable for a reply that leaves out what it is."""
     properties = document.get("properties") or {}
-    kind, container = str(properties.get("datastoreType") or ""), str(properties.get("containerName") or "")
-    if kind.lower() != "azureblob" or not container:
+    kind = str(properties.get("datastoreType") or "")
+    if kind and kind.lower() != "azureblob":
         return None
-    account = str(properties.get("accountName") or "")
+    name = str(document.get("name") or "")
+    account, container = (str(properties.get(key) or "") for key in ("accountName", "containerName"))
+    if not (kind and name and account and container):
+        raise invalid_answer(f"datastore {name}".rstrip(), "its type, name, account or container is missing")
     endpoint = str(properties.get("endpoint") or connection.address.cloud.storage_suffix)
     account_url = f"{properties.get('protocol') or 'https'}://{account}.blob.{endpoint}"
     credentials = (properties.get("credentials") or {}).get("credentialsType") or "None"
-    return Datastore(str(document.get("name") or ""), account, container, account_url, credentials == "None")
+    return Datastore(name, account, container, account_url, credentials == "None")
 
 
 def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress]:
