@@ -117,6 +117,8 @@ def test_runs_stand_side_by_side_as_far_as_their_values_fit(project: Cli) -> Non
     assert project(*submit, "--set", "epochs=1,2,3,4", "--sweep").code == 0
     compared = project("runs", "compare", "@last", variables={"COLUMNS": "80"}).out
     assert re.search(r"^  epochs +1 +2 +3 +4 *$", compared, re.MULTILINE), compared
+    listed = project("runs", variables={"COLUMNS": "62"}).out
+    assert "epochs=4" in listed, listed
 
 
 def test_help_fits(folder: Cli) -> None:
@@ -212,7 +214,7 @@ def test_progress_is_live_on_a_terminal_and_a_line_elsewhere(project: Cli, termi
     command = ("sync", "working/x", "--bwlimit", "1MiB", "--store")
     screen = terminal(project.command(*command, "one"), project.cwd)
     assert screen.finish() == 0
-    assert re.search(r"send.*working/x.*%.*/3 files", screen.text)
+    assert re.search(r"send.*working/x.*%.* of 3\.1 MB", screen.text)
     assert "\x1b[?25l" in screen.text
     assert screen.text.rindex("\x1b[?25h") > screen.text.rindex("\x1b[?25l")
     answer = project(*command, "two")

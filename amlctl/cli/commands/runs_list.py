@@ -126,18 +126,19 @@ def _list(
     is_wide = width >= _WIDE
     has_workspaces = len({record.spec.workspace for record in records}) > 1
     has_users = len({record.user for record in records if record.user}) > 1
+    families = {record.run for record in records if record.spec.sweep} if is_by_time else set()
+    script_rank, created_rank = (3, 4) if families else (4, 3)  # values of a sweep say more than a time that ids have
     columns = [
         Column("RUN", is_whole=True),
         Column("STATUS", is_whole=True),
         Column("USER", rank=5),
         Column("WORKSPACE", rank=6),
-        Column("SCRIPT", rank=4),
+        Column("SCRIPT", rank=script_rank),
         Column("EXPERIMENT", rank=7),
-        Column("CREATED", is_whole=True, rank=3),
+        Column("CREATED", is_whole=True, rank=created_rank),
         Column("TOOK", is_whole=True, is_right=True, rank=2),
         Column(_heading(goal.name, width) if goal else "", is_whole=True, is_right=True, rank=1),
     ]
-    families = {record.run for record in records if record.spec.sweep} if is_by_time else set()
     rows: list[list[Cell]] = [
         [
             f"  {record.run}" if parent_of(record.run)[0] in families else record.run,
