@@ -224,6 +224,10 @@ class Pace:
         self._interrupted.clear()
 
 
+_PACED_BYTES = 64 << 10
+"""What of a value waits for its turn at a time."""
+
+
 class PacedStore(StoreWrapper):
     """A folder behind a bandwidth limit: each transfer waits for its turn, so that the average keeps the rate. A store
     that sends through a network itself keeps its `Pace` inside of a request."""
@@ -271,11 +275,14 @@ class PacedStore(StoreWrapper):
         self.store.resume()
 
     def _paced(self, on_bytes: OnBytes) -> OnBytes:
-        """Part by part: so the rate is kept inside a file, and what is reported has had its time."""
+        """Part by part: so the rate is kept inside a file, and what is reported has had its time. A pack is one value:
+        without parts nothing would be reported until all of it has had its time."""
 
         def take(size_bytes: int) -> None:
-            self._pace.take(size_bytes)
-            on_bytes(size_bytes)
+            for start in range(0, max(size_bytes, 1), _PACED_BYTES):
+                part = min(size_bytes - start, _PACED_BYTES)
+                self._pace.take(part)
+                on_bytes(part)
 
         return take
 

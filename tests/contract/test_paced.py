@@ -61,3 +61,12 @@ def test_what_was_there_already_costs_nothing(tmp_path: Path) -> None:
 def test_every_method_is_forwarded_on_purpose() -> None:
     promised = {name for name in vars(Store) if not name.startswith("_")}
     assert promised <= set(vars(StoreWrapper))
+
+
+def test_a_pack_reports_while_it_has_its_time(tmp_path: Path) -> None:
+    time = Time()
+    store = PacedStore(DirectoryStore(tmp_path / "store"), Pace(1 << 20, clock=time.clock, sleep=time.sleep))
+    reported: list[float] = []
+    store.put("packs/aa/one.zip", [bytes(2 << 20)], on_bytes=lambda _: reported.append(time.now_s))
+    assert reported[0] < 100.5
+    assert reported[-1] == pytest.approx(102.0)
