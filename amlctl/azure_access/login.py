@@ -114,8 +114,9 @@ class Login:
                 hint=f"az login{tenant}{self._alternatives}",
             ) from error
         except ValueError as error:  # an invalid tenant, an unknown kind of login
+            why = str(error).partition("\n")[0]
             raise SettingsError(
-                f"Invalid settings for the Azure login: {str(error).splitlines()[0]}",
+                f"Invalid settings for the Azure login: {why}",
                 hint="check tenant_id in .amlctl.toml, and the variables AZURE_TOKEN_CREDENTIALS and AZURE_TENANT_ID",
             ) from error
 
