@@ -115,19 +115,18 @@ def _first_of(address: BlobAddress, datastores: Iterable[Datastore | None]) -> D
 
 
 def _blob_datastore(connection: Connection, document: Any) -> Datastore | None:
-    """None for another kind. Raises ServiceUnavailable for a reply that leaves out what it is."""
+    """None for another kind. Raises ServiceUnavailable for a reply that does not say which kind it is."""
     properties = document.get("properties") or {}
-    kind = str(properties.get("datastoreType") or "")
-    if kind and kind.lower() != "azureblob":
+    kind, container = str(properties.get("datastoreType") or ""), str(properties.get("containerName") or "")
+    if not kind:
+        raise invalid_answer(f"datastore {document.get('name') or ''}".rstrip(), "it does not say which kind it is")
+    if kind.lower() != "azureblob" or not container:
         return None
-    name = str(document.get("name") or "")
-    account, container = (str(properties.get(key) or "") for key in ("accountName", "containerName"))
-    if not (kind and name and account and container):
-        raise invalid_answer(f"datastore {name}".rstrip(), "its type, name, account or container is missing")
+    account = str(properties.get("accountName") or "")
     endpoint = str(properties.get("endpoint") or connection.address.cloud.storage_suffix)
     account_url = f"{properties.get('protocol') or 'https'}://{account}.blob.{endpoint}"
     credentials = (properties.get("credentials") or {}).get("credentialsType") or "None"
-    return Datastore(name, account, container, account_url, credentials == "None")
+    return Datastore(str(document.get("name") or ""), account, container, account_url, credentials == "None")
 
 
 def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress]:
