@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -17,7 +18,7 @@ from amlctl.core.sync_plan import Layout
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.folders import remove_tree
 from amlctl.runs.produced import Publisher
-from amlctl.runs.records import read_published
+from amlctl.runs.records import read_published, save_both
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.azure_blob.store import AzureBlobStore
@@ -269,6 +270,27 @@ def test_run_that_was_recorded_but_never_started_can_be_canceled(tmp_path: Path)
     bench.workspace.start(record, {})
     assert bench.workspace.read(record.run).status == "Canceled"
     bench.workspace.delete(record.run)
+
+
+def test_a_reader_while_a_run_is_started_does_not_take_its_supervisor_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a sweep, whose runs are recorded before they are started."""
+    bench = local_bench(tmp_path)
+    record = bench.record("print('ran')")
+    save_both(bench.project.state_dir, bench.store, record)
+    seen: list[str] = []
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        seen.append(bench.workspace.read(record.run).status)
+        real(descriptor, operation)
+
+    monkeypatch.setattr("amlctl.workspaces.local.workspace.fcntl.flock", flock)
+    bench.workspace.start(record, {})
+    assert seen == ["NotStarted"]
+    assert bench.finished(record.run).status == "Completed"
 
 
 def test_run_of_another_clone_is_read_from_the_store(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.runs.records import load_local_record, load_record
-from amlctl.runtime.process_tree import end_session, identity_of, is_alive
+from amlctl.runtime.process_tree import end_session, find_process, identity_of, is_alive
 from amlctl.workspaces.local.ending import Ending, finish
 from amlctl.workspaces.local.recovery import recover
 from amlctl.workspaces.local.run_paths import RunPaths
@@ -61,12 +61,13 @@ def _about_to_end(tmp_path: Path) -> tuple[Bench, RunPaths, RunRecord]:
     bench = local_bench(tmp_path)
     run = bench.start(SLEEPER)
     pids = pids_of(bench, run)
+    script = find_process(pids[0])
+    assert script is not None
     kill_supervisor(bench, run)
-    for pid in pids:
+    for pid in (script.parent, *pids):  # the runtime first: it would save what its script has left
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(map(is_running, pids)), what="the end of its processes")
+    wait_until(lambda: not any(map(is_running, (script.parent, *pids))), what="the end of its processes")
     paths = RunPaths(bench.project.state_dir, run)
-    paths.node_folders(0).saved_marker.unlink(missing_ok=True)  # the runtime may have seen the end of its script
     record = load_local_record(paths.state_dir, run)
     assert record is not None
     return bench, paths, record

@@ -24,6 +24,7 @@ from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.localfs.atomic import read_json
+from amlctl.localfs.disk_errors import is_refusal
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
@@ -55,6 +56,24 @@ if TYPE_CHECKING:
 _LOG_PART_BYTES = 1 << 20
 _POLL_S = 0.02
 _ABANDONED_POLL_S = 1.0
+
+
+def _new_lock(paths: RunPaths) -> int:
+    """The run's lock, held before another command can see it, and inherited by the supervisor: where it is free, that
+    one is dead. Raises OSError."""
+    hidden = paths.lock.with_suffix(".new")
+    descriptor = regular_descriptor(hidden, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        os.rename(hidden, paths.lock)
+        return descriptor
+    except OSError as error:
+        os.close(descriptor)
+        if not is_refusal(error):
+            raise
+    descriptor = regular_descriptor(paths.lock, os.O_RDWR | os.O_CREAT)  # a mount that renames nothing
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 class LocalWorkspace:
@@ -159,11 +178,12 @@ class LocalWorkspace:
             return
         except OSError as error:
             raise machine_error(paths, error) from error
-        # Locked before another command can see the run, and inherited by the supervisor: a free lock means it is dead.
-        lock = regular_descriptor(paths.lock, os.O_RDWR | os.O_CREAT)
+        try:
+            lock = _new_lock(paths)
+        except OSError as error:
+            raise machine_error(paths, error) from error
         record = copy.deepcopy(record)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             touch_private(paths.log)
             make_reserve(paths)
             self._starter.start(paths, record, secrets, lock, slots)
