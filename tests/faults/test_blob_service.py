@@ -165,6 +165,8 @@ def test_what_will_not_pass_is_said_at_once(
     [
         (409, "BlobArchived", "is in the archive tier", "set-tier"),
         (409, "BlobImmutableDueToPolicy", "is kept by a policy", "immutability"),
+        (409, "BlobImmutableDueToLegalHold", "is kept by a legal hold", "a container without one"),
+        (409, "InvalidBlobType", "is a page or append blob", "az storage blob delete"),
         (412, "LeaseIdMissing", "is leased by another program", "lease break"),
     ],
 )
@@ -251,8 +253,6 @@ def test_the_code_of_a_refusal_says_its_reason(
 @pytest.mark.parametrize(
     ("code", "what"),
     [
-        ("BlobImmutableDueToLegalHold", "is kept by a legal hold"),
-        ("InvalidBlobType", "page or append blob"),
         ("PathConflict", r"the service refused .*: A folder has this name. \(PathConflict\)"),
         ("BlobAlreadyExists", "was changed by someone else"),
     ],

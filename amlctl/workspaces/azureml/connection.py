@@ -74,9 +74,7 @@ class Connection:
             authority=cloud.authority,
             tenant_id=self.address.tenant_id,
             purpose=f" for {self.address.shown}",
-            audiences={
-                cloud.resource_manager: cloud.audience
-            },  # an endpoint of one's own does not change that of tokens
+            audiences={cloud.resource_manager: cloud.audience},  # also with an endpoint of one's own
         )
         self.exchange = Exchange(variables, self.login, cloud, sleep=sleep, tell=tell)
         self.sdk = SDKClient(self.address, self.login, self.exchange.sdk_transport)
