@@ -20,6 +20,7 @@ from amlctl.cli.output import open_in_desktop
 from amlctl.cli.parameters import LAST, LastRun, Yes
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import (
+    Cell,
     Line,
     Table,
     duration,
@@ -250,13 +251,16 @@ def _details(view: operations.RunView, root: Path, width: int) -> Iterator[Line]
             ("took", took(record)),
             ("resources", resources_text(record)),
             ("metrics", "\n".join(_metrics(view.metrics))),
-            (
-                "outputs",
-                linked(record.outputs, folder) if os.path.isdir(folder := root / record.outputs) else record.outputs,
-            ),
+            ("outputs", _outputs(record, root)),
             ("studio", linked(record.studio_url or "", record.studio_url or "")),
         ]
     )
+
+
+def _outputs(record: RunRecord, root: Path) -> Cell:
+    """Of a sweep each run has its own."""
+    folder = "" if record.spec.sweep else record.outputs
+    return linked(folder, root / folder) if folder and os.path.isdir(root / folder) else folder
 
 
 def _children(record: RunRecord) -> str:

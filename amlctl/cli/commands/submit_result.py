@@ -18,12 +18,13 @@ from amlctl.core.sweep import label
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 
 
-def result_lines(result: SubmitResult, root: Path, width: int) -> Iterator[Line | Table]:
-    """How the run ended, where its outputs are, and what to type next. `root` is the project's folder."""
+def result_lines(result: SubmitResult, root: Path, width: int, *, is_announced: bool = False) -> Iterator[Line | Table]:
+    """How the run ended, where its outputs are, and what to type next. `root` is the project's folder; `is_announced`:
+    the run's id stands above."""
     record = result.record
     run, state = highlight(record.run), state_cell(record.status)
     if not record.is_final:
-        yield ["run ", run, "  ", state]
+        yield ["  ", state] if is_announced else ["run ", run, "  ", state]
         yield Message("  ", Command("logs", record.run, "-f"))
         return
     yield from sweep_lines(result.results)
