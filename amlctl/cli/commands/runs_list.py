@@ -86,7 +86,7 @@ def list_(
     if is_sorted:
         found = operations.best_first(found, goal_of(sort))
     if metric is not None and (missing := operations.missing_metric(found, goal_of(metric))):
-        call.reporter(Warned(f"{missing.message}; {missing.hint}"))
+        call.reporter(Warned(Message(missing.message, "; ", missing.hint)))
     is_ids = call.options.is_quiet and not call.is_json
     if limit is None and not (all_ or is_ids or call.is_json):
         limit = _DEFAULT_LIMIT
