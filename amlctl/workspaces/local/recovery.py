@@ -75,14 +75,14 @@ def recover(
             return _load(paths, store, null_sink)
         record = _load_held(paths, store)
         stored = _stored(paths, store)
-        if stored is not None and stored.is_final:  # its supervisor was killed between the two copies of the record
+        from amlctl.workspaces.local.ending import Ending, accept_end, finish, read_ending  # here, since it is rare
+
+        if stored is not None and stored.is_final:
             with suppress(OSError):
-                save_local_record(paths.state_dir, stored)
-                paths.ending.unlink(missing_ok=True)
+                accept_end(paths, store, stored)
             return stored
         if record is None or (record.is_final and stored is None):
             return record
-        from amlctl.workspaces.local.ending import Ending, finish, read_ending  # here, since it is rare
 
         ending, earlier = read_ending(paths), None
         if stored is not None and record.is_final:  # no one else has seen an end
