@@ -188,12 +188,12 @@ def response_to(
 
 def refusal_of_rest(answering: socket.socket, method: str) -> WireResponse | None:
     """For a request that was cut off: what a service answers that refuses a body before it has read all of it, and then
-    closes the connection. To be closed."""
+    closes the connection. To be closed. Without its own body, which is likely to be cut off as well."""
     response = WireResponse(answering, method=method)
     with suppress(OSError, http.client.HTTPException):
         response.begin()
         if response.status >= http.client.BAD_REQUEST:
-            response.will_close = True
+            response.length, response.chunked, response.will_close = 0, False, True
             return response
     response.close()
     return None

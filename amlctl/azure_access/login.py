@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 _RENEW_BEFORE_S = 300
+_RENEWED_S = 30.0
+"""A token counts as new for this long: of many requests that are refused at once, one asks for another token."""
 _ATTEMPT = re.compile(r"\t\w+Credential: ")
 _NOT_SET_UP = re.compile(r"unavailable|not (?:be )?(?:found|installed|configured)|requires the ")
 _LONGEST_REASON = 300
@@ -67,6 +69,7 @@ class Login:
         self._credential: TokenCredential | None = None
         self._cache = TokenCache(os.environ)  # `azure.identity` reads the process's variables as well
         self._tokens: dict[str, AccessToken] = {}
+        self._asked_at_s: dict[str, float] = {}
         self._lock = Lock()
 
     def get_token(self, *scopes: str, claims: str | None = None, **_: Any) -> AccessToken:
@@ -74,7 +77,7 @@ class Login:
         return self.token(scopes[0].removesuffix("/.default"), claims=claims or "")
 
     def token(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> AccessToken:
-        """A bearer token for `audience`; a new one if there are `claims`, or for `is_fresh`.
+        """A bearer token for `audience`; a new one if there are `claims`, or for `is_fresh` (after a refusal).
 
         Raises LoginError, SettingsError.
         """
@@ -82,12 +85,13 @@ class Login:
         name = " ".join((self._authority, self._tenant_id, audience))
         with self._lock:
             found = None
-            if is_fresh:
+            if is_fresh and time.monotonic() - self._asked_at_s.get(audience, float("-inf")) > _RENEWED_S:
                 self._credential = None  # it would return the token that it keeps
             elif not claims:
                 found = _valid(self._tokens.get(audience)) or _valid(self._cache.get(name))
             if found is None:
                 found = self._ask(audience, claims)
+                self._asked_at_s[audience] = time.monotonic()
                 self._cache.keep(name, *found)
             self._tokens[audience] = found
             return found

@@ -97,7 +97,7 @@ def relation(seen: Head, now: Head) -> Relation:
 
 
 def parse_head(data: bytes, dataset: str) -> Head:
-    """HEAD of the dataset. Raises IntegrityError, SettingsError (a newer format)."""
+    """HEAD of the dataset. Raises IntegrityError, SettingsError (a newer format, a disk that takes it for another)."""
     try:
         fields = Fields(parse(data))
         number = fields.number("format", least=1)
@@ -144,6 +144,11 @@ def _value(fields: Fields) -> Head:
 def _checked_value(fields: Fields, dataset: str) -> Head:
     fields.require_check()
     if (named := fields.text("dataset")) != _in_utf_8(dataset):
+        if named.casefold() == _in_utf_8(dataset).casefold():  # not damage: a repair would overwrite the other one
+            raise SettingsError(
+                f"the disk of the store takes {dataset} for its dataset {named}: it ignores case",
+                hint="rename one of the two folders",
+            )
         raise ValueError(f"it is the HEAD of {named}")
     before = tuple(fields.array("before"))
     if not all(type(commit) is str for commit in before):

@@ -396,8 +396,9 @@ def test_a_plain_file_that_cannot_be_copied_is_not_taken_for_copied(
 def test_a_refusal_before_a_large_body_was_sent_is_reported(
     slept: list[float], tmp_path: Path, status: int, said: type[AmlctlError], is_https: bool
 ) -> None:
-    """A service that does not take a body ends the connection without reading it, which resets the connection."""
-    refusal = f"HTTP/1.1 {status} No\r\nx-ms-error-code: Refused\r\nx-ms-request-id: 1\r\ncontent-length: 4\r\n\r\nbody"
+    """A service that does not take a body ends the connection without reading it, which resets the connection: its
+    own body may be cut off."""
+    refusal = f"HTTP/1.1 {status} No\r\nx-ms-error-code: Refused\r\nx-ms-request-id: 1\r\ncontent-length: 9\r\n\r\nbody"
     made = make_certificate(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(made.certificate, made.key)

@@ -26,8 +26,6 @@ from amlctl.errors import SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
 
 _AUDIENCE = "https://storage.azure.com"
-_RENEWED_S = 30.0
-"""A token counts as new for this long: of many requests that are refused at once, one asks for another token."""
 _SAS_LASTS_S = 24 * 3600.0
 _SAS_IS_RENEWED_BEFORE_S = 3600.0
 
@@ -138,8 +136,6 @@ class Token(Credential):
 
     def __init__(self, login: Login) -> None:
         self._login = login
-        self._renewed_at_s = float("-inf")
-        self._lock = Lock()
 
     @property
     def for_sdk(self) -> Any:
@@ -150,10 +146,7 @@ class Token(Credential):
         return BearerTokenCredentialPolicy(self._login, f"{_AUDIENCE}/.default")
 
     def renew(self) -> bool:
-        with self._lock:
-            if time.monotonic() - self._renewed_at_s > _RENEWED_S:
-                self._login.token(_AUDIENCE, is_fresh=True)
-                self._renewed_at_s = time.monotonic()
+        self._login.token(_AUDIENCE, is_fresh=True)
         return True
 
     def explain(self) -> str:

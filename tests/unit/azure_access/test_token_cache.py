@@ -68,6 +68,17 @@ def test_the_next_process_need_not_log_in(monkeypatch: pytest.MonkeyPatch) -> No
         assert len(endpoint.asked) == 3
 
 
+def test_of_many_requests_that_are_refused_at_once_one_logs_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_identity_endpoint() as endpoint:
+        for name, value in endpoint.variables.items():
+            monkeypatch.setenv(name, value)
+        Login().token("https://storage.azure.com")
+        login = Login()
+        found = {login.token("https://storage.azure.com", is_fresh=True) for _ in range(3)}
+        assert len(found) == 1
+        assert len(endpoint.asked) == 2
+
+
 def test_a_token_that_is_about_to_run_out_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with running_identity_endpoint() as endpoint:
         for name, value in endpoint.variables.items():

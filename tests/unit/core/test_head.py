@@ -56,6 +56,8 @@ def test_the_head_of_another_dataset_is_refused() -> None:
     data = encode_head(commits(1)[0], DATASET)
     with pytest.raises(IntegrityError, match="it is the HEAD of working/x"):
         parse_head(data, "working/y")
+    with pytest.raises(SettingsError, match="takes working/X for its dataset working/x"):
+        parse_head(data, "working/X")
     old = (GOLDEN / "HEAD.format-1").read_bytes()
     with pytest.raises(IntegrityError, match="is not a manifest of its snapshot"):
         parse_head(old, "working/y")
