@@ -122,7 +122,7 @@ def submit(
     """
     lists = {"arguments": arguments, "datasets": datasets, "produces": produces, "secrets": secrets, "after": after}
     _require_lists({**lists, **{f"sweep[{key!r}]": values for key, values in (sweep or {}).items()}})
-    if parallel is not None and not (isinstance(parallel, int) and parallel > 0):
+    if parallel is not None and (type(parallel) is not int or parallel < 1):
         raise UsageError("parallel must be a whole number from 1")
     _require_texts("variables", variables or {})
     _require_texts("tags", tags or {})

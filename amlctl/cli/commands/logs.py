@@ -68,7 +68,7 @@ def logs(
     record = follow(app_, run_id, FollowOptions(is_watched=is_watched), name=name, cursor=cursor)
     call.close()
     if record.spec.sweep:
-        from amlctl.cli.render.sweeps import sweep_lines
+        from amlctl.cli.render.run_text import sweep_lines
         from amlctl.operations.runs import show
 
         view = show(app_, run_id)

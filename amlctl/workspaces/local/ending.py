@@ -201,7 +201,7 @@ def accept_end(paths: RunPaths, store: Store, stored: RunRecord) -> None:
     save_local_record(paths.state_dir, stored)
     paths.ending.unlink(missing_ok=True)
     with contextlib.suppress(AmlctlError):  # then they stay
-        is_kept = all([_keep_outputs(paths, store, node) for node in range(stored.spec.instances)])
+        is_kept = all(_keep_outputs(paths, store, node) for node in range(stored.spec.instances))
         _clear(paths, store, stored, is_kept=is_kept)
 
 
