@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned
-from amlctl.core.path_filter import path_filter
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_index_key, outputs_prefix, outputs_tree
 from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable, StoreGone, UsageError
 from amlctl.localfs.atomic import temporary_name
 from amlctl.localfs.folders import close_to_others
+from amlctl.localfs.wildmatch import path_filter
 from amlctl.operations.fetch import FetchResult, fetch
 from amlctl.runs.records import save_local_record, save_record
 from amlctl.runs.tree_saver import TreeSaver
