@@ -30,7 +30,7 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
+from amlctl.localfs.target import TargetFolders
 from amlctl.localfs.wildmatch import path_filter
 from amlctl.operations.context import Context
 from amlctl.operations.document import Document
@@ -38,9 +38,9 @@ from amlctl.operations.logs import collapsed_log
 from amlctl.operations.runs import RunAt, each_of_sweep
 from amlctl.operations.unlisted_outputs import UnlistedOutputs, without_list
 from amlctl.parallel import ended_by_interrupt, for_each
-from amlctl.runs.fetched import FetchedBelow, FetchedFiles
+from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import read_failure
-from amlctl.runs.tree import read_index, restore_tree
+from amlctl.runs.tree import Place, read_index, restore_tree
 from amlctl.workspaces.contract import RunFile, RunFiles, Workspace
 
 _WORKERS = 8
@@ -187,10 +187,14 @@ class _Fetch:
         self._include = include
         self._sink = context.sink
         self._fetched = FetchedFiles(context.project.state_dir, record.run, target)
+        self._place = Place(target, self._fetched)
         self._taken: set[str] = set()
         self.files = self.size = self.new_files = self.new_bytes = 0
-        self.kept: list[str] = []
         self.failures: list[AmlctlError] = []
+
+    @property
+    def kept(self) -> list[str]:
+        return sorted(self._place.spared)
 
     def bring_outputs(self, node: int, *, is_unlisted: bool) -> None:
         """Of the first node into the folder itself, of each other one into a folder in it."""
@@ -215,21 +219,20 @@ class _Fetch:
             self._taken.add(folder[:-1])
         else:
             self._taken.update(file.path.partition("/")[0] for file in index)
-        if folder and not self._make_way(folder):
-            return
         try:
             done = restore_tree(
                 store,
                 tree,
-                self._target / folder,
+                self._target,
+                below=folder,
                 include=lambda path: self._include(folder + path),
-                guard=FetchedBelow(self._fetched, folder),
+                guard=self._fetched,
                 sink=self._sink,
             )
         except IntegrityError as error:
             self.failures.append(error)
             return
-        self.kept.extend(folder + path for path in done.spared)
+        self._place.spared.update(done.spared)
         self._add(done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
 
     def _must_have_list(self, node: int) -> bool:
@@ -246,7 +249,7 @@ class _Fetch:
         """Without a list content ids are unknown: size and time tell what is up to date."""
         files = [file for file in run_files.files() if self._include(folder + file.path) and is_wanted(file.path)]
         missing = [file for file in files if not _is_here(self._target / folder / file.path, file)]
-        missing = [file for file in missing if self._make_way(folder + file.path)]
+        missing = [file for file in missing if self._place.make_way(folder + file.path)]
 
         def bring(file: RunFile) -> None:
             self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
@@ -265,7 +268,7 @@ class _Fetch:
         for name in workspace.log_names(self._record.run):
             path = f"{folder}/{Path(name).name}"
             is_new = False
-            if self._make_way(path):
+            if self._place.make_way(path):
                 is_new = self._put(path, partial(_copy_log, workspace, self._record.run, name))
             with contextlib.suppress(FileNotFoundError):
                 size = (self._target / path).stat().st_size
@@ -279,16 +282,6 @@ class _Fetch:
             with contextlib.suppress(OSError):
                 remove_left_behind(self._target / folder)
 
-    def _make_way(self, path: str) -> bool:
-        """Whether a file may be written there; anything of another kind was removed."""
-        found = in_the_way(self._target, path)
-        if not all(self._fetched.may_replace(one) for one in found.files):
-            self.kept.append(found.top)
-            return False
-        if found.must_go:
-            clear(self._target, found.top)
-        return True
-
     def _put(self, path: str, write: Callable[[Path], object]) -> bool:
         """Make the file appear whole, its content recorded before; False if it is up to date."""
         full = self._target / path
@@ -299,19 +292,10 @@ class _Fetch:
             content = file_content_id(temporary)
             is_new = not (full.is_file() and file_content_id(full) == content)
             self._fetched.announce({path: [content]})
-            if not self._fetched.may_replace(path):  # edited here during the download
-                self.kept.append(path)
-                return False
             with TargetFolders(self._target) as folders:
-                above, _, name = path.rpartition("/")
-                folders.opened(above, make=True)
-                folders.adopt(temporary, above, name)
-        except NotAFolder:  # a link, say, has just taken its place
-            self.kept.append(path)
-            return False
+                return self._place.adopt(temporary, path, folders) and is_new
         finally:
             temporary.unlink(missing_ok=True)
-        return is_new
 
     def _add(self, files: int, size: int, new_files: int, new_bytes: int) -> None:
         self.files += files

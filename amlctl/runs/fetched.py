@@ -119,24 +119,6 @@ class FetchedFiles:
         return folders
 
 
-class FetchedBelow:
-    """The same, for a folder of the target; satisfies `runs.tree.Guard`."""
-
-    def __init__(self, fetched: FetchedFiles, folder: str) -> None:
-        """`folder` is empty or ends with `/`."""
-        self._fetched = fetched
-        self._folder = folder
-
-    def may_replace(self, path: str) -> bool:
-        return self._fetched.may_replace(self._folder + path)
-
-    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
-        self._fetched.announce({self._folder + path: ids for path, ids in contents.items()})
-
-    def settle(self, contents: Mapping[str, str]) -> None:
-        self._fetched.settle({self._folder + path: content for path, content in contents.items()})
-
-
 def _fold(known: dict[str, list[Any]], contents: Mapping[str, Iterable[str]]) -> None:
     for path, ids in contents.items():
         marks = known.setdefault(path, [])
