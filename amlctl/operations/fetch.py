@@ -40,7 +40,7 @@ from amlctl.operations.unlisted_outputs import UnlistedOutputs, without_list
 from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import read_failure
-from amlctl.runs.tree import Place, read_index, restore_tree
+from amlctl.runs.tree import read_index, restore_tree
 from amlctl.workspaces.contract import RunFile, RunFiles, Workspace
 
 _WORKERS = 8
@@ -187,14 +187,13 @@ class _Fetch:
         self._include = include
         self._sink = context.sink
         self._fetched = FetchedFiles(context.project.state_dir, record.run, target)
-        self._place = Place(target, self._fetched)
         self._taken: set[str] = set()
         self.files = self.size = self.new_files = self.new_bytes = 0
         self.failures: list[AmlctlError] = []
 
     @property
     def kept(self) -> list[str]:
-        return sorted(self._place.spared)
+        return sorted(self._fetched.spared)
 
     def bring_outputs(self, node: int, *, is_unlisted: bool) -> None:
         """Of the first node into the folder itself, of each other one into a folder in it."""
@@ -223,17 +222,15 @@ class _Fetch:
             done = restore_tree(
                 store,
                 tree,
-                self._target,
+                self._fetched,
                 below=folder,
                 include=lambda path: self._include(folder + path),
-                guard=self._fetched,
                 sink=self._sink,
             )
         except IntegrityError as error:
             self.failures.append(error)
             return
-        self._place.spared.update(done.spared)
-        self._add(done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
+        self._add(*done)
 
     def _must_have_list(self, node: int) -> bool:
         """The runtime writes one before it starts the script; a run that amlctl did not make has none."""
@@ -249,7 +246,7 @@ class _Fetch:
         """Without a list content ids are unknown: size and time tell what is up to date."""
         files = [file for file in run_files.files() if self._include(folder + file.path) and is_wanted(file.path)]
         missing = [file for file in files if not _is_here(self._target / folder / file.path, file)]
-        missing = [file for file in missing if self._place.make_way(folder + file.path)]
+        missing = [file for file in missing if self._fetched.make_way(folder + file.path)]
 
         def bring(file: RunFile) -> None:
             self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
@@ -268,7 +265,7 @@ class _Fetch:
         for name in workspace.log_names(self._record.run):
             path = f"{folder}/{Path(name).name}"
             is_new = False
-            if self._place.make_way(path):
+            if self._fetched.make_way(path):
                 is_new = self._put(path, partial(_copy_log, workspace, self._record.run, name))
             with contextlib.suppress(FileNotFoundError):
                 size = (self._target / path).stat().st_size
@@ -293,7 +290,7 @@ class _Fetch:
             is_new = not (full.is_file() and file_content_id(full) == content)
             self._fetched.announce({path: [content]})
             with TargetFolders(self._target) as folders:
-                return self._place.adopt(temporary, path, folders) and is_new
+                return self._fetched.adopt(temporary, path, folders) and is_new
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Protocol
+from typing import Any, Callable, NamedTuple, Optional
 
 from amlctl.core.content_id import ContentHasher, is_content_id
 from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packed
@@ -75,47 +75,13 @@ def stored_key(prefix: str, file: TreeFile) -> str:
     return (prefix if file.layer == 0 else f"{prefix[:-1]}.{file.layer}/") + file.path
 
 
-class Guard(Protocol):
-    """Decides what a restore may replace below its target. Thread-safe; paths are relative to the target."""
-
-    def may_replace(self, path: str) -> bool:
-        """Whether the file at this path may be replaced."""
-        ...
-
-    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
-        """Content ids that are about to be written, by path; before any of them appears."""
-        ...
-
-    def settle(self, contents: Mapping[str, str]) -> None:
-        """Content ids that are there now, by path."""
-        ...
-
-
-class _NoGuard:
-    """Satisfies `Guard`: everything below the target may be replaced."""
-
-    def may_replace(self, path: str) -> bool:
-        return True
-
-    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
-        """Not recorded."""
-
-    def settle(self, contents: Mapping[str, str]) -> None:
-        """Not recorded."""
-
-
-@dataclass(frozen=True)
-class Restored:
-    """`files`, `size_bytes`: all that was requested; `downloaded_…`: what was missing.
-
-    `spared` are the paths that were not replaced.
-    """
+class Restored(NamedTuple):
+    """`files`, `size_bytes`: all that was requested; `downloaded_…`: what was missing."""
 
     files: int
     size_bytes: int
     downloaded_files: int
     downloaded_bytes: int
-    spared: Sequence[str] = ()
 
 
 def tree_file(source: Path, path: str) -> TreeFile:
@@ -187,23 +153,29 @@ def _everything(path: str) -> bool:
     return True
 
 
-_NO_GUARD = _NoGuard()
-
-
 class Place:
-    """A folder that files come to, as far as `guard` lets them replace what is there. Thread-safe; paths are relative
-    to the folder."""
+    """A folder that files come to; here they replace all that is in their way. Thread-safe; paths are relative to the
+    folder."""
 
-    def __init__(self, target: Path, guard: Guard = _NO_GUARD) -> None:
+    def __init__(self, target: Path) -> None:
         self.target = target
-        self.guard = guard
         self.spared: set[str] = set()
         """Paths of what was not replaced."""
+
+    def may_replace(self, path: str) -> bool:
+        """Whether the file at this path may be replaced."""
+        return True
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        """Content ids that are about to be written, by path; before any of them appears."""
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        """Content ids that are there now, by path."""
 
     def make_way(self, path: str) -> bool:
         """Whether a file (with a final `/` a folder) may come there; anything of another kind was removed."""
         found = in_the_way(self.target, path)
-        if not all(map(self.guard.may_replace, found.files)):
+        if not all(map(self.may_replace, found.files)):
             self.spared.add(found.top)
             return False
         if found.must_go:
@@ -214,7 +186,7 @@ class Place:
         """False where the file was edited during the download, or a link was made above it."""
         above, _, name = path.rpartition("/")
         try:
-            if self.guard.may_replace(path) and not in_the_way(self.target, path).must_go:
+            if self.may_replace(path) and not in_the_way(self.target, path).must_go:
                 folders.opened(above, make=True)
                 folders.adopt(temporary, above, name)
                 return True
@@ -227,26 +199,24 @@ class Place:
 def restore_tree(
     store: Store,
     tree: StoredTree,
-    target: Path,
+    place: Place,
     *,
     below: str = "",
     include: Callable[[str], bool] = _everything,
-    guard: Guard = _NO_GUARD,
     sink: EventSink = null_sink,
 ) -> Restored:
-    """Download the files of a tree to `target`, or to the folder `below` in it (`rank-1/`); files with the right bytes
+    """Download the files of a tree to a place, or to the folder `below` in it (`rank-1/`); files with the right bytes
     are kept.
 
-    Other files at their paths are replaced where `guard` allows it. A damaged file does not stop the others. Raises
+    Other files at their paths are replaced where the place allows it. A damaged file does not stop the others. Raises
     NotFound (no index), IntegrityError.
     """
     index = read_tree_index(store, tree.index_key)
     if index is None:
         raise NotFound(f"{tree.index_key} is not in the store {store.url}")
     wanted = [file for file in index.files if include(file.path)]
-    with TargetFolders(target) as folders:
+    with TargetFolders(place.target) as folders:
         prefix = tree.prefix_in(index.format)
-        place = Place(target, guard)
         restore = _Restore(store, prefix, tree.index_key, place, below, folders, index.pending)
         return _restored(restore, wanted, Transfers(Stage.RECEIVE, tree.owner, sink))
 
@@ -270,7 +240,7 @@ def _restored(restore: _Restore, wanted: Sequence[TreeFile], transfers: Transfer
     restore.end()
     wanted_files = [file for file in wanted if not file.is_folder]
     size_bytes = sum(file.size_bytes for file in wanted_files)
-    return Restored(len(wanted_files), size_bytes, len(files), done_bytes, sorted(restore.place.spared))
+    return Restored(len(wanted_files), size_bytes, len(files), done_bytes)
 
 
 @dataclass
@@ -292,7 +262,7 @@ class _Restore:
         missing = [one for one in wanted if not self._is_there(one) and self.place.make_way(self.below + one.path)]
         if missing:
             files = [file for file in missing if not file.is_folder]
-            self.place.guard.announce({self.below + file.path: _versions(file, self.pending) for file in files})
+            self.place.announce({self.below + file.path: _versions(file, self.pending) for file in files})
             make_folders(self.place.target)
         return [file for file in missing if self._has_folder(file)]
 
@@ -318,7 +288,7 @@ class _Restore:
             if file_content_id(path) != file.content_id or in_the_way(place.target, at).top != at:
                 return False
             is_exact = seen.st_mtime_ns == (file.mtime_ns or seen.st_mtime_ns) and _mode_fits(seen, file)
-            if not is_exact and not path.is_symlink() and place.guard.may_replace(at):
+            if not is_exact and not path.is_symlink() and place.may_replace(at):
                 _adjust(path, seen, file)
         except OSError:
             return False
@@ -361,14 +331,14 @@ class _Restore:
             before, versions, file = (stored_key(self.prefix, file), versions), _versions(again, index.pending), again
             if (stored_key(self.prefix, file), versions) == before:
                 break
-            self.place.guard.announce({at: versions})
+            self.place.announce({at: versions})
         raise IntegrityError(
             f"the store's copy of {stored_key(self.prefix, file)} is damaged", hint="run the script again"
         )
 
     def end(self) -> None:
         """Raises IntegrityError where files are damaged; all others are there."""
-        self.place.guard.settle(self._present)
+        self.place.settle(self._present)
         if not self._failures:
             return
         first = self._failures[0]
