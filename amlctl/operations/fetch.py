@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from amlctl.core.events import EventSink, Note, Warned
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import (
@@ -32,15 +33,14 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import TargetFolders
 from amlctl.localfs.wildmatch import path_filter
-from amlctl.operations.context import Context
-from amlctl.operations.document import Document
+from amlctl.operations.context import Context, Document
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.runs import RunAt, each_of_sweep
-from amlctl.operations.unlisted_outputs import UnlistedOutputs, without_list
 from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
+from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import RunFile, RunFiles, Workspace
 
 _WORKERS = 8
@@ -329,3 +329,54 @@ def _copy_log(workspace: Workspace, run: str, name: str, target: Path) -> None:
     with target.open("wb") as file:
         for part in collapsed_log(workspace, run, name):
             file.write(part)
+
+
+_DETAILS = 20
+"""Unlisted files that the error names."""
+
+
+class UnlistedOutputs:
+    """Outputs whose list is lost: what the store has of one node, unverified. Satisfies `RunFiles`."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        """`prefix` is that of the outputs; their layers (see `runs.tree`) are beside it."""
+        self._store = store
+        self._prefix = prefix
+        self._keys: dict[str, str] = {}
+        self._files: list[RunFile] | None = None
+
+    def files(self) -> Sequence[RunFile]:
+        if self._files is None:
+            folder = self._prefix[: self._prefix.rindex("/", 0, -1) + 1]
+            layer = re.compile(re.escape(self._prefix[:-1]) + r"(?:\.[0-9]+)?/")
+            found: dict[str, RunFile] = {}
+            for entry in self._store.list(folder):
+                match = layer.match(entry.key)
+                path = entry.key[match.end() :] if match else ""
+                if path and is_valid_key(path):
+                    known = found.get(path)
+                    if known is None or known.modified_at < entry.modified_at:  # the newer one of two layers
+                        found[path] = RunFile(path, entry.size_bytes, entry.modified_at)
+                        self._keys[path] = entry.key
+            self._files = [found[path] for path in sorted(found)]
+        return self._files
+
+    def download(self, file: RunFile, target: Path) -> None:
+        self._store.download(self._keys[file.path], target)
+        os.utime(target, (file.modified_at, file.modified_at))
+
+
+def without_list(run: str, why: str, stored: UnlistedOutputs) -> IntegrityError:
+    files = stored.files()
+    if not files:
+        return IntegrityError(
+            f"the list of outputs of run {run} is lost: {why}, and the store has no outputs of it",
+            hint=Command("logs", run),
+        )
+    names = [file.path for file in files]
+    more = [f"and {len(names) - _DETAILS} more"] if len(names) > _DETAILS else []
+    return IntegrityError(
+        f"the list of outputs of run {run} is lost: {why}; the store still has {count(len(names), 'file')}",
+        hint=Command("fetch", "--unlisted", run),
+        details=[*names[:_DETAILS], *more],
+    )
