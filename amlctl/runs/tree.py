@@ -196,16 +196,17 @@ def restore_tree(
     tree: StoredTree,
     target: Path,
     *,
+    index: Optional[TreeIndex] = None,
     include: Callable[[str], bool] = _everything,
     guard: Guard = _NO_GUARD,
     sink: EventSink = null_sink,
 ) -> Restored:
     """Download the files of a tree to `target`; files with the right bytes are kept.
 
-    Other files at their paths are replaced where `guard` allows it. A damaged file does not stop the others. Raises
-    NotFound (no index), IntegrityError.
+    Other files at their paths are replaced where `guard` allows it. A damaged file does not stop the others. `index` is
+    the tree's, if it was read already. Raises NotFound (no index), IntegrityError.
     """
-    index = read_tree_index(store, tree.index_key)
+    index = index or read_tree_index(store, tree.index_key)
     if index is None:
         raise NotFound(f"{tree.index_key} is not in the store {store.url}")
     wanted = [file for file in index.files if include(file.path)]
