@@ -213,9 +213,9 @@ class App:
     @property
     def environments(self) -> EnvironmentCache:
         """The environments on this machine, whichever workspace is in use."""
-        from amlctl.workspaces.local.environment_cache import LocalEnvironments
+        from amlctl.workspaces.local.environments import Environments
 
-        return LocalEnvironments(self.environments_dir)
+        return Environments(self.environments_dir, self.variables)
 
     def with_store(self, store: Store) -> App:
         """The same with another store in use."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, Optional, TypedDict
 
 from amlctl import errors
-from amlctl.config.settings_reference import Setting
+from amlctl.config.settings import Setting
 from amlctl.core.compute import FieldDifference
 from amlctl.core.run_state import RunState
 from amlctl.localfs.disk_use import DiskItem

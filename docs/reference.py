@@ -14,8 +14,11 @@ sys.path.insert(0, str(ROOT))
 
 from amlctl.cli.app import root_command  # noqa: E402
 from amlctl.cli.command_group import COMMANDS, load  # noqa: E402
-from amlctl.config.settings import KNOWN  # noqa: E402
-from amlctl.config.settings_reference import as_written, settings_in_use  # noqa: E402
+from amlctl.config.settings import (  # noqa: E402
+    KNOWN,
+    as_written,
+    settings_in_use,
+)
 from amlctl.core.settings import Settings  # noqa: E402
 from docs import documents  # noqa: E402
 from docs.documents import DOCUMENTS, Document  # noqa: E402

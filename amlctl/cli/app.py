@@ -15,9 +15,8 @@ import typer.main
 
 from amlctl import __version__
 from amlctl.cli import signals
-from amlctl.cli.arguments import GlobalOptions, before_script, check_not_empty, hoist
+from amlctl.cli.arguments import GlobalOptions, before_script, check_not_empty, hoist, with_submit
 from amlctl.cli.command_group import RootGroup, plain, require_command
-from amlctl.cli.first_tool import with_submit
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.output import Output, flush_streams, open_missing_streams, silence_stdout
 from amlctl.core.message import Command

@@ -1,4 +1,5 @@
-"""The words of a command line before Typer sees them: global options come to the front, empty values are refused.
+"""The words of a command line before Typer sees them: global options come to the front, empty values are refused, and
+options of the first amlctl, which had no commands, are taken for those of `submit`.
 
 An argument that is spelled like a global option always is that option, also where another option expects a value:
 `--name --json` sets no name; write `--name=--json` for that. What follows `--` belongs to the script.
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from amlctl.core.message import Command
+from amlctl.core.message import Command, Message
 from amlctl.errors import UsageError
 
 FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--no-color", "--version", "-V"})
@@ -71,3 +72,36 @@ def check_not_empty(arguments: Sequence[str]) -> None:
         if name.startswith("--") and equals and not value:
             raise UsageError(f"{name} is empty", hint=_EMPTY_HINT)
         before = argument
+
+
+NEW_SPELLINGS = {
+    "--script-path": Command("submit", "SCRIPT"),
+    "--experiment-name": "--experiment",
+    "--config-path": "--config, with which the script gets --config PATH; with the old name it gets the path alone",
+    "--required-datasets-path": "--dataset",
+    "--should-upload-datasets": "--sync or --no-sync",
+    "--compute-target": "--compute",
+    "--datastore": 'store = "https://…" in .amlctl.toml, and is not used: data goes to the store of the workspace',
+    "--should-open-url": Message("a command of its own: ", Command("runs", "open", "RUN")),
+}
+"""What each option of the first amlctl is today."""
+
+
+def with_submit(words: Sequence[str]) -> list[str]:
+    """`words` with the command that the first amlctl did not need."""
+    is_old = bool(words) and words[0].partition("=")[0] in NEW_SPELLINGS
+    return ["submit", *words] if is_old else list(words)
+
+
+def new_spellings(words: Sequence[str]) -> list[Message]:
+    """A sentence for each old option in `words`."""
+    used = dict.fromkeys(word.partition("=")[0] for word in words)
+    return [Message(f"{name} is now ", NEW_SPELLINGS[name]) for name in used if name in NEW_SPELLINGS]
+
+
+def said_yes(option_name: str, word: str | None, *, default: bool) -> bool:
+    """The value of an option that was `True` or `False`. Raises UsageError if it is neither."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if word is not None and word.lower() not in words:
+        raise UsageError(f"Invalid {option_name} {word!r}: expected True or False", hint="use True or False")
+    return default if word is None else words[word.lower()]

@@ -39,8 +39,8 @@ from amlctl.core.log_text import CarriageReturnCollapser, TerminalFilter
 from amlctl.core.run_state import is_final
 
 if TYPE_CHECKING:
-    from amlctl.cli.render.run_screen import RunScreen
-    from amlctl.cli.render.sweeps import StatesSeen
+    from amlctl.cli.render.live import RunScreen
+    from amlctl.cli.render.run_text import StatesSeen
 
 
 _MOVES = {Stage.SEND: "sent", Stage.RECEIVE: "received"}
@@ -127,7 +127,7 @@ class Reporter:
 
     def _show_sweep(self, event: SweepWatched) -> None:
         if self._states is None:
-            from amlctl.cli.render.sweeps import StatesSeen
+            from amlctl.cli.render.run_text import StatesSeen
 
             self._states = StatesSeen()
         for line in self._states.lines(event.rows, event.goal):
@@ -136,7 +136,7 @@ class Reporter:
 
     def _watched(self) -> RunScreen:
         if self._screen is None:
-            from amlctl.cli.render.run_screen import RunScreen
+            from amlctl.cli.render.live import RunScreen
 
             self._progress.pause()
             self._log.end_line()

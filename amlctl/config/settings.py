@@ -6,6 +6,7 @@ value is checked, with errors that name its line and the nearest key; the result
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from amlctl.core.settings import (
     IDENTITIES,
     LAYOUTS,
     LOCAL_WORKSPACE,
+    MIB,
     MODES,
     ON_INTERRUPT,
     CacheSettings,
@@ -327,3 +329,43 @@ def parse_size(text: str) -> int:
             f"Invalid size {text[:40]!r}: expected a number with a unit", hint="for example 512KiB, 64MiB or 1GiB"
         )
     return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
+
+
+class Setting(NamedTuple):
+    """`origin` is `default`, a variable, an option, or `file:line`."""
+
+    key: str
+    value: Any
+    origin: str
+
+    def to_json(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+def settings_in_use(settings: Settings) -> list[Setting]:
+    """Every setting that has a value, in the order of the reference."""
+    found = []
+    for pattern in (one.key for one in KNOWN):
+        for name in settings.workspaces if "NAME" in pattern else ("",):
+            key = pattern.replace("NAME", name)
+            value = _value(settings, pattern.split("."), name)
+            if value is not None:
+                found.append(Setting(key, value, settings.origins.get(key, "default")))
+    return found
+
+
+def as_written(value: Any) -> str:
+    """The value as it may stand in a settings file, text without quotes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        unit, factor = ("GiB", GIB) if value % GIB == 0 else ("MiB", MIB) if value % MIB == 0 else ("", 1)
+        return f"{value // factor}{unit}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _value(settings: Settings, parts: list[str], workspace: str) -> Any:
+    holder: Any = settings
+    if parts[0] == "workspaces":
+        holder, parts = settings.workspaces[workspace], parts[2:]
+    for part in parts:
+        holder = getattr(holder, part)
+    return list(holder) if isinstance(holder, tuple) else holder

@@ -2,6 +2,8 @@
 
 Git compares bytes, so `?` is one byte and `é` two. Here both sides are *byte text*: each byte as the
 character of the same number. A name of ASCII characters is its own byte text, which is the usual, free case.
+
+`path_filter` is for the plainer patterns of `--include`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ import itertools
 import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple, Optional
+from fnmatch import fnmatchcase
+from typing import Callable, NamedTuple, Optional
 
 _NEVER = "(?!)"
 _GLOB_SPECIAL = "*?[\\"
@@ -219,3 +222,23 @@ def _one_of(members: Optional[set[int]], crosses_slash: bool) -> str:
     if not members:
         return _NEVER
     return "[" + "".join(f"\\x{member:02x}" for member in sorted(members)) + "]"
+
+
+def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a relative path matches one of the globs; without patterns every path does.
+
+    `*` also spans folders (`*.png` is every picture), `**/` may be empty, and a folder means all below it.
+    """
+    if not patterns:
+        return lambda path: True
+    wanted = [pattern.removeprefix("./").rstrip("/") for pattern in patterns]
+
+    def matches(path: str) -> bool:
+        return any(
+            fnmatchcase(path, pattern)
+            or fnmatchcase(path, pattern.replace("**/", ""))
+            or fnmatchcase(path, f"{pattern}/*")
+            for pattern in wanted
+        )
+
+    return matches

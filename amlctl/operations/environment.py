@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.environment_file import conda_environment, read_environment, recorded_text
-from amlctl.config.lock_file import Lock, read_lock
+from amlctl.config.environment_file import Lock, conda_environment, read_environment, read_lock, recorded_text
 from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import parse_yaml

@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
-from amlctl.core.path_filter import path_filter
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import (
@@ -32,6 +31,7 @@ from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
+from amlctl.localfs.wildmatch import path_filter
 from amlctl.operations.context import Context
 from amlctl.operations.document import Document
 from amlctl.operations.logs import collapsed_log

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amlctl.core.message import Command
-from amlctl.core.path_filter import path_filter
 from amlctl.core.store_keys import outputs_index_key, outputs_prefix, shared_prefix
 from amlctl.errors import NotFound, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.wildmatch import path_filter
 from amlctl.operations.context import Context
 from amlctl.operations.document import Document
 from amlctl.operations.runs import RunAt, each_of_sweep

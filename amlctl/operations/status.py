@@ -15,8 +15,7 @@ from amlctl.operations.document import Document
 from amlctl.operations.sync.dataset_state import LocalState, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, was_removed
 from amlctl.operations.sync.result import SyncOptions
-from amlctl.snapshots.heads import has_snapshots, no_head
-from amlctl.snapshots.store_format import find_store_id
+from amlctl.snapshots.heads import find_store_id, has_snapshots, no_head
 
 
 @dataclass(frozen=True)

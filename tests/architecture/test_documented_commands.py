@@ -10,8 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from amlctl.cli.app import root_command
-from amlctl.cli.arguments import check_not_empty, hoist
-from amlctl.cli.first_tool import with_submit
+from amlctl.cli.arguments import check_not_empty, hoist, with_submit
 from amlctl.errors import UsageError
 from tests.support.documents import DOCUMENTS, commands_of, lines_of
 

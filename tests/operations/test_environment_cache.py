@@ -13,7 +13,6 @@ from amlctl.core.events import null_sink
 from amlctl.errors import Conflict, NotFound
 from amlctl.operations.environment import list_environments, remove_environments
 from amlctl.wiring import open_app
-from amlctl.workspaces.local.environment_cache import LocalEnvironments
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
 from tests.support.bench import Bench
@@ -28,7 +27,7 @@ def cache(bench: Bench, tmp_path: Path) -> tuple[Bench, Environments]:
     copy_installed(wheels, "xxhash")
     variables = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     here = Environments(tmp_path / "environments", variables)
-    return replace(bench, environments=LocalEnvironments(here.folder)), here
+    return replace(bench, environments=here), here
 
 
 def test_they_are_listed_with_what_they_were_made_for(cache: tuple[Bench, Environments]) -> None:

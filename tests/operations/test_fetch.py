@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned
-from amlctl.core.path_filter import path_filter
 from amlctl.core.store_keys import outputs_index_key, outputs_prefix, outputs_tree
 from amlctl.errors import IntegrityError, NotFound, StoreGone, UsageError
 from amlctl.localfs.atomic import temporary_name
 from amlctl.localfs.folders import close_to_others
+from amlctl.localfs.wildmatch import path_filter
 from amlctl.operations.fetch import FetchResult, fetch
 from amlctl.runs.tree_saver import TreeSaver
 from tests.support.bench import Bench, copy_into, make_bench, open_bench, wait_until, wait_until_tidied

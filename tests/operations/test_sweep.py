@@ -20,7 +20,7 @@ from amlctl.errors import Conflict, UsageError
 from amlctl.operations.runs import delete
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.runs.records import load_record
-from amlctl.snapshots.store_format import ensure_format
+from amlctl.snapshots.heads import ensure_format
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.azurite import Azurite

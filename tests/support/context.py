@@ -11,7 +11,7 @@ from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.disk import LocalDisk
-from amlctl.workspaces.local.environment_cache import LocalEnvironments
+from amlctl.workspaces.local.environments import Environments
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Context:
 
     @property
     def disk(self) -> LocalDisk:
-        return LocalDisk(self.project, LocalEnvironments(self.project.state_dir / "environments"))
+        return LocalDisk(self.project, Environments(self.project.state_dir / "environments", {}))
 
     def in_workspace(self, name: str) -> Self:
         return replace(self, settings=replace(self.settings, default_workspace=name))

@@ -11,8 +11,7 @@ from typing import Any
 import jsonschema
 import referencing
 
-from amlctl.cli.arguments import hoist
-from amlctl.cli.first_tool import with_submit
+from amlctl.cli.arguments import hoist, with_submit
 from docs.documents import DOCUMENTS
 
 FOLDER = Path(__file__).parents[2] / "docs/schemas"

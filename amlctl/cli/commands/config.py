@@ -23,7 +23,7 @@ app = TyperApp(
 )
 def show(ctx: typer.Context) -> None:
     """Show each setting with its value and its origin: file and line, variable, option or default"""
-    from amlctl.config.settings_reference import as_written, settings_in_use
+    from amlctl.config.settings import as_written, settings_in_use
     from amlctl.core.events import Warned
 
     call = invocation(ctx)

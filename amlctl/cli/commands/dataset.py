@@ -11,10 +11,9 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import each_dataset, invocation
-from amlctl.cli.parameters import Yes
+from amlctl.cli.parameters import Url, Yes, with_datasets
 from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, warning
-from amlctl.cli.store_option import Url, with_datasets
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 
 if TYPE_CHECKING:

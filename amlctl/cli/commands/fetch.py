@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import LAST, LastRun
-from amlctl.cli.render.tables import Cell, highlight, linked
-from amlctl.core.message import Command, count, size
-
-if TYPE_CHECKING:
-    from amlctl.operations.fetch import FetchResult
+from amlctl.cli.render.tables import highlight
 
 app = TyperApp()
 
@@ -42,6 +38,7 @@ def fetch(
     ] = False,
 ) -> None:
     """Download a run's outputs, only what is missing; works while the run is active"""
+    from amlctl.cli.render.run_text import fetched_text
     from amlctl.operations.fetch import fetch as operation
 
     call = invocation(ctx)
@@ -56,21 +53,3 @@ def fetch(
         is_unlisted=is_unlisted,
     )
     call.result(result.to_json(), [["run ", highlight(result.run), "  ", *fetched_text(result, app_.project.root)]])
-
-
-def fetched_text(result: FetchResult, root: Path) -> list[Cell]:
-    """What a fetch downloaded, and from where more may come. `root` is the project's folder."""
-    from amlctl.core.run_state import is_final
-
-    is_active = not is_final(result.status)
-    if not result.files and is_active:
-        return [f"no outputs saved yet (run is {result.status}); try again later: ", Command("fetch", result.run)]
-    if not result.files:
-        return ["nothing to fetch"]
-    new = ", already up to date"
-    if result.downloaded_files:
-        is_all = result.downloaded_files == result.files
-        new = "" if is_all else f", {size(result.downloaded_bytes)} of it new"
-    more = f"; run is {result.status}, more may follow" if is_active else ""
-    folder = linked(f"{result.to}/", root / result.to)
-    return ["outputs in ", folder, f"  ({count(result.files, 'file')}, {size(result.bytes)}{new}){more}"]

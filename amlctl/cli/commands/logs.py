@@ -17,8 +17,8 @@ from amlctl.errors import Interrupted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from amlctl.core.log_text import CodePaths
     from amlctl.core.run import RunRecord
-    from amlctl.core.script_errors import CodePaths
 
 app = TyperApp()
 
@@ -47,8 +47,15 @@ def logs(
 ) -> int:
     """Show a run's log, live or afterwards"""
     from amlctl.cli.render.json import document_parts
-    from amlctl.operations.failure import run_failure
-    from amlctl.operations.logs import FollowOptions, code_paths, follow, log_pieces, require_log, tail_cursor
+    from amlctl.operations.logs import (
+        FollowOptions,
+        code_paths,
+        follow,
+        log_pieces,
+        require_log,
+        run_failure,
+        tail_cursor,
+    )
 
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
@@ -68,7 +75,7 @@ def logs(
     record = follow(app_, run_id, FollowOptions(is_watched=is_watched), name=name, cursor=cursor)
     call.close()
     if record.spec.sweep:
-        from amlctl.cli.render.sweeps import sweep_lines
+        from amlctl.cli.render.run_text import sweep_lines
         from amlctl.operations.runs import show
 
         view = show(app_, run_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,30 +12,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
-from amlctl.cli.commands import cancel, runs_list, runs_plot, runs_report, runs_share
-from amlctl.cli.commands.runs_list import took
-from amlctl.cli.commands.runs_plot import each_at, runs_at
-from amlctl.cli.invocation import invocation
-from amlctl.cli.output import open_in_desktop
+from amlctl.cli.commands import cancel, runs_list, runs_share
+from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.output import FALLBACK_WIDTH, UNLIMITED_WIDTH, open_in_desktop
 from amlctl.cli.parameters import LAST, LastRun, Yes
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import (
+    Cell,
     Line,
+    Styled,
     Table,
-    duration,
-    fields,
+    bold,
     highlight,
     linked,
-    moment,
     state_cell,
 )
-from amlctl.core.message import ID_CELLS, Command, count
-from amlctl.errors import UsageError
+from amlctl.core.message import Command, count, size
+from amlctl.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from amlctl.core.metrics import Metrics
-    from amlctl.core.run import RunRecord
-    from amlctl.operations import runs as operations
+    from amlctl.core.metrics import Point
+    from amlctl.operations.metrics import Plotted
+    from amlctl.operations.runs import RunAt
     from amlctl.workspaces.contract import Workspace
 
 
@@ -68,13 +66,13 @@ app.command("list", epilog=runs_list.EXAMPLES)(runs_list.list_)
 )
 def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     """Show everything recorded about a run, with its config and metrics"""
-    from amlctl.cli.render.sweeps import sweep_lines
+    from amlctl.cli.render.run_text import run_lines, sweep_lines
     from amlctl.operations import runs as operations
 
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
     view = operations.show(app_, run_id)
-    call.result(view.to_json(), chain(_details(view, app_.project.root, call.output.width), sweep_lines(view.results)))
+    call.result(view.to_json(), chain(run_lines(view, app_.project.root, call.output.width), sweep_lines(view.results)))
 
 
 @app.command(
@@ -111,8 +109,140 @@ def compare(
     call.result(comparison.to_json() if call.is_json else None, text)
 
 
-app.command("plot", epilog=runs_plot.EXAMPLES)(runs_plot.plot)
-app.command("report", epilog=runs_report.EXAMPLES)(runs_report.report)
+_HEIGHT = 18
+
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN...", help="Runs; default: @last"),
+]
+
+
+@app.command(
+    epilog=examples(
+        "amlctl runs plot # the key metric of the newest run",
+        "amlctl runs plot @2 @last --metric loss # two runs",
+    )
+)
+def plot(
+    ctx: typer.Context,
+    run: Runs = None,
+    metric: Annotated[
+        list[str] | None,
+        option("Plot this metric; may be repeated", "--metric", "-m", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Plot a metric of runs over their steps, in the terminal"""
+    from amlctl.operations.metrics import plot as plotted_runs
+
+    call = invocation(ctx)
+    try:
+        found = each_at(call, run)
+    except NotFound as error:
+        from amlctl.runs.records import local_records
+
+        known = {name for record in local_records(call.app.project.state_dir) for name in record.metrics}
+        if named := [one for one in run or () if one in known]:
+            runs = [one for one in run or () if one not in named]
+            options = [part for one in (*named, *(metric or ())) for part in ("--metric", one)]
+            error.hint = Command("runs", "plot", *runs, *options)
+        raise
+    results = plotted_runs(found, metric or (), call.app.settings.runs.metric)
+    width = FALLBACK_WIDTH if call.output.width >= UNLIMITED_WIDTH else call.output.width
+    document = results[0].to_json() if len(results) == 1 else {"plots": [one.to_json() for one in results]}
+    call.result(document, _screen(results, width, has_color=call.output.out_has_color))
+
+
+def runs_at(call: Invocation, references: Sequence[str] | None) -> list[RunAt]:
+    """The runs that a command names, of any workspace; `@last` without any."""
+    from amlctl.operations.runs import RunAt
+
+    return [RunAt(*call.find_run(one)) for one in references or (LAST,)]
+
+
+def each_at(call: Invocation, references: Sequence[str] | None) -> list[RunAt]:
+    """The same, with its runs instead of a sweep."""
+    from amlctl.operations.runs import each_of_sweep
+
+    return each_of_sweep(runs_at(call, references))
+
+
+def _screen(results: Sequence[Plotted], width: int, *, has_color: bool) -> Iterator[Line | Table]:
+    from amlctl.cli.render.plot import Curve, style_of
+    from amlctl.cli.render.plot import plot as drawn
+
+    for number, result in enumerate(results):
+        if number:
+            yield ""
+        yield [bold(result.metric)]
+        curves = [Curve(run, points) for run, points in result.curves.items()]
+        yield from drawn(curves, width, _HEIGHT, has_color=has_color)
+        for position, curve in enumerate(curves):
+            mark: Cell = Styled(f"{position + 1} " if len(curves) > 1 else "", f"bold {style_of(position)}")
+            yield [mark, Styled(curve.label, style_of(position)), f"  {_summary(result.metric, curve.points)}"]
+        for run in result.missing:
+            yield f"{run}  no series of {result.metric}"
+
+
+def _summary(metric: str, points: Sequence[Point]) -> str:
+    from amlctl.core.metrics import goal_of, shown
+
+    finite = [point for point in points if math.isfinite(point.value)]
+    text = f"last {shown(points[-1].value)}"
+    if finite:
+        best = (min if goal_of(metric).is_lower_better else max)(finite, key=lambda point: point.value)
+        text += f", best {shown(best.value)} at step {best.step:g}"
+    return text + (f", {len(points) - len(finite)} not finite" if len(finite) < len(points) else "")
+
+
+_FILE_MODE = 0o644
+"""A page is made to be given to others."""
+
+
+@app.command(
+    epilog=examples(
+        "amlctl runs report # the newest run",
+        "amlctl runs report @2 @last -o compared.html # two runs on one page",
+    )
+)
+def report(
+    ctx: typer.Context,
+    run: Runs = None,
+    output: Annotated[
+        Path | None,
+        option(
+            "Write to this file; default: outputs/RUN-report.html", "--output", "-o", metavar="FILE", dir_okay=False
+        ),
+    ] = None,
+) -> None:
+    """Write one HTML page about runs: phases, metrics, pictures, settings, log"""
+    # Here, since a list of runs does not need these.
+    from amlctl.cli.render.report.page import page
+    from amlctl.localfs.atomic import write_bytes
+    from amlctl.localfs.disk_errors import disk_error
+    from amlctl.operations.report import report as collected
+
+    call = invocation(ctx)
+    found = collected(each_at(call, run))
+    data = page(found, datetime.now(UTC)).encode("utf-8", "replace")
+    more = f"-and-{len(found.runs) - 1}-more" if len(found.runs) > 1 else ""
+    name = f"{found.runs[0].record.run}{more}-report.html"
+    path = call.cwd / output if output is not None else call.app.project.outputs_dir / name
+    try:
+        if path.is_file() or not path.exists():
+            write_bytes(path.resolve(), data, mode=_FILE_MODE)
+        else:  # a device or a pipe must not be replaced
+            path.write_bytes(data)
+    except IsADirectoryError as error:
+        raise UsageError(f"{path} is a folder", hint="name a file") from error
+    except OSError as error:
+        raise disk_error(error, str(path)) or UsageError(f"cannot write {path}: {error.strerror}") from error
+    shown = path.relative_to(call.cwd) if path.is_relative_to(call.cwd) else path
+    call.result(
+        {"runs": [one.record.run for one in found.runs], "file": str(path), "bytes": len(data)},
+        [[linked(str(shown), path.absolute()), f"  ({size(len(data))})"]],
+    )
+
+
 app.command("share", epilog=runs_share.EXAMPLES)(runs_share.share)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 
@@ -186,92 +316,3 @@ def delete(
         ],
     )
     return 0
-
-
-def named_values(values: Mapping[str, str]) -> str:
-    return "\n".join(f"{name} {value}" for name, value in values.items())
-
-
-def variable_values(variables: Mapping[str, str | None]) -> str:
-    """The variables, secrets hidden."""
-    return named_values({name: "(secret)" if value is None else value for name, value in variables.items()})
-
-
-_NAME_CELLS = len("distribution") + 2
-"""What the names of fields take at most."""
-
-
-def _details(view: operations.RunView, root: Path, width: int) -> Iterator[Line]:
-    from amlctl.cli.render.run_lines import phases_text, resources_text
-    from amlctl.core.sweep import label
-
-    record = view.record
-    error = record.error or {}
-    git = record.spec.git or {}
-    dirty = " (with uncommitted changes)" if git.get("dirty") or git.get("is_dirty") else ""
-    yield from fields(
-        [
-            ("run", highlight(record.run)),
-            ("name", record.spec.name),
-            ("status", state_cell(record.status)),
-            ("waits for", record.waits_for),
-            ("error", error.get("message", "")),
-            ("exit code", "" if record.exit_code is None else str(record.exit_code)),
-            ("services", named_values(record.services)),
-            ("experiment", record.spec.experiment),
-            ("script", record.spec.script),
-            ("description", record.spec.description),
-            ("runs", (record.spec.command or "").strip()),
-            ("children", "" if record.spec.sweep else _children(record)),
-            ("sweep", record.spec.parent or ""),
-            ("values", label(record.spec.combination)),
-            ("inputs", named_values({name: next(iter(one.values()), "") for name, one in record.spec.inputs.items()})),
-            ("arguments", shlex.join(record.spec.arguments)),
-            ("config", "\n".join([record.spec.config or "", *_values(view.config)]).strip()),
-            ("datasets", named_values({name: snapshot[:ID_CELLS] for name, snapshot in record.spec.datasets.items()})),
-            ("produces", "\n".join(record.spec.produces)),
-            ("published", named_values({name: snapshot[:ID_CELLS] for name, snapshot in record.published.items()})),
-            ("workspace", record.spec.workspace),
-            ("compute", record.spec.compute),
-            ("distribution", record.spec.process_group.text),
-            ("environment", record.spec.environment),
-            ("code", record.spec.code),
-            ("mode", record.spec.mode),
-            ("variables", variable_values(record.spec.variables)),
-            ("tags", named_values(record.spec.tags)),
-            ("timeout", "" if record.spec.timeout_s is None else duration(record.spec.timeout_s)),
-            ("git", f"{git.get('commit', '')}{dirty}" if git else ""),
-            ("from run", record.spec.from_run or ""),
-            ("command", shlex.join(record.command_line)),
-            ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
-            ("created", moment(record.created_at)),
-            *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
-            ("phases", phases_text(record, width - _NAME_CELLS)),
-            ("took", took(record)),
-            ("resources", resources_text(record)),
-            ("metrics", "\n".join(_metrics(view.metrics))),
-            (
-                "outputs",
-                linked(record.outputs, folder) if os.path.isdir(folder := root / record.outputs) else record.outputs,
-            ),
-            ("studio", linked(record.studio_url or "", record.studio_url or "")),
-        ]
-    )
-
-
-def _children(record: RunRecord) -> str:
-    return "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)
-
-
-def _values(values: Mapping[str, Any]) -> list[str]:
-    from amlctl.cli.render.compared import value_text
-
-    return [f"{name} = {value_text(value)}" for name, value in values.items()]
-
-
-def _metrics(metrics: Metrics) -> list[str]:
-    """The last values, and what else `metrics.json` says."""
-    from amlctl.core.metrics import as_json
-
-    others = {name: value for name, value in metrics.document.items() if name not in metrics.last}
-    return [*(f"{name} = {as_json(value)}" for name, value in metrics.last.items()), *_values(others)]

@@ -14,7 +14,6 @@ from amlctl.cli.render.tables import (
     Column,
     Line,
     Table,
-    duration,
     moment,
     state_cell,
 )
@@ -101,18 +100,11 @@ def list_(
         call.output.write_line([f"… {len(found) - len(records)} more: --all"])
 
 
-def took(record: RunRecord) -> str:
-    """How long the script ran; empty while that is not known."""
-    from amlctl.core.phases import script_s
-
-    seconds = script_s(record)
-    return "" if seconds is None else duration(seconds)
-
-
 def _list(
     records: Sequence[RunRecord], goal: Goal | None, width: int, *, is_filtered: bool, is_by_time: bool
 ) -> Iterator[Line | Table]:
     """By time the runs of a sweep follow it, indented."""
+    from amlctl.cli.render.run_text import took
     from amlctl.core.metrics import shown
     from amlctl.core.run_id import parent_of
 

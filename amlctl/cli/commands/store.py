@@ -11,8 +11,8 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
+from amlctl.cli.parameters import Url, at_store, open_store
 from amlctl.cli.render.tables import Column, Line, Table, bad, beginning, dim, good, highlight, moment
-from amlctl.cli.store_option import Url, at_store, open_store
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 
 if TYPE_CHECKING:

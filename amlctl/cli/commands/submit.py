@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amlctl.cli.arguments import before_script
+from amlctl.cli.arguments import before_script, new_spellings, said_yes
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import FROM
-from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.output import open_in_desktop
 from amlctl.cli.questions import is_confirmed, on_interrupt
@@ -298,7 +297,7 @@ def submit(
     if request.sweep is not None and not (yes or is_dry_run):
         _ask(request.sweep, call)
     if is_dry_run:
-        from amlctl.cli.commands.submit_result import plan_lines
+        from amlctl.cli.render.run_text import plan_lines
 
         plan = plan_operation(app_, request)
         call.result(plan.to_json(), plan_lines(plan))
@@ -320,7 +319,7 @@ def submit(
 
 def _report(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
     """The document however the run ended; in text the reason of a failure comes last, where it is seen."""
-    from amlctl.cli.commands.submit_result import result_lines
+    from amlctl.cli.render.run_text import result_lines
 
     call.result(result.to_json(), result_lines(result, call.app.project.root, call.output.width))
     failure = result.failure

@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from amlctl.cli.render.run_text import value_text
 from amlctl.cli.render.tables import (
     Cell,
     Column,
@@ -31,8 +32,6 @@ from amlctl.core.metrics import goal_of, shown
 if TYPE_CHECKING:
     from amlctl.operations.compare import Comparison, Counts, FileChanges, MetricRow, Row
 
-_MAX_LIST = 200
-"""Characters up to which a list in a config or in metrics is shown."""
 _MOST_FILES = 20
 """Changed files that are named."""
 _NARROW = 19
@@ -41,14 +40,6 @@ _MD_SIGNS = {"+": "+", "−": "-", "~": "!"}
 """Those that Markdown's `diff` colors."""
 _IDS = ("code", "git commit", "dataset ", "published ")
 """Fields whose values are ids, of which the beginning is shown."""
-
-
-def value_text(value: Any) -> str:
-    """`-` for a missing value; of a long list, for example one number per epoch, its length."""
-    if value is None:
-        return "-"
-    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-    return f"{len(value)} items (--json shows them)" if isinstance(value, list) and len(text) > _MAX_LIST else text
 
 
 class ComparedLine(NamedTuple):

@@ -6,23 +6,261 @@ A value whose name is a content id is checked as a whole, so that packs are also
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.message import Command, Message
-from amlctl.core.store_keys import FORMAT_KEY
-from amlctl.errors import IntegrityError
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command, snapshot_id
+from amlctl.core.message import Command, Message, count
+from amlctl.core.store_keys import (
+    DATASETS,
+    FORMAT_KEY,
+    OBJECTS,
+    PACKS,
+    dataset_of_key,
+    folders_of,
+    head_key_in,
+    is_head_key,
+    is_shard_key,
+    mirror_key,
+    object_key,
+    pack_key,
+)
+from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.operations.context import Context
 from amlctl.operations.document import Document
-from amlctl.operations.store.damage import Damage, StoreListing
-from amlctl.operations.store.verify_datasets import StoredDatasets, bytes_checks, check_datasets
-from amlctl.operations.store.verify_runs import code_checks, run_checks
+from amlctl.operations.store.damage import (
+    Damage,
+    Member,
+    StoreListing,
+    is_of_one_value,
+    is_whole_shard,
+    read_pack,
+)
+from amlctl.operations.store.verify_runs import code_checks, manifests_of_runs, run_checks
 from amlctl.parallel import ended_by_interrupt, in_parallel
-from amlctl.snapshots.store_format import find_store_id, require_format
+from amlctl.snapshots.contents import stored_content_id
+from amlctl.snapshots.heads import find_head, find_store_id, require_format
+from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.stores.contract import Store
 from amlctl.stores.wrappers import without_copies
+
+LOST_SNAPSHOT = "no command does, since only an older snapshot needs it; gc will remove that one in time"
+
+
+@dataclass
+class StoredDatasets:
+    """What can be read of them. `heads` has the manifest of each HEAD, by dataset; `members` what each pack holds,
+    `pack_sizes` the size of each in bytes; `plain` the plain file of each key; `named_by` a dataset whose HEAD needs
+    the value of a key, `older_by` one that needs it for an older snapshot."""
+
+    heads: dict[str, Manifest] = field(default_factory=dict)
+    members: dict[str, set[Member]] = field(default_factory=dict)
+    pack_sizes: dict[str, int] = field(default_factory=dict)
+    plain: dict[str, FileEntry] = field(default_factory=dict)
+    named_by: dict[str, str] = field(default_factory=dict)
+    older_by: dict[str, str] = field(default_factory=dict)
+    damages: list[Damage] = field(default_factory=list)
+
+
+def check_datasets(store: Store, listing: StoreListing, store_id: str | None) -> StoredDatasets:
+    found = StoredDatasets()
+    by_dataset: dict[str, list[str]] = {}
+    for key in listing.below(DATASETS):
+        if is_shard_key(key):
+            listing.mark(key)
+            found.damages += _check_shard(store, key)
+        elif is_head_key(key) or key.endswith(".gz"):
+            listing.mark(key)
+            by_dataset.setdefault(dataset_of_key(key), []).append(key)
+    not_committed = manifests_of_runs(store, listing)
+    for dataset, keys in by_dataset.items():
+        manifests = {key: _check_manifest(store, key, found) for key in keys if not is_head_key(key)}
+        head_keys = [head_key_in(folder) for folder in folders_of(dataset)]
+        head_key = next((key for key in head_keys if key in keys), head_keys[0])
+        named = ""
+        if head_key in keys:
+            named = _check_head(store, head_key, dataset, store_id, manifests, found)
+        elif not manifests.keys() <= not_committed:
+            what = f"is missing, although {count(len(manifests), 'snapshot')} of the dataset are there"
+            found.damages.append(Damage(head_key, what, repair_command(dataset), dataset))
+        for key, manifest in manifests.items():
+            if manifest is not None:
+                _take(manifest, found, listing, is_head=key == named)
+                if key == named:
+                    found.heads[dataset] = manifest
+    return found
+
+
+def _check_head(
+    store: Store,
+    key: str,
+    dataset: str,
+    store_id: str | None,
+    manifests: dict[str, Manifest | None],
+    found: StoredDatasets,
+) -> str:
+    """The manifest that it names; empty where it names none that is there."""
+
+    def damaged(what: str) -> str:
+        found.damages.append(Damage(key, what, repair_command(dataset), dataset))
+        return ""
+
+    try:
+        head = find_head(store, dataset)
+    except IntegrityError as error:
+        return damaged(error.message)
+    if head is None:
+        return ""  # removed in the meantime
+    if head.is_fence:
+        is_lost = manifests and head.before and not head.removed_at
+        return damaged("names no snapshot, although some are there") if is_lost else ""
+    if store_id is not None and head.store_id and head.store_id != store_id:
+        damaged("names another store than format.json")
+    if head.manifest_key not in manifests:
+        return damaged(f"names {head.manifest_key}, which is missing")
+    manifest = manifests[head.manifest_key]
+    if manifest is not None and manifest.layout != head.layout:
+        damaged(f"has the layout {head.layout}, its manifest {manifest.layout}")
+    return head.manifest_key
+
+
+def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest | None:
+    """None where it cannot be used."""
+    dataset = dataset_of_key(key)
+
+    def damaged(what: str) -> None:
+        found.damages.append(Damage(key, what, repair_command(dataset), dataset))
+
+    try:
+        manifest = read_manifest(store, key)
+        header = read_header(store, key)
+    except IntegrityError as error:
+        damaged(error.message)
+        return None
+    except NotFound as error:
+        damaged(f"cannot be read: {error.message}")
+        return None
+    if snapshot_id(manifest.entries) != manifest.snapshot:
+        damaged("lists other files than those of its snapshot")
+        return None
+    if header.size_bytes != manifest.size_bytes:
+        damaged(f"says {header.size_bytes} bytes, its files have {manifest.size_bytes}")
+    unplaced = [e.path for e in manifest.entries if not needs_no_bytes(e) and e.content_id not in manifest.places]
+    if unplaced:
+        damaged(f"does not say where the bytes of {count(len(unplaced), 'file')} are")
+        return None
+    return manifest
+
+
+def _check_shard(store: Store, key: str) -> Iterator[Damage]:
+    dataset = dataset_of_key(key)
+    with suppress(NotFound):
+        if not is_whole_shard(store, key):
+            yield Damage(key, "its bytes are not those of its name", repair_command(dataset), dataset)
+
+
+def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, is_head: bool) -> None:
+    """What the manifest needs of other values; what is missing of it is damage."""
+    dataset = manifest.dataset
+    missing: dict[str, str] = {}
+    for entry in manifest.entries:
+        place = manifest.places.get(entry.content_id)
+        if needs_no_bytes(entry):
+            if not is_head or manifest.layout != "mirror" or entry.path.endswith("/"):
+                continue
+            place = StoredAt(Kind.MIRROR)
+        if place is None:
+            continue
+        if place.kind is Kind.MIRROR:
+            if not is_head:
+                continue  # it keeps the newest bytes only
+            key = mirror_key(dataset, entry.path)
+            found.plain[key] = entry
+        elif place.kind is Kind.PACK:
+            key = pack_key(place.pack)
+            found.members.setdefault(place.pack, set()).add((entry, place))
+            found.pack_sizes[place.pack] = manifest.pack_sizes[place.pack]
+        else:
+            key = object_key(entry.content_id)
+        (found.named_by if is_head else found.older_by).setdefault(key, dataset)
+        if key not in listing.sizes:
+            missing.setdefault(key, entry.path)
+    for key, path in missing.items():
+        if is_head:
+            damage = Damage(key, f"is missing; {dataset} has {path} there", repair_command(dataset), dataset)
+        else:
+            what = f"is missing; snapshot {manifest.snapshot[:12]} of {dataset} has {path} there"
+            damage = Damage(key, what, LOST_SNAPSHOT)
+        found.damages.append(damage)
+
+
+_UNNAMED = Message(Command("store", "gc", "--yes"), " removes it: nothing names it")
+
+Check = Callable[[], Sequence[Damage]]
+
+
+def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) -> Iterator[Check]:
+    for key in listing.below(PACKS):
+        listing.mark(key)
+        name = key.rpartition("/")[2].removesuffix(".zip")
+        members = sorted(datasets.members.get(name, ()), key=lambda member: member[1].offset)
+        size_bytes = datasets.pack_sizes.get(name, 0)
+        yield functools.partial(_check_pack, store, key, name, members, size_bytes, datasets.named_by.get(key, ""))
+    for key in listing.below(OBJECTS):
+        listing.mark(key)
+        dataset, is_older = datasets.named_by.get(key, ""), key in datasets.older_by
+        yield functools.partial(_check_value, store, key, key.rpartition("/")[2], dataset, is_older=is_older)
+    for key, entry in datasets.plain.items():
+        if key in listing.sizes:
+            listing.mark(key)
+            dataset = datasets.named_by[key]
+            wanted = entry.content_id
+            yield functools.partial(_check_value, store, key, wanted, dataset)
+
+
+def _check_pack(
+    store: Store, key: str, pack: str, members: Sequence[Member], size_bytes: int, dataset: str
+) -> list[Damage]:
+    """Its bytes around the members, and each member where the manifests have it."""
+    repair = repair_command(dataset) if dataset else LOST_SNAPSHOT if members else _UNNAMED
+    lost: Sequence[FileEntry] = ()
+    try:
+        if members:
+            is_whole, lost = read_pack(store, dataset, pack, size_bytes, members)
+        else:
+            is_whole = stored_content_id(store, key) == pack
+    except NotFound:
+        return []  # gc has removed it in the meantime, or it was missing from the listing
+    except AmlctlError as error:
+        return _unreadable(store, key, error, repair, dataset)
+    if is_whole:
+        return [Damage(key, f"a manifest has {entry.path} elsewhere in it", repair, dataset) for entry in lost]
+    what = "its bytes are not those of its name"
+    if dataset:
+        what += f"; of {dataset} damaged: {', '.join(entry.path for entry in lost) or 'no file'}"
+    return [Damage(key, what, repair, dataset)]
+
+
+def _check_value(store: Store, key: str, wanted: str, dataset: str, *, is_older: bool = False) -> list[Damage]:
+    repair = repair_command(dataset) if dataset else LOST_SNAPSHOT if is_older else _UNNAMED
+    try:
+        found = stored_content_id(store, key)
+    except NotFound:
+        return []
+    except AmlctlError as error:
+        return _unreadable(store, key, error, repair, dataset)
+    what = "its bytes are not those of its name" if key.startswith(OBJECTS) else "its bytes are not those of HEAD"
+    return [] if found == wanted else [Damage(key, what, repair, dataset)]
+
+
+def _unreadable(store: Store, key: str, error: AmlctlError, repair: str, dataset: str) -> list[Damage]:
+    if not is_of_one_value(store, error):
+        raise error
+    return [Damage(key, f"cannot be read: {error.message}", repair, dataset)]
+
 
 _MOST_WORKERS = 4
 """Each holds a pack, or a piece of a large file, in memory."""

@@ -34,11 +34,11 @@ from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.context import Context
 from amlctl.operations.data_asset import with_registered
 from amlctl.operations.environment import project_environment, stand_in
-from amlctl.operations.store_location import check_store_is_outside
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
 from amlctl.operations.submit.script_imports import warn_of_missing_modules
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, SubmitSecrets, is_in_one, read_sources
+from amlctl.operations.sync.dataset_state import check_store_is_outside
 from amlctl.operations.sync.merge import was_removed
 from amlctl.runs.code import Sources as CodeSources
 from amlctl.snapshots.heads import find_head, has_snapshots, no_head, read_head

@@ -37,8 +37,8 @@ from amlctl.localfs.atomic import read_json, temporary_near, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
 from amlctl.localfs.project import INPUTS
-from amlctl.operations.blob_names import files_among
 from amlctl.operations.context import Context
+from amlctl.operations.sync.adopt import files_among
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import PresentAsset, RegisteredAssets, Workspace

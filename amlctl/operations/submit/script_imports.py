@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Union
 
 from amlctl.core.events import EventSink, Warned
-from amlctl.core.import_names import package_of
+from amlctl.core.package_names import package_of
 
 _MOST_FILES = 300
 _BUILT_IN = frozenset(sys.stdlib_module_names) | {"distutils", "imp", "asyncore", "asynchat", "amlctl", "xxhash"}

@@ -37,16 +37,14 @@ from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
 from amlctl.localfs.machine import host_name, user_name, utc_now
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
-from amlctl.operations.failure import run_failure
 from amlctl.operations.fetch import fetch
-from amlctl.operations.logs import FollowOptions, follow
+from amlctl.operations.logs import FollowOptions, follow, run_failure
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
 from amlctl.operations.submit.job_file import JobFile, find_job_file, handed_over
-from amlctl.operations.submit.needed import Equals, planned_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.start import PreparedRun, announce, start, start_sweep
+from amlctl.operations.submit.start import Equals, PreparedRun, announce, planned_equal, start, start_sweep
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync

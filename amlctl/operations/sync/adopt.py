@@ -7,6 +7,8 @@ plain files later does not matter to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from amlctl.core.content_id import EMPTY
 from amlctl.core.events import Note, SnapshotCommitted, Stage, StageProgress
 from amlctl.core.head import Head
@@ -15,16 +17,15 @@ from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.store_keys import check_dataset_name, object_key
 from amlctl.errors import Conflict, IntegrityError, NotFound, UsageError
 from amlctl.localfs.machine import user_at_host
-from amlctl.operations.blob_names import files_among
 from amlctl.operations.context import Context
 from amlctl.operations.sync.merge import new_store_confirmed, was_removed
+from amlctl.operations.sync.pull_target import parents
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import find_head, swap_head
+from amlctl.snapshots.heads import ensure_format, find_head, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
-from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import PlainFile, PlainFiles
 
 _TRIES = 4
@@ -129,3 +130,14 @@ def _adopted(
         return manifest, written.key
     assert failure is not None
     raise failure
+
+
+def files_among(sizes: Mapping[str, int]) -> set[str]:
+    """`sizes` in bytes, by name. Raises UsageError for a file that is a folder as well."""
+    folders = {folder for name in sizes for folder in parents(name)}
+    files = {
+        name for name, size_bytes in sizes.items() if not name.endswith("/") and (size_bytes or name not in folders)
+    }
+    if both := sorted(files & folders):
+        raise UsageError(f"{both[0]!r} is a file and a folder as well", hint="rename it in the container", details=both)
+    return files

@@ -6,21 +6,22 @@ sync, nothing else is read: neither a manifest nor the cache's rows.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from amlctl.core.content_id import is_content_id
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.message import Command, below_data_blobs
-from amlctl.core.store_keys import head_key
+from amlctl.core.store_keys import AREAS, head_key
 from amlctl.core.sync_plan import Layout
-from amlctl.errors import IntegrityError, NotFound, StoreGone
+from amlctl.errors import IntegrityError, NotFound, StoreGone, UsageError
 from amlctl.localfs.atomic import remove_left_behind, scratch_folder
 from amlctl.localfs.identify import CachedScan, Identified, KnownFolder, StatCache, identify
 from amlctl.localfs.ignore import dataset_rules
@@ -32,12 +33,10 @@ from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
 from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
-from amlctl.operations.store_location import check_store_is_outside
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.parallel import in_background
-from amlctl.snapshots.heads import find_head, has_snapshots, last_written, no_head
+from amlctl.snapshots.heads import find_head, find_store_id, has_snapshots, last_written, no_head
 from amlctl.snapshots.manifests import KeptManifests, read_manifest
-from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
 
 
@@ -290,3 +289,43 @@ def _latest(
     head = last_written(store, dataset)
     sink(Warned(f"{why}; using snapshot {head.snapshot[:12]}, which was written last"))
     return head
+
+
+_HINT = "choose a store outside of data_blobs/ and pipeline/, such as .amlctl/store"
+
+
+def check_store_is_outside(store: Store, folder: Path, what: str, scanned: Optional[Scan] = None) -> None:
+    """Raises UsageError where `folder` holds the store, also by a link in it, or lies in what is the store's own.
+
+    `what` names the folder; `scanned` are the folders in it, if they were looked at.
+    """
+    root = store.folder
+    if root is None:
+        return
+    real, inside = _real(root), _real(folder)
+    if real == inside:
+        raise UsageError(f"the store {root} is the very folder of {what}", hint=_HINT)
+    if inside in real.parents:
+        raise UsageError(f"the store {root} lies inside {what}: it would be sent into itself", hint=_HINT)
+    if _is_part(inside, real):
+        raise UsageError(f"{what} lies inside the store {root}", hint="keep datasets and stores apart")
+    for link in sorted(scanned.links) if scanned is not None else ():
+        target = _real(folder / link)
+        if target == real or _is_part(target, real) or _was_scanned(scanned, link, target, real):
+            raise UsageError(f"{what}/{link} leads into the store {root}: it would be sent into itself", hint=_HINT)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises for a loop
+
+
+def _is_part(folder: Path, store: Path) -> bool:
+    return any(store / area.name in (folder, *folder.parents) for area in AREAS)
+
+
+def _was_scanned(scanned: Optional[Scan], link: str, target: Path, store: Path) -> bool:
+    """Whether the store lies below the target of the link, where no ignore file excludes it."""
+    if scanned is None or target not in store.parents:
+        return False
+    at = f"{link}/{store.relative_to(target).as_posix()}"
+    return any(f"{one.path}/".startswith(f"{at}/") for one in scanned.folders)

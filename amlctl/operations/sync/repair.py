@@ -19,9 +19,8 @@ from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Setti
 from amlctl.operations.store.damage import Member, is_of_one_value, is_whole_shard, read_pack
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import place_key, stored_content_id
-from amlctl.snapshots.heads import list_datasets, list_manifests, read_head
+from amlctl.snapshots.heads import STORE_FORMAT, find_store_id, list_datasets, list_manifests, read_head
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.snapshots.store_format import FORMAT, find_store_id
 from amlctl.stores.contract import Store
 
 _MOST_WORKERS = 4
@@ -184,7 +183,7 @@ def repair_format(store: Store) -> bool:
     wanted = _id_in_heads(store)
     if present is not None and wanted in ("", present):
         return False
-    data = (json.dumps({"format": FORMAT, "id": wanted or os.urandom(16).hex()}) + "\n").encode()
+    data = (json.dumps({"format": STORE_FORMAT, "id": wanted or os.urandom(16).hex()}) + "\n").encode()
     try:
         store.swap(FORMAT_KEY, data, expected=None if found is None else found.version)
     except Conflict:

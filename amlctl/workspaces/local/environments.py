@@ -1,5 +1,5 @@
-"""Environments on this machine: where they are, what a script in one of them finds, and whether one is what was asked
-for.
+"""Environments on this machine: where they are, what a script in one of them finds, whether one is what was asked for,
+and removing what no run uses.
 
 <environments>/<id>/ready.json     written last: it names the folder of the environment that was finished
                <id>/env-…/         the virtual or conda environment, one for each attempt to make it; it cannot be moved
@@ -22,19 +22,22 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import amlctl
 from amlctl.core.environment import OLDEST_PYTHON, PYTHON, EnvironmentSpec
-from amlctl.errors import SettingsError
+from amlctl.errors import Conflict, RightsError, SettingsError
 from amlctl.localfs.atomic import read_json
+from amlctl.localfs.disk_use import measured
+from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.regular_file import open_regular
-from amlctl.localfs.tool_variables import answer_of, script_base_variables
-from amlctl.workspaces.contract import EnvironmentInfo
+from amlctl.localfs.tool_variables import answer_of, script_base_variables, tool_variables
+from amlctl.workspaces.contract import EnvironmentInfo, KeptEnvironment
 
 CONDA_TOOLS = ("micromamba", "mamba", "conda")
 """Looked up on the PATH in this order: the faster first."""
@@ -57,7 +60,8 @@ _LOGIN = re.compile(r"//[^/@\s]*@")
 
 @dataclass(frozen=True)
 class Environments:
-    """`folder` may be shared by projects and processes; `variables` are those of the caller."""
+    """`folder` may be shared by projects and processes; `variables` are those of the caller. Satisfies
+    `workspaces.contract.EnvironmentCache`."""
 
     folder: Path
     variables: Mapping[str, str]
@@ -99,10 +103,6 @@ class Environments:
         home = self.folder_of(environment) / str(ready["folder"])
         return EnvironmentInfo(environment, True, str(home), str(ready.get("tool", "")))
 
-    def python_version(self, environment: str) -> str:
-        """`3.11.7` of an environment that is ready; empty for others."""
-        return str((self._ready(environment) or {}).get("python", ""))
-
     def conda(self) -> tuple[str, str]:
         """Name and path of the conda-like tool that this machine has; empty without one."""
         for tool in CONDA_TOOLS:
@@ -126,6 +126,77 @@ class Environments:
         if is_conda or (home / "pyvenv.cfg").exists():
             variables["CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"] = str(home)
         return variables
+
+    def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
+        """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
+        if spec.is_current and not spec.interpreter:
+            return sys.version_info[:2]
+        version = str((self._ready(spec.id) or {}).get("python", ""))
+        if spec.interpreter:
+            version = ask_environment(Path(spec.interpreter), {}, tool_variables(self.variables)).python
+            if not version:
+                return None
+        if not version:
+            from amlctl.config.environment_file import pinned_python  # here, since most submits find theirs ready
+            from amlctl.workspaces.local.packages import conda_for
+            from amlctl.workspaces.local.tools import find_python
+
+            if conda_for(self, spec)[0]:
+                return pinned_python(spec)
+            try:
+                version = find_python(spec.python, self.variables).version
+            except SettingsError:
+                return None
+        major, minor = version.split(".")[:2]
+        return int(major), int(minor)
+
+    def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
+        """None where that is not known: a package may bring others that are not listed."""
+        if spec.is_current:
+            try:
+                return find_spec(module) is not None
+            except (ImportError, ValueError):
+                return None
+        found = self.find(spec.id)
+        if found.is_ready:
+            return _is_installed(Path(found.location), module)
+        from amlctl.core.package_names import may_bring  # here, since most submits find theirs ready
+
+        packages = list(self._resolved(spec))
+        if packages and any(may_bring(package, module) for package in packages):
+            return True
+        has_conda = any(not re.match(r"pip\b", one) for one in spec.conda)
+        return None if has_conda or (spec.pip and not packages) else False
+
+    def list(self) -> Sequence[KeptEnvironment]:
+        try:
+            places = [one for one in self.folder.iterdir() if one.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(map(_kept, places), key=lambda one: one.used_at, reverse=True)
+
+    def remove(self, environment: str) -> None:
+        place = self.folder / environment
+        try:
+            with _held(place.with_name(f"{environment}.lock"), f"environment {environment} is being made"):
+                with _held(place / USED_FILE, f"environment {environment} is used by a run"):
+                    (place / READY_FILE).unlink(missing_ok=True)  # from here on it does not count
+                    remove_tree(place)
+                for left in self.folder.glob(f"{environment}-*.resolved"):
+                    left.unlink(missing_ok=True)
+                place.with_name(f"{environment}.lock").unlink(missing_ok=True)
+        except OSError as error:
+            raise RightsError(f"cannot remove {place}: {error.strerror}", hint=f"remove it by hand: {place}") from error
+
+    def _resolved(self, spec: EnvironmentSpec) -> Iterator[str]:
+        """All packages that pip or uv will install, as far as that was found out a moment ago."""
+        name = self.resolved(spec.id, "*").name
+        for file in self.folder.glob(name):
+            try:
+                found = read_json(file)
+            except (OSError, SettingsError):
+                continue
+            yield from (pin.partition("==")[0] for pins in found for pin in pins)
 
     def _ready(self, environment: str) -> dict[str, Any] | None:
         """What `ready.json` says, as long as the environment has not changed since it was checked."""
@@ -216,3 +287,61 @@ def ask_environment(python: Path, packages: Mapping[str, str], variables: Mappin
     if missing:
         return Found(f"it lacks {', '.join(missing)}")
     return Found(f"amlctl's runtime cannot be imported: {failure}" if failure else "", found["python"])
+
+
+@contextmanager
+def _held(path: Path, otherwise: str) -> Iterator[None]:
+    with open_regular(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(otherwise, hint="try again later") from error
+        yield
+
+
+def _kept(place: Path) -> KeptEnvironment:
+    ready: dict[str, Any] = {}
+    with suppress(OSError, SettingsError):
+        found = read_json(place / READY_FILE)
+        ready = found if isinstance(found, dict) else {}
+    used = place / USED_FILE
+    times = [_modified_at(one) for one in (used, place / READY_FILE, place)]
+    return KeptEnvironment(
+        id=place.name,
+        location=str(place / str(ready.get("folder", ""))),
+        tool=str(ready.get("tool", "")),
+        python=str(ready.get("python", "")),
+        packages=len(ready.get("packages") or ()),
+        lists=[str(line) for line in ready.get("lists") or ()],
+        size_bytes=measured(place)[0],
+        used_at=next((time for time in times if time), 0.0),
+        is_in_use=_is_in_use(used),
+        is_whole=bool(ready),
+    )
+
+
+def _is_in_use(used: Path) -> bool:
+    try:
+        with used.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # runs share it
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _modified_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_installed(home: Path, module: str) -> bool | None:
+    folders = list(home.glob("lib/python*/site-packages"))
+    for folder in folders:
+        if (folder / module).exists() or any(folder.glob(f"{module}.*")):
+            return True
+    has_more = any(path.name != "distutils-precedence.pth" for folder in folders for path in folder.glob("*.pth"))
+    return None if has_more or not folders else False

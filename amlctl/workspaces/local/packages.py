@@ -1,6 +1,6 @@
 """The packages of an environment: what is asked for, who installs it, and what its failures mean.
 
-uv installs them, and pip where uv is missing or cannot do what a list asks for (`uv_tool.unsupported`). Requirements
+uv installs them, and pip where uv is missing or cannot do what a list asks for (`installers.unsupported`). Requirements
 are passed in files, as in the environment file; `pip_settings` says where packages come from.
 """
 
@@ -16,17 +16,16 @@ from amlctl.config.environment_file import check_runtime_python
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
+from amlctl.core.package_names import normalized, pip_requirements
 from amlctl.core.run import at_line
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import scratch_folder, write_bytes, write_json
 from amlctl.localfs.tool_variables import find_uv, tool_variables
-from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import Environments, ask_environment
+from amlctl.workspaces.local.installers import Pip, Uv, unsupported
 from amlctl.workspaces.local.pip_settings import PipSettings, pip_settings
-from amlctl.workspaces.local.pip_tool import Pip
 from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_python
-from amlctl.workspaces.local.uv_tool import Uv, unsupported
 
 _NETWORK_SIGNS = (
     "NewConnectionError",
@@ -213,18 +212,14 @@ def is_of_network(failed: ToolFailed) -> bool:
 
 def _place_of(spec: EnvironmentSpec, lines: Sequence[str]) -> str:
     """File and line of the first requirement that these lines name; empty without one."""
-    words = {_normal(word) for line in lines for word in _NAME.findall(line)}
+    words = {normalized(word) for line in lines for word in _NAME.findall(line)}
     for line, place in spec.places.items():
         names = {match[0] for match in [_NAME.match(line)] if match is not None and line != "python"}
         if line in spec.conda:
             names = {name for one in pip_requirements([line]) for name in _plain_names([one])}
-        if any(_normal(name) in words for name in names):
+        if any(normalized(name) in words for name in names):
             return place
     return ""
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def check_environment(environments: Environments, spec: EnvironmentSpec, sink: EventSink) -> None:

@@ -35,9 +35,8 @@ from amlctl.runtime.script import Wakeups
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.ending import Ending, ending_of_processes, failed, finish, outputs_saver
 from amlctl.workspaces.local.environments import Environments, interpreter
-from amlctl.workspaces.local.logs import saved_logs, say
+from amlctl.workspaces.local.logs import PhaseNotes, saved_logs, say
 from amlctl.workspaces.local.node_files import make_container, node_store, open_run_store
-from amlctl.workspaces.local.phase_notes import PhaseNotes
 from amlctl.workspaces.local.rank_processes import (
     HOST,
     RankFailure,

@@ -127,14 +127,10 @@ class LocalWorkspace:
             check_environment(self._environments, spec, sink)
 
     def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
-        from amlctl.workspaces.local.modules import python_version  # here, since only a submit asks
-
-        return python_version(self._environments, spec)
+        return self._environments.python(spec)
 
     def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
-        from amlctl.workspaces.local.modules import has_module  # here, since only a submit asks
-
-        return has_module(self._environments, spec, module)
+        return self._environments.has_module(spec, module)
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.local.environment_making import prepare_environment  # here, since it loads version rules

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.cli.arguments import GlobalOptions
-from amlctl.cli.render.errors import Commands
+from amlctl.cli.output import Commands
 from amlctl.core.message import Command, Message, shell_word
 
 WORDS = [

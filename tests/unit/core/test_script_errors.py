@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.script_errors import CodePaths, Explained, explained
+from amlctl.core.log_text import CodePaths, Explained, explained
 
 TRACEBACK = """Traceback (most recent call last):
   File "/p/.amlctl/local/r-1/container/pipeline/a/train.py", line 4, in <module>

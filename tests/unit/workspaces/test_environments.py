@@ -15,8 +15,8 @@ import pytest
 from amlctl.config.environment_file import python_specifiers
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, ToolSaid, null_sink
+from amlctl.core.package_names import pip_requirements
 from amlctl.errors import Interrupted, ServiceUnavailable, SettingsError
-from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.tools import find_python

@@ -11,9 +11,9 @@ from amlctl.core.events import Event, Note, ToolSaid, null_sink
 from amlctl.errors import ServiceUnavailable
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
+from amlctl.workspaces.local.installers import Uv, unsupported
 from amlctl.workspaces.local.pip_settings import pip_settings
 from amlctl.workspaces.local.tools import ToolRunner
-from amlctl.workspaces.local.uv_tool import Uv, unsupported
 from tests.support.wheels import copy_installed, make_wheel
 
 NOWHERE = {"HOME": "/nonexistent", "XDG_CONFIG_DIRS": "/nonexistent"}

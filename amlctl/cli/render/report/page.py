@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from amlctl import __version__
-from amlctl.cli.render.compared import changed_paths, compared_lines, value_text
+from amlctl.cli.render.compared import changed_paths, compared_lines
 from amlctl.cli.render.plot import Curve
-from amlctl.cli.render.report.markup import Markup, joined, markup
-from amlctl.cli.render.report.resources import resource_plots
-from amlctl.cli.render.report.svg import color_of, plot, time_line
-from amlctl.cli.render.run_lines import resources_text
+from amlctl.cli.render.report.drawing import Markup, color_of, joined, markup, plot, resource_plots, time_line
+from amlctl.cli.render.run_text import resources_text, value_text
 from amlctl.cli.render.tables import duration, moment
 from amlctl.core.message import Command, below_data_blobs, size
 from amlctl.core.metrics import as_json, shown

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from amlctl.core.plot_scale import Scale, tick_text
+from amlctl.cli.render.plot import Scale, tick_text
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.import_names import may_bring, package_of
+from amlctl.core.package_names import may_bring, package_of
 
 
 @pytest.mark.parametrize(
