@@ -171,12 +171,13 @@ def displaced(before: Iterable[str], written: Collection[str], kept: Collection[
 
 def _above(path: str) -> list[str]:
     """What must be a folder where the path is a file."""
-    if path == ONE_FILE:
-        return []
-    found = [ONE_FILE]
-    while path := path.rpartition("/")[0]:
-        found.append(path)
-    return found
+    return [] if path == ONE_FILE else [ONE_FILE, *folders_above(path)]
+
+
+def folders_above(path: str) -> list[str]:
+    """The folders that it is in, the outermost first."""
+    parts = path.rstrip("/").split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _folded(path: str) -> str:

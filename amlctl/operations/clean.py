@@ -18,8 +18,7 @@ from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, KINDS, OUTPUTS, DiskIt
 from amlctl.localfs.folders import walk
 from amlctl.localfs.project import Project
 from amlctl.localfs.target import in_the_way
-from amlctl.operations.context import Context, Disk
-from amlctl.operations.document import iso_time
+from amlctl.operations.context import Context, Disk, iso_time
 from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import load_local_record
 from amlctl.runs.tree import read_tree_index, stored_key

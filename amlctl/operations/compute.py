@@ -29,8 +29,7 @@ from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
-from amlctl.operations.context import Context
-from amlctl.operations.document import Document
+from amlctl.operations.context import Context, Document
 from amlctl.workspaces.contract import ComputeTargets, PresentTarget, Workspace
 
 SERVERLESS = "serverless"

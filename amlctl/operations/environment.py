@@ -18,8 +18,7 @@ from amlctl.core.message import Command
 from amlctl.core.secret_names import masked
 from amlctl.errors import Conflict, NotFound, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
-from amlctl.operations.context import Context
-from amlctl.operations.document import iso_time
+from amlctl.operations.context import Context, iso_time
 from amlctl.runs.code import Sources
 from amlctl.workspaces.contract import EnvironmentInfo, KeptEnvironment
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from amlctl.core.events import EventSink, Note, Warned
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import (
@@ -30,17 +31,16 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
+from amlctl.localfs.target import TargetFolders
 from amlctl.localfs.wildmatch import path_filter
-from amlctl.operations.context import Context
-from amlctl.operations.document import Document
+from amlctl.operations.context import Context, Document
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.runs import RunAt, each_of_sweep
-from amlctl.operations.unlisted_outputs import UnlistedOutputs, without_list
 from amlctl.parallel import ended_by_interrupt, for_each
-from amlctl.runs.fetched import FetchedBelow, FetchedFiles
+from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_tree_index, restore_tree
+from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import RunFile, RunFiles, Workspace
 
 _WORKERS = 8
@@ -189,8 +189,11 @@ class _Fetch:
         self._fetched = FetchedFiles(context.project.state_dir, record.run, target)
         self._taken: set[str] = set()
         self.files = self.size = self.new_files = self.new_bytes = 0
-        self.kept: list[str] = []
         self.failures: list[AmlctlError] = []
+
+    @property
+    def kept(self) -> list[str]:
+        return sorted(self._fetched.spared)
 
     def bring_outputs(self, node: int, *, is_unlisted: bool) -> None:
         """Of the first node into the folder itself, of each other one into a folder in it."""
@@ -215,23 +218,20 @@ class _Fetch:
             self._taken.add(folder[:-1])
         else:
             self._taken.update(file.path.partition("/")[0] for file in index.files)
-        if folder and not self._make_way(folder):
-            return
         try:
             done = restore_tree(
                 store,
                 tree,
-                self._target / folder,
+                self._fetched,
                 index=index,
+                below=folder,
                 include=lambda path: self._include(folder + path),
-                guard=FetchedBelow(self._fetched, folder),
                 sink=self._sink,
             )
         except IntegrityError as error:
             self.failures.append(error)
             return
-        self.kept.extend(folder + path for path in done.spared)
-        self._add(done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
+        self._add(*done)
 
     def _must_have_list(self, node: int) -> bool:
         """The runtime writes one before it starts the script; a run that amlctl did not make has none."""
@@ -247,7 +247,7 @@ class _Fetch:
         """Without a list content ids are unknown: size and time tell what is up to date."""
         files = [file for file in run_files.files() if self._include(folder + file.path) and is_wanted(file.path)]
         missing = [file for file in files if not _is_here(self._target / folder / file.path, file)]
-        missing = [file for file in missing if self._make_way(folder + file.path)]
+        missing = [file for file in missing if self._fetched.make_way(folder + file.path)]
 
         def bring(file: RunFile) -> None:
             self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
@@ -266,7 +266,7 @@ class _Fetch:
         for name in workspace.log_names(self._record.run):
             path = f"{folder}/{Path(name).name}"
             is_new = False
-            if self._make_way(path):
+            if self._fetched.make_way(path):
                 is_new = self._put(path, partial(_copy_log, workspace, self._record.run, name))
             with contextlib.suppress(FileNotFoundError):
                 size = (self._target / path).stat().st_size
@@ -280,16 +280,6 @@ class _Fetch:
             with contextlib.suppress(OSError):
                 remove_left_behind(self._target / folder)
 
-    def _make_way(self, path: str) -> bool:
-        """Whether a file may be written there; anything of another kind was removed."""
-        found = in_the_way(self._target, path)
-        if not all(self._fetched.may_replace(one) for one in found.files):
-            self.kept.append(found.top)
-            return False
-        if found.must_go:
-            clear(self._target, found.top)
-        return True
-
     def _put(self, path: str, write: Callable[[Path], object]) -> bool:
         """Make the file appear whole, its content recorded before; False if it is up to date."""
         full = self._target / path
@@ -300,19 +290,10 @@ class _Fetch:
             content = file_content_id(temporary)
             is_new = not (full.is_file() and file_content_id(full) == content)
             self._fetched.announce({path: [content]})
-            if not self._fetched.may_replace(path):  # edited here during the download
-                self.kept.append(path)
-                return False
             with TargetFolders(self._target) as folders:
-                above, _, name = path.rpartition("/")
-                folders.opened(above, make=True)
-                folders.adopt(temporary, above, name)
-        except NotAFolder:  # a link, say, has just taken its place
-            self.kept.append(path)
-            return False
+                return self._fetched.adopt(temporary, path, folders) and is_new
         finally:
             temporary.unlink(missing_ok=True)
-        return is_new
 
     def _add(self, files: int, size: int, new_files: int, new_bytes: int) -> None:
         self.files += files
@@ -349,3 +330,54 @@ def _copy_log(workspace: Workspace, run: str, name: str, target: Path) -> None:
     with target.open("wb") as file:
         for part in collapsed_log(workspace, run, name):
             file.write(part)
+
+
+_DETAILS = 20
+"""Unlisted files that the error names."""
+
+
+class UnlistedOutputs:
+    """Outputs whose list is lost: what the store has of one node, unverified. Satisfies `RunFiles`."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        """`prefix` is that of the outputs; their layers (see `runs.tree`) are beside it."""
+        self._store = store
+        self._prefix = prefix
+        self._keys: dict[str, str] = {}
+        self._files: list[RunFile] | None = None
+
+    def files(self) -> Sequence[RunFile]:
+        if self._files is None:
+            folder = self._prefix[: self._prefix.rindex("/", 0, -1) + 1]
+            layer = re.compile(re.escape(self._prefix[:-1]) + r"(?:\.[0-9]+)?/")
+            found: dict[str, RunFile] = {}
+            for entry in self._store.list(folder):
+                match = layer.match(entry.key)
+                path = entry.key[match.end() :] if match else ""
+                if path and is_valid_key(path):
+                    known = found.get(path)
+                    if known is None or known.modified_at < entry.modified_at:  # the newer one of two layers
+                        found[path] = RunFile(path, entry.size_bytes, entry.modified_at)
+                        self._keys[path] = entry.key
+            self._files = [found[path] for path in sorted(found)]
+        return self._files
+
+    def download(self, file: RunFile, target: Path) -> None:
+        self._store.download(self._keys[file.path], target)
+        os.utime(target, (file.modified_at, file.modified_at))
+
+
+def without_list(run: str, why: str, stored: UnlistedOutputs) -> IntegrityError:
+    files = stored.files()
+    if not files:
+        return IntegrityError(
+            f"the list of outputs of run {run} is lost: {why}, and the store has no outputs of it",
+            hint=Command("logs", run),
+        )
+    names = [file.path for file in files]
+    more = [f"and {len(names) - _DETAILS} more"] if len(names) > _DETAILS else []
+    return IntegrityError(
+        f"the list of outputs of run {run} is lost: {why}; the store still has {count(len(names), 'file')}",
+        hint=Command("fetch", "--unlisted", run),
+        details=[*names[:_DETAILS], *more],
+    )

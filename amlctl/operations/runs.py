@@ -23,8 +23,7 @@ from amlctl.errors import (
     RightsError,
     ServiceUnavailable,
 )
-from amlctl.operations.context import Context
-from amlctl.operations.document import Document
+from amlctl.operations.context import Context, Document
 from amlctl.operations.find_run import restored_records
 from amlctl.runs.known import read_order
 from amlctl.runs.records import local_records, seen_records, shared_records

@@ -25,8 +25,7 @@ from amlctl.errors import NotFound, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.wildmatch import path_filter
-from amlctl.operations.context import Context
-from amlctl.operations.document import Document
+from amlctl.operations.context import Context, Document
 from amlctl.operations.runs import RunAt, each_of_sweep
 from amlctl.parallel import for_each, in_parallel
 from amlctl.runs.tree import read_index, stored_key

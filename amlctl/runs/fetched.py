@@ -24,22 +24,23 @@ from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json, write_bytes
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.regular_file import open_regular, read_regular
+from amlctl.runs.tree import Place
 
 _FORMAT = 2
 _MOST_JOURNAL_BYTES = 256 << 20
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
-class FetchedFiles:
-    """Those of one run in `target`; paths are relative to it. Thread-safe. Satisfies `runs.tree.Guard`.
+class FetchedFiles(Place):
+    """Those of one run in `target`: others are not replaced.
 
     For one process at a time. A read-only project has no record.
     """
 
     def __init__(self, state_dir: Path, run: str, target: Path) -> None:
+        super().__init__(target)
         self._file = state_dir / "runs" / run / "fetched.json"
         self._journal = self._file.with_name("fetched.journal")
-        self._target = target
         self._lock = threading.Lock()
         self._folder = _name_of(target, state_dir.absolute().parent)
         self._folders = self._load(str(target.absolute()))
@@ -53,7 +54,7 @@ class FetchedFiles:
     def may_replace(self, path: str) -> bool:
         """Whether the file was written by a fetch and not changed since."""
         marks = self._known.get(path)
-        full = self._target / path
+        full = self.target / path
         try:
             seen = full.lstat()
             if not marks or not stat.S_ISREG(seen.st_mode):
@@ -117,24 +118,6 @@ class FetchedFiles:
                     document = json.loads(line)
                     _fold(folders.setdefault(document["folder"], {}), document["contents"])
         return folders
-
-
-class FetchedBelow:
-    """The same, for a folder of the target; satisfies `runs.tree.Guard`."""
-
-    def __init__(self, fetched: FetchedFiles, folder: str) -> None:
-        """`folder` is empty or ends with `/`."""
-        self._fetched = fetched
-        self._folder = folder
-
-    def may_replace(self, path: str) -> bool:
-        return self._fetched.may_replace(self._folder + path)
-
-    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
-        self._fetched.announce({self._folder + path: ids for path, ids in contents.items()})
-
-    def settle(self, contents: Mapping[str, str]) -> None:
-        self._fetched.settle({self._folder + path: content for path, content in contents.items()})
 
 
 def _fold(known: dict[str, list[Any]], contents: Mapping[str, Iterable[str]]) -> None:

@@ -39,8 +39,7 @@ from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import fence_writer, find_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, missing_values, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
-from amlctl.snapshots.pack_sender import PackSender
-from amlctl.snapshots.send import send_plan
+from amlctl.snapshots.send import PackSender, send_plan
 from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import Store
 

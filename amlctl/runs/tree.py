@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Protocol
+from typing import Any, Callable, NamedTuple, Optional
 
 from amlctl.core.content_id import ContentHasher, is_content_id
 from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packed
@@ -76,47 +75,13 @@ def stored_key(prefix: str, file: TreeFile) -> str:
     return (prefix if file.layer == 0 else f"{prefix[:-1]}.{file.layer}/") + file.path
 
 
-class Guard(Protocol):
-    """Decides what a restore may replace below its target. Thread-safe; paths are relative to the target."""
-
-    def may_replace(self, path: str) -> bool:
-        """Whether the file at this path may be replaced."""
-        ...
-
-    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
-        """Content ids that are about to be written, by path; before any of them appears."""
-        ...
-
-    def settle(self, contents: Mapping[str, str]) -> None:
-        """Content ids that are there now, by path."""
-        ...
-
-
-class _NoGuard:
-    """Satisfies `Guard`: everything below the target may be replaced."""
-
-    def may_replace(self, path: str) -> bool:
-        return True
-
-    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
-        """Not recorded."""
-
-    def settle(self, contents: Mapping[str, str]) -> None:
-        """Not recorded."""
-
-
-@dataclass(frozen=True)
-class Restored:
-    """`files`, `size_bytes`: all that was requested; `downloaded_…`: what was missing.
-
-    `spared` are the paths that were not replaced.
-    """
+class Restored(NamedTuple):
+    """`files`, `size_bytes`: all that was requested; `downloaded_…`: what was missing."""
 
     files: int
     size_bytes: int
     downloaded_files: int
     downloaded_bytes: int
-    spared: Sequence[str] = ()
 
 
 def tree_file(source: Path, path: str) -> TreeFile:
@@ -188,31 +153,72 @@ def _everything(path: str) -> bool:
     return True
 
 
-_NO_GUARD = _NoGuard()
+class Place:
+    """A folder that files come to; here they replace all that is in their way. Thread-safe; paths are relative to the
+    folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.spared: set[str] = set()
+        """Paths of what was not replaced."""
+
+    def may_replace(self, path: str) -> bool:
+        """Whether the file at this path may be replaced."""
+        return True
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        """Content ids that are about to be written, by path; before any of them appears."""
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        """Content ids that are there now, by path."""
+
+    def make_way(self, path: str) -> bool:
+        """Whether a file (with a final `/` a folder) may come there; anything of another kind was removed."""
+        found = in_the_way(self.target, path)
+        if not all(map(self.may_replace, found.files)):
+            self.spared.add(found.top)
+            return False
+        if found.must_go:
+            clear(self.target, found.top)
+        return True
+
+    def adopt(self, temporary: Path, path: str, folders: TargetFolders) -> bool:
+        """False where the file was edited during the download, or a link was made above it."""
+        above, _, name = path.rpartition("/")
+        try:
+            if self.may_replace(path) and not in_the_way(self.target, path).must_go:
+                folders.opened(above, make=True)
+                folders.adopt(temporary, above, name)
+                return True
+        except NotAFolder:
+            pass
+        self.spared.add(path)
+        return False
 
 
 def restore_tree(
     store: Store,
     tree: StoredTree,
-    target: Path,
+    place: Place,
     *,
     index: Optional[TreeIndex] = None,
+    below: str = "",
     include: Callable[[str], bool] = _everything,
-    guard: Guard = _NO_GUARD,
     sink: EventSink = null_sink,
 ) -> Restored:
-    """Download the files of a tree to `target`; files with the right bytes are kept.
+    """Download the files of a tree to a place, or to the folder `below` in it (`rank-1/`); files with the right bytes
+    are kept.
 
-    Other files at their paths are replaced where `guard` allows it. A damaged file does not stop the others. `index` is
-    the tree's, if it was read already. Raises NotFound (no index), IntegrityError.
+    Other files at their paths are replaced where the place allows it. A damaged file does not stop the others. `index`
+    is the tree's, if it was read already. Raises NotFound (no index), IntegrityError.
     """
     index = index or read_tree_index(store, tree.index_key)
     if index is None:
         raise NotFound(f"{tree.index_key} is not in the store {store.url}")
     wanted = [file for file in index.files if include(file.path)]
-    with TargetFolders(target) as folders:
+    with TargetFolders(place.target) as folders:
         prefix = tree.prefix_in(index.format)
-        restore = _Restore(store, prefix, tree.index_key, target, folders, guard, index.pending)
+        restore = _Restore(store, prefix, tree.index_key, place, below, folders, index.pending)
         return _restored(restore, wanted, Transfers(Stage.RECEIVE, tree.owner, sink))
 
 
@@ -235,7 +241,7 @@ def _restored(restore: _Restore, wanted: Sequence[TreeFile], transfers: Transfer
     restore.end()
     wanted_files = [file for file in wanted if not file.is_folder]
     size_bytes = sum(file.size_bytes for file in wanted_files)
-    return Restored(len(wanted_files), size_bytes, len(files), done_bytes, sorted(restore.spared))
+    return Restored(len(wanted_files), size_bytes, len(files), done_bytes)
 
 
 @dataclass
@@ -245,63 +251,49 @@ class _Restore:
     store: Store
     prefix: str
     index_key: str
-    target: Path
+    place: Place
+    below: str
     folders: TargetFolders
-    guard: Guard
     pending: Sequence[TreeFile]
-    spared: set[str] = field(default_factory=set)
     _present: dict[str, str] = field(default_factory=dict)
     _failures: list[AmlctlError] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def prepare(self, wanted: Sequence[TreeFile]) -> list[TreeFile]:
         """The files to download, after obstacles at their paths were removed."""
-        missing: list[TreeFile] = []
-        obstacles: dict[str, list[str]] = {}
-        for file in wanted:
-            if self._is_there(file):
-                continue
-            found = in_the_way(self.target, file.path)
-            if all(self.guard.may_replace(path) for path in found.files):
-                missing.append(file)
-                if found.must_go:
-                    obstacles[found.top] = found.files
-            else:
-                self.spared.add(found.top)
+        missing = [one for one in wanted if not self._is_there(one) and self.place.make_way(self.below + one.path)]
         if missing:
-            self.guard.announce({file.path: _contents(file, self.pending) for file in missing if not file.is_folder})
-        for top in obstacles:
-            clear(self.target, top)
-        if missing:
-            make_folders(self.target)
+            files = [file for file in missing if not file.is_folder]
+            self.place.announce({self.below + file.path: _versions(file, self.pending) for file in files})
+            make_folders(self.place.target)
         return [file for file in missing if self._has_folder(file)]
 
     def _has_folder(self, file: TreeFile) -> bool:
         """The one that it is, or needs, which is made. False where a link, say, has just taken its place."""
+        path = self.below + file.path
         try:
-            self.folders.opened(file.path.rstrip("/") if file.is_folder else _above(file.path), make=True)
+            self.folders.opened(path.rpartition("/")[0], make=True)
         except NotAFolder:
-            with self._lock:
-                self.spared.add(file.path)
+            self.place.spared.add(path)
             return False
         return True
 
     def _is_there(self, file: TreeFile) -> bool:
-        path = self.target / file.path
+        place, at = self.place, self.below + file.path
+        path = place.target / at
         if file.is_folder:
             return path.is_dir() and not path.is_symlink()
         try:
             seen = path.stat()
             if seen.st_size != file.size_bytes or not path.is_file():
                 return False
-            if file_content_id(path) != file.content_id or in_the_way(self.target, file.path).top != file.path:
+            if file_content_id(path) != file.content_id or in_the_way(place.target, at).top != at:
                 return False
             is_exact = seen.st_mtime_ns == (file.mtime_ns or seen.st_mtime_ns) and _mode_fits(seen, file)
-            if not is_exact and not path.is_symlink() and self.guard.may_replace(file.path):
+            if not is_exact and not path.is_symlink() and place.may_replace(at):
                 _adjust(path, seen, file)
         except OSError:
             return False
-        self._present[file.path] = file.content_id
+        self._present[at] = file.content_id
         return True
 
     def download(self, file: TreeFile, on_bytes: OnBytes) -> int:
@@ -309,35 +301,26 @@ class _Restore:
         try:
             return self._download(file, on_bytes)
         except IntegrityError as error:
-            with self._lock:
-                self._failures.append(error)
+            self._failures.append(error)
             return 0
 
     def _download(self, file: TreeFile, on_bytes: OnBytes) -> int:
-        path = self.target / file.path
-        versions = _versions(file, self.pending)
+        at, versions = self.below + file.path, _versions(file, self.pending)
         for _ in range(_ATTEMPTS):
             mode = 0o777 if file.is_executable else 0o666
             key = stored_key(self.prefix, file)
             try:
                 expected = Value(file.content_id, file.size_bytes)
-                arriving = downloaded(self.store, key, expected, self.target, mode=mode, on_bytes=on_bytes)
+                arriving = downloaded(self.store, key, expected, self.place.target, mode=mode, on_bytes=on_bytes)
                 with arriving as temporary:
                     content = file_content_id(temporary)
                     if content in versions:
                         size = temporary.stat().st_size
                         if versions[content]:
                             set_mtime(temporary, versions[content])
-                        # Edited here during the download, or below a link that was made meanwhile.
-                        if in_the_way(self.target, file.path).must_go or not self.guard.may_replace(file.path):
-                            with self._lock:
-                                self.spared.add(file.path)
+                        if not self.place.adopt(temporary, at, self.folders):
                             return 0
-                        if not self._has_folder(file):
-                            return 0
-                        self.folders.adopt(temporary, _above(file.path), path.name)
-                        with self._lock:
-                            self._present[file.path] = content
+                        self._present[at] = content
                         return size
             except NotFound:
                 pass
@@ -349,14 +332,14 @@ class _Restore:
             before, versions, file = (stored_key(self.prefix, file), versions), _versions(again, index.pending), again
             if (stored_key(self.prefix, file), versions) == before:
                 break
-            self.guard.announce({file.path: versions})
+            self.place.announce({at: versions})
         raise IntegrityError(
             f"the store's copy of {stored_key(self.prefix, file)} is damaged", hint="run the script again"
         )
 
     def end(self) -> None:
         """Raises IntegrityError where files are damaged; all others are there."""
-        self.guard.settle(self._present)
+        self.place.settle(self._present)
         if not self._failures:
             return
         first = self._failures[0]
@@ -369,18 +352,10 @@ class _Restore:
         )
 
 
-def _above(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
 def _versions(file: TreeFile, pending: Iterable[TreeFile]) -> dict[str, int]:
     """Content ids that the store may have under the path of `file`, with their mtimes."""
     newer = {one.content_id: one.mtime_ns for one in pending if one.path == file.path}
     return {**newer, file.content_id: file.mtime_ns}
-
-
-def _contents(file: TreeFile, pending: Sequence[TreeFile]) -> set[str]:
-    return set(_versions(file, pending))
 
 
 def _mode_fits(seen: os.stat_result, file: TreeFile) -> bool:

@@ -13,10 +13,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Optional
 
 from amlctl.core.content_id import EMPTY
+from amlctl.core.diff import folders_above
 from amlctl.core.store_keys import StoredTree
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, UsageError
 from amlctl.localfs.scan import RACY_NS, FileRow, scan, unpack_rows
@@ -206,7 +207,7 @@ class TreeSaver:
     def _keep_refused(self, found: dict[str, TreeFile]) -> None:
         """Keep the earlier copies of what could not be read or stored."""
         for path in self._saved if self.refused else ():
-            if path not in found and not self.refused.keys().isdisjoint((path, *_above(path), ".")):
+            if path not in found and not self.refused.keys().isdisjoint((path, *folders_above(path), ".")):
                 found[path] = self._saved[path]
 
     def _with_layers(self, changed: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
@@ -300,17 +301,12 @@ class _Layer:
 
     def add(self, path: str) -> None:
         self._files.add(path)
-        self._folders.update(_above(path))
+        self._folders.update(folders_above(path))
 
     def has_room(self, path: str) -> bool:
-        return path not in self._folders and self._files.isdisjoint(_above(path))
+        return path not in self._folders and self._files.isdisjoint(folders_above(path))
 
 
 def _layer_number(top: str, name: str) -> Optional[int]:
     number = top[len(name) + 1 :]
     return int(number) if top.startswith(f"{name}.") and number.isdecimal() else None
-
-
-def _above(path: str) -> list[str]:
-    """The folders above the path, relative to the tree."""
-    return [str(folder) for folder in PurePosixPath(path).parents if folder.name]

@@ -16,7 +16,7 @@ from amlctl.core.store_keys import attempt_key, outputs_tree
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.locks import locked
-from amlctl.runs.tree import read_tree_index, restore_tree
+from amlctl.runs.tree import Place, read_tree_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.ranks import NodeRank
 from amlctl.runtime.script import NodeFolders
@@ -132,7 +132,8 @@ def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders
     tree = outputs_tree(run, rank.node)
     index = read_tree_index(store, tree.index_key)
     if index is not None and index.files:
-        once(folders.state_dir, "outputs", run, lambda: restore_tree(store, tree, folders.outputs_dir, index=index))
+        place = Place(folders.outputs_dir)
+        once(folders.state_dir, "outputs", run, lambda: restore_tree(store, tree, place, index=index))
 
 
 class OutputsSaver:

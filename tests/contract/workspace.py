@@ -23,7 +23,7 @@ from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.runs.produced import Publisher, make_newest
 from amlctl.runs.records import read_published, save_record
-from amlctl.runs.tree import restore_tree
+from amlctl.runs.tree import Place, restore_tree
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
@@ -123,7 +123,7 @@ class Bench(Context):
         wait_until(lambda: text in self.log_so_far(run), what=f"{text!r} in the log of {run}")
 
     def outputs(self, run: str, to: Path) -> Path:
-        restore_tree(self.store, outputs_tree(run), to)
+        restore_tree(self.store, outputs_tree(run), Place(to))
         return to
 
 

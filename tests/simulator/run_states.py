@@ -17,7 +17,7 @@ from amlctl.operations.submit.start import PreparedRun, start
 from amlctl.runs.code import CodeFiles, send_code
 from amlctl.runs.produced import make_newest, publish_produced
 from amlctl.runs.records import read_published, save_record
-from amlctl.runs.tree import restore_tree
+from amlctl.runs.tree import Place, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
@@ -116,7 +116,7 @@ def _make(folder: Path, tree: Tree) -> None:
 
 def fetch_outputs(world: World, store: Store) -> object:
     try:
-        restore_tree(store, _TREE, world.folder / "fetched")
+        restore_tree(store, _TREE, Place(world.folder / "fetched"))
     except NotFound:
         return None  # nothing was saved yet
     return True
@@ -136,7 +136,7 @@ def save_again(world: World, results: Mapping[str, Any]) -> None:
     saver = TreeSaver(world.store, world.folder / "container", _TREE)
     _make(world.folder / "container", _OUTPUTS[-1])
     saver.save()
-    restore_tree(world.store, _TREE, world.folder / "fetched again")
+    restore_tree(world.store, _TREE, Place(world.folder / "fetched again"))
     found = {
         path.relative_to(world.folder / "fetched again").as_posix(): path.read_bytes()
         for path in (world.folder / "fetched again").rglob("*")

@@ -88,7 +88,7 @@ _LISTED = 4
 
 
 def _list(found: operations.EnvironmentList) -> Iterator[Line | Table]:
-    from amlctl.operations.document import iso_time
+    from amlctl.operations.context import iso_time
 
     if not found.environments:
         yield "no environments on this machine"

@@ -23,8 +23,7 @@ from amlctl.core.store_keys import (
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError
 from amlctl.localfs.known_stores import remember_store
-from amlctl.operations.context import Context
-from amlctl.operations.document import Document, iso_time
+from amlctl.operations.context import Context, Document, iso_time
 from amlctl.operations.store.needed import REMOVED_S
 from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel

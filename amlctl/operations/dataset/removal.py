@@ -18,8 +18,8 @@ from amlctl.core.message import Command, Message, below_data_blobs, count, size
 from amlctl.core.store_keys import folder_of, head_key, mirror_key, shard_key
 from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
+from amlctl.operations.context import Document, iso_time
 from amlctl.operations.dataset.listing import not_stored, runs_in, stored_head
-from amlctl.operations.document import Document, iso_time
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head, list_manifests, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept, missing_values

@@ -29,8 +29,7 @@ from amlctl.core.store_keys import (
     pack_key,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.operations.context import Context
-from amlctl.operations.document import Document
+from amlctl.operations.context import Context, Document
 from amlctl.operations.store.damage import (
     Damage,
     Member,

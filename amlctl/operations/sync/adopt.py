@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from amlctl.core.content_id import EMPTY
+from amlctl.core.diff import folders_above
 from amlctl.core.events import Note, SnapshotCommitted, Stage, StageProgress
 from amlctl.core.head import Head
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, check_path, entry_order, needs_no_bytes
@@ -19,7 +20,6 @@ from amlctl.errors import Conflict, IntegrityError, NotFound, UsageError
 from amlctl.localfs.machine import user_at_host
 from amlctl.operations.context import Context
 from amlctl.operations.sync.merge import new_store_confirmed, was_removed
-from amlctl.operations.sync.pull_target import parents
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
@@ -134,7 +134,7 @@ def _adopted(
 
 def files_among(sizes: Mapping[str, int]) -> set[str]:
     """`sizes` in bytes, by name. Raises UsageError for a file that is a folder as well."""
-    folders = {folder for name in sizes for folder in parents(name)}
+    folders = {folder for name in sizes for folder in folders_above(name)}
     files = {
         name for name, size_bytes in sizes.items() if not name.endswith("/") and (size_bytes or name not in folders)
     }

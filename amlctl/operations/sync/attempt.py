@@ -46,8 +46,7 @@ from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import HeadMoved, ensure_format, has_snapshots, next_head, no_head, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
-from amlctl.snapshots.pack_sender import PackSender
-from amlctl.snapshots.send import send_plan
+from amlctl.snapshots.send import PackSender, send_plan
 from amlctl.snapshots.transfers import Transfers
 
 

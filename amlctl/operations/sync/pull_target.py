@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from amlctl.core.diff import folders_above
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.message import count
 from amlctl.errors import Conflict
@@ -86,7 +87,7 @@ class PullTarget:
                         target.unlink(missing_ok=True)
                         continue
                     self._remove(folders, path, os.unlink)
-                above.update(parents(path)[-1:])
+                above.update(folders_above(path)[-1:])
             for folder in sorted(above, key=lambda folder: folder.count("/"), reverse=True):
                 while folder and folder not in kept and self._remove(folders, folder, os.rmdir):
                     folder = folder.rpartition("/")[0]
@@ -153,7 +154,7 @@ class PullTarget:
 
 def hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEntry]) -> list[str]:
     """Paths that would be overwritten, or are in the way, although no snapshot and no merge has seen them."""
-    folders = {part for path in here for part in parents(path)}
+    folders = {part for path in here for part in folders_above(path)}
     new_folders = {part for entry in to_write for part in _folders(entry)} - folders
     found = {
         folder
@@ -186,7 +187,7 @@ def _linked(root: Path, paths: Iterable[str]) -> list[str]:
     """Folders above `paths`, below the root, that are links."""
     text = os.fspath(root)
     folders = {path.rstrip("/").rpartition("/")[0] for path in paths}
-    above = {part for folder in folders for part in [*parents(folder), folder] if part}
+    above = {part for folder in folders for part in [*folders_above(folder), folder] if part}
     return [folder for folder in sorted(above) if os.path.islink(f"{text}/{folder}")]
 
 
@@ -207,12 +208,7 @@ def _unknown_below(root: Path, folder: str, here: Collection[str]) -> Iterator[s
                 yield path
 
 
-def parents(path: str) -> list[str]:
-    parts = path.rstrip("/").split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
 def _folders(entry: FileEntry) -> list[str]:
     """Those that have to be there for it: an empty folder is one itself."""
-    above = parents(entry.path)
+    above = folders_above(entry.path)
     return [*above, entry.path[:-1]] if entry.path.endswith("/") else above

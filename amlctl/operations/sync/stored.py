@@ -12,7 +12,7 @@ from amlctl.operations.sync.repair import without
 from amlctl.parallel import in_background
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.known import KnownContents
-from amlctl.snapshots.pack_sender import PackSender
+from amlctl.snapshots.send import PackSender
 
 _MUCH_BYTES = 16 << 20
 """New bytes from which on other datasets are asked for their contents."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import Lock
 
@@ -13,7 +12,7 @@ import pytest
 
 from amlctl.core.store_keys import outputs_tree
 from amlctl.errors import IntegrityError, ServiceUnavailable
-from amlctl.runs.tree import read_index, restore_tree
+from amlctl.runs.tree import Place, read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
 from tests.support.faulty_store import Call, FaultyStore
@@ -24,7 +23,7 @@ TREE = outputs_tree("r")
 
 
 def _restored(store: DirectoryStore, target: Path) -> Tree:
-    restore_tree(store, TREE, target)
+    restore_tree(store, TREE, Place(target))
     return read_tree(target)
 
 
@@ -221,10 +220,11 @@ def test_what_cannot_be_read_costs_no_other_file(tmp_path: Path) -> None:
     assert _restored(store, tmp_path / "target") == expected
 
 
-class _LinkedMeanwhile:
-    """A guard that is asked right before each rename: in that moment the folder becomes a link to `elsewhere`."""
+class _LinkedMeanwhile(Place):
+    """It is asked right before each rename: in that moment the folder becomes a link to `elsewhere`."""
 
-    def __init__(self, folder: Path, elsewhere: Path) -> None:
+    def __init__(self, target: Path, folder: Path, elsewhere: Path) -> None:
+        super().__init__(target)
         self._folder = folder
         self._elsewhere = elsewhere
         self._lock = Lock()
@@ -236,12 +236,6 @@ class _LinkedMeanwhile:
                 self._folder.symlink_to(self._elsewhere)
         return True
 
-    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
-        pass
-
-    def settle(self, contents: Mapping[str, str]) -> None:
-        pass
-
 
 def test_nothing_is_written_behind_a_link_that_was_made_meanwhile(tmp_path: Path) -> None:
     store, source, elsewhere = DirectoryStore(tmp_path / "store"), tmp_path / "source", tmp_path / "elsewhere"
@@ -249,8 +243,9 @@ def test_nothing_is_written_behind_a_link_that_was_made_meanwhile(tmp_path: Path
     TreeSaver(store, source, TREE).save()
     elsewhere.mkdir()
     target = tmp_path / "target"
-    done = restore_tree(store, TREE, target, guard=_LinkedMeanwhile(target / "d", elsewhere))
+    place = _LinkedMeanwhile(target, target / "d", elsewhere)
+    restore_tree(store, TREE, place)
     assert list(elsewhere.iterdir()) == []
-    assert set(done.spared) == {"d/one", "d/two"}
+    assert place.spared == {"d/one", "d/two"}
     assert (target / "top").read_bytes() == b"3"
     assert not list(target.glob(".amlctl-tmp-*"))

@@ -13,7 +13,16 @@ import pytest
 from amlctl.core.store_keys import outputs_tree
 from amlctl.errors import IntegrityError
 from amlctl.runs import tree_saver
-from amlctl.runs.tree import TreeFile, TreeIndex, encode_index, read_tree_index, restore_tree, stored_key, tree_file
+from amlctl.runs.tree import (
+    Place,
+    TreeFile,
+    TreeIndex,
+    encode_index,
+    read_tree_index,
+    restore_tree,
+    stored_key,
+    tree_file,
+)
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
 from tests.support.faulty_store import Call, FaultyStore
@@ -29,7 +38,7 @@ class Killed(BaseException):
 
 
 def restored(store: DirectoryStore, target: Path) -> Tree:
-    restore_tree(store, TREE, target)
+    restore_tree(store, TREE, Place(target))
     return read_tree(target)
 
 
@@ -119,7 +128,7 @@ def test_empty_folders_and_times_come_back(store: DirectoryStore, tmp_path: Path
     assert [(target / name).stat().st_mtime_ns % 10 for name in steps] == [1, 2, 3]
     os.utime(source / steps[0], ns=(0, 1_700_000_000_000_000_009))
     assert saver.save() == 0
-    restore_tree(store, TREE, target)
+    restore_tree(store, TREE, Place(target))
     assert (target / steps[0]).stat().st_mtime_ns % 10 == 9
     shutil.rmtree(source / "empty")
     saver.save()
@@ -306,10 +315,10 @@ def test_further_nodes_of_an_old_run_are_found(store: DirectoryStore, tmp_path: 
     tree = outputs_tree("r", 1)
     store.put(f"{tree.first_prefix}x", b"of node 1")
     store.put(tree.index_key, encode_index([tree_file(source / "x", "x")]))
-    restore_tree(store, tree, tmp_path / "old")
+    restore_tree(store, tree, Place(tmp_path / "old"))
     assert read_tree(tmp_path / "old") == {"x": b"of node 1"}
     TreeSaver(store, source, tree).save()
-    restore_tree(store, tree, tmp_path / "new")
+    restore_tree(store, tree, Place(tmp_path / "new"))
     assert read_tree(tmp_path / "new") == {"x": b"of node 1"}
 
 

@@ -15,9 +15,8 @@ from amlctl.core.manifest import FileEntry, StoredAt, empty_manifest
 from amlctl.core.store_keys import pack_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import ServiceUnavailable
-from amlctl.snapshots import pack_sender as module
-from amlctl.snapshots.pack_sender import PackSender
-from amlctl.snapshots.send import send_plan
+from amlctl.snapshots import send as module
+from amlctl.snapshots.send import PackSender, send_plan
 from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import Body, FileBody, OnBytes, unobserved
 from amlctl.stores.directory import DirectoryStore
