@@ -61,8 +61,10 @@ def test_only_what_is_missing_is_brought(bench: Bench, run: str) -> None:
     assert set(read_tree(folder)) == ALL
     assert (first.to, first.files, first.downloaded_files) == (f"outputs/{run}", 5, 5)
     assert first.bytes == first.downloaded_bytes == sum(len(name) for name in ALL if not name.endswith("empty"))
-    again = get(bench, run)
+    store = FaultyStore(bench.store, lambda call: None)
+    again = fetch(replace(bench, store=store), run)
     assert (again.files, again.downloaded_files, again.downloaded_bytes) == (5, 0, 0)
+    assert [call.method for call in store.calls] == ["get"]  # their list, once
     (folder / "metrics.json").unlink()
     (folder / "mine.txt").write_text("stays")
     assert get(bench, run).downloaded_files == 1
