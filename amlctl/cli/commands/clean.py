@@ -14,7 +14,7 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Line, Table, dim, good
-from amlctl.core.message import Command, Message, count, size
+from amlctl.core.message import ID_CELLS, Command, Message, count, size
 from amlctl.errors import NeedsConfirmation, UsageError
 
 if TYPE_CHECKING:
@@ -125,16 +125,23 @@ def _table(items: Sequence[DiskItem]) -> Table:
     return Table(
         [
             Column("KIND", is_whole=True),
-            Column("NAME"),
+            Column("NAME", is_whole=True),
             Column("SIZE", is_whole=True, is_right=True),
             Column("UNUSED", is_whole=True, is_right=True),
             Column("KEPT", rank=1),
         ],
         [
-            [item.kind, item.name, size(item.bytes), _age(now - item.used_at) if item.used_at else "", item.kept]
+            [item.kind, _name(item), size(item.bytes), _age(now - item.used_at) if item.used_at else "", item.kept]
             for item in items
         ],
     )
+
+
+def _name(item: DiskItem) -> str:
+    """Of an environment a part is enough, as in `env list`."""
+    from amlctl.localfs.disk_use import ENVIRONMENTS
+
+    return item.name[:ID_CELLS] if item.kind == ENVIRONMENTS else item.name
 
 
 def _age(seconds: float) -> str:
