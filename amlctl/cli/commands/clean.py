@@ -14,7 +14,7 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Line, Table, dim, good
-from amlctl.core.message import Command, Message, count, size
+from amlctl.core.message import ID_CELLS, Command, Message, count, size
 from amlctl.errors import NeedsConfirmation, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def clean(
         bool, option("Free local logs of finished runs that are in the store", "--logs", panel=_WHAT)
     ] = False,
     older_than: Annotated[
-        str | None, option("List or free only what was not used for so long", "--older-than", metavar="AGE")
+        str | None, option("List or free only what has not been used for this long", "--older-than", metavar="AGE")
     ] = None,
     is_dry_run: Annotated[bool, option("Show what would be freed, and change nothing", "--dry-run")] = False,
     yes: Yes = False,
@@ -125,16 +125,23 @@ def _table(items: Sequence[DiskItem]) -> Table:
     return Table(
         [
             Column("KIND", is_whole=True),
-            Column("NAME"),
+            Column("NAME", is_whole=True),
             Column("SIZE", is_whole=True, is_right=True),
             Column("UNUSED", is_whole=True, is_right=True),
             Column("KEPT", rank=1),
         ],
         [
-            [item.kind, item.name, size(item.bytes), _age(now - item.used_at) if item.used_at else "", item.kept]
+            [item.kind, _name(item), size(item.bytes), _age(now - item.used_at) if item.used_at else "", item.kept]
             for item in items
         ],
     )
+
+
+def _name(item: DiskItem) -> str:
+    """Of an environment a part is enough, as in `env list`."""
+    from amlctl.localfs.disk_use import ENVIRONMENTS
+
+    return item.name[:ID_CELLS] if item.kind == ENVIRONMENTS else item.name
 
 
 def _age(seconds: float) -> str:
