@@ -33,7 +33,7 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder
 from amlctl.localfs.machine import ProcessIdentity
 from amlctl.localfs.regular_file import open_regular
-from amlctl.localfs.tool_variables import find_uv, tool_variables
+from amlctl.localfs.tool_variables import tool_variables
 from amlctl.runtime.process_tree import identity_of, is_alive, read_identity
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.environments import (
@@ -45,15 +45,7 @@ from amlctl.workspaces.local.environments import (
     packages_stamp,
     python_of,
 )
-from amlctl.workspaces.local.packages import (
-    base_python,
-    choose_installer,
-    conda_for,
-    install_packages,
-    is_of_network,
-    needs_pip,
-)
-from amlctl.workspaces.local.pip_settings import pip_settings
+from amlctl.workspaces.local.packages import Packages, is_of_network
 from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner
 
 EXPIRES_S = 120.0
@@ -183,13 +175,12 @@ class _Maker:
 
     def _make(self, mark: Mark) -> None:
         environments, spec = self.environments, self.spec
-        tool, path = conda_for(environments, spec)
-        settings = pip_settings(environments.variables)
-        uv = "" if needs_pip(spec, settings) else find_uv(environments.variables)
+        wanted = Packages(environments, spec)
+        tool, path = wanted.conda()
         started = time.monotonic()
-        self.sink(Note(f"making environment {spec.id} with {tool or ('uv' if uv else 'venv and pip')}"))
-        if settings.unused:
-            self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
+        self.sink(Note(f"making environment {spec.id} with {tool or ('uv' if wanted.uv else 'venv and pip')}"))
+        if wanted.settings.unused:
+            self.sink(Note(f"pip's settings that environments ignore: {', '.join(wanted.settings.unused)}"))
 
         def check() -> None:
             mark.renew()
@@ -210,16 +201,16 @@ class _Maker:
                 create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
                 run(tool, [path, *create, "--prefix", str(self.home), "--file", str(file)])
         else:
-            base = base_python(environments, spec, settings)
+            base = wanted.base_python()
             resolved = _taken(environments.resolved(spec.id, base.version))
-            if uv:
-                for command in _by_uv(uv, base, self.home):
+            if wanted.uv:
+                for command in _by_uv(wanted.uv, base, self.home):
                     run("uv", command)
             else:
                 run("venv", [base.path, "-m", "venv", str(self.home)])
-        installer = choose_installer(environments, spec, settings, str(python_of(self.home)), runner=runner)
-        packages = install_packages(installer, spec, settings, self.home, brings_conda=not tool, resolved=resolved)
-        _confirm(environments, spec, self.home, tool or ("uv" if uv else "venv"), packages)
+        installer = wanted.installer(str(python_of(self.home)), runner=runner)
+        packages = wanted.install(installer, self.home, brings_conda=not tool, resolved=resolved)
+        _confirm(environments, spec, self.home, tool or ("uv" if wanted.uv else "venv"), packages)
         self.sink(Note(f"environment {spec.id} is ready after {time.monotonic() - started:.1f} s"))
 
     @contextmanager

@@ -138,10 +138,10 @@ class Environments:
                 return None
         if not version:
             from amlctl.config.environment_file import pinned_python  # here, since most submits find theirs ready
-            from amlctl.workspaces.local.packages import conda_for
+            from amlctl.workspaces.local.packages import Packages
             from amlctl.workspaces.local.tools import find_python
 
-            if conda_for(self, spec)[0]:
+            if Packages(self, spec).conda()[0]:
                 return pinned_python(spec)
             try:
                 version = find_python(spec.python, self.variables).version

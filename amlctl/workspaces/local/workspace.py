@@ -122,9 +122,9 @@ class LocalWorkspace:
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
         if spec.interpreter or not self._environments.find(spec.id).is_ready:
-            from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
+            from amlctl.workspaces.local.packages import Packages  # here, since it loads version rules
 
-            check_environment(self._environments, spec, sink)
+            Packages(self._environments, spec).check(sink)
 
     def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
         return self._environments.python(spec)
