@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +120,12 @@ def submit(
     where the run fails or is canceled, and what a check raises before there is a run. Ctrl-C cancels the run, or leaves
     it running where `submit.on_interrupt` is `detach`, which raises Interrupted.
     """
+    lists = {"arguments": arguments, "datasets": datasets, "produces": produces, "secrets": secrets, "after": after}
+    _require_lists({**lists, **{f"sweep[{key!r}]": values for key, values in (sweep or {}).items()}})
+    if parallel is not None and (type(parallel) is not int or parallel < 1):
+        raise UsageError("parallel must be a whole number from 1")
+    _require_texts("variables", variables or {})
+    _require_texts("tags", tags or {})
     chosen = chosen_environment(env_from, Path.cwd())
     spec = {
         "script": os.fspath(script) or None,
@@ -138,8 +144,8 @@ def submit(
         "name": name,
     }
     with _opened(project, workspace, sink) as app:
-        fixed = {key: [json.dumps(value)] for key, value in (overrides or {}).items()}
-        varied = {key: [json.dumps(value) for value in values] for key, values in (sweep or {}).items()}
+        fixed = {key: [_json(key, value)] for key, value in (overrides or {}).items()}
+        varied = {key: [_json(key, value) for value in values] for key, values in (sweep or {}).items()}
         request = SubmitRequest(
             spec,
             overrides=[] if varied else [f"{key}={value}" for key, (value,) in fixed.items()],
@@ -179,6 +185,7 @@ def fetch(
 
     `include` are globs. Raises NotFound, RightsError, IntegrityError, ServiceUnavailable.
     """
+    _require_lists({"include": include})
     with _opened(project, workspace, sink) as app:
         run_id, app = located(app, run, is_in_use=workspace is not None)
         target = None if to is None else Path.cwd() / to
@@ -218,6 +225,27 @@ def list_runs(
     with _opened(project, workspace, sink) as app:
         found = run_operations.list_runs(app if experiment is None else app.in_experiment(experiment))
         return [record for record in found if experiment in (None, record.spec.experiment)]
+
+
+def _require_lists(given: Mapping[str, object]) -> None:
+    """A single text would be taken for its letters."""
+    for name, values in given.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise UsageError(f"{name} must be a list, not a value of type {type(values).__name__}")
+
+
+def _require_texts(name: str, values: Mapping[str, object]) -> None:
+    for one in (*values, *values.values()):
+        if not isinstance(one, str):
+            raise UsageError(f"{name}: names and values must be strings, not values of type {type(one).__name__}")
+
+
+def _json(key: str, value: object) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        hint = "use numbers, strings, booleans, None, and lists and dicts of them"
+        raise UsageError(f"the value for {key} cannot be written into a config: {error}", hint=hint) from error
 
 
 def _require_final(record: RunRecord) -> None:

@@ -59,9 +59,9 @@ class App:
             return default_datastore(self.connection).url
         if not _is_remote(workspace.store):
             raise SettingsError(
-                f"the store of workspace {workspace.name!r} is the folder {workspace.store}, which nodes of Azure ML "
-                "cannot mount",
-                hint=f"remove store from [workspaces.{workspace.name}] to use the workspace's own blob datastore",
+                f"{self.settings.origins[f'workspaces.{workspace.name}.store']}: the store of workspace "
+                f"{workspace.name!r} is the folder {workspace.store}, which nodes of Azure ML cannot mount",
+                hint="remove that to use the workspace's own blob datastore",
             )
         return workspace.store
 

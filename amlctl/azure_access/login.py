@@ -121,7 +121,7 @@ class Login:
             why = str(error).partition("\n")[0]
             raise SettingsError(
                 f"Invalid settings for the Azure login: {why}",
-                hint="check tenant_id in .amlctl.toml, and the variables AZURE_TOKEN_CREDENTIALS and AZURE_TENANT_ID",
+                hint="check tenant_id in the settings, and the variables AZURE_TOKEN_CREDENTIALS and AZURE_TENANT_ID",
             ) from error
 
 

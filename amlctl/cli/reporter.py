@@ -195,6 +195,11 @@ class Reporter:
         return None
 
     @property
+    def shows_run_id(self) -> bool:
+        """Whether a result can do without it."""
+        return self.has_run and self._shares_screen and not self._is_quiet
+
+    @property
     def moved(self) -> str:
         """How far the present transfer is, as the beginning of a sentence; empty without one."""
         for state in list(self._progress.stages.values()):

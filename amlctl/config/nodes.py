@@ -4,6 +4,7 @@ and plain values of such a tree."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,6 +28,7 @@ _TAG_KINDS = {"str": TEXT, "int": NUMBER, "float": NUMBER, "bool": TRUTH, "null"
 _yaml: Any = yaml
 _Loader: Any = yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
 _UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE  # compiling one of our own takes 4 ms
+_HEXADECIMAL = re.compile(r"[-+]?0[xX][0-9a-fA-F]{1,200}")
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -255,5 +257,8 @@ def key_text(key: Node) -> str:
 
 
 def _json_number(text: str) -> str:
-    """Python's JSON has these as well."""
-    return {"NaN": ".nan", "Infinity": ".inf", "+Infinity": ".inf", "-Infinity": "-.inf"}.get(text, text)
+    """JSON5 and Python's JSON have more numbers than YAML 1.2."""
+    if _HEXADECIMAL.fullmatch(text):
+        return str(int(text, 16))
+    word = text.lstrip("+")
+    return {"NaN": ".nan", "-NaN": ".nan", "Infinity": ".inf", "-Infinity": "-.inf"}.get(word, text)

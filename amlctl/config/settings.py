@@ -180,8 +180,10 @@ def _is_section(key: Key) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a non-empty string, in quotes")
+    if not isinstance(value, str):
+        raise ValueError("must be a string, in quotes")
+    if not value.strip():
+        raise ValueError("must not be empty")
     if "\0" in value:
         raise ValueError("must not contain a NUL character")
     return value
@@ -196,7 +198,8 @@ def _one_of(words: Sequence[str], value: Any) -> str:
 
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("must be true or false, without quotes")
+        is_quoted = isinstance(value, str) and value.lower() in _TRUTHS
+        raise ValueError("must be true or false" + (", without quotes" if is_quoted else ""))
     return value
 
 

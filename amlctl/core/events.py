@@ -133,8 +133,8 @@ class Usage(NamedTuple):
 
 
 class RunWatched(NamedTuple):
-    """How an active run stands, for those who watch it: its record, last values of metrics, and seconds since its
-    outputs were saved."""
+    """How an active run stands, for those who watch it: its record, last values of metrics, and seconds since it
+    has saved outputs, if it has any."""
 
     record: RunRecord
     metrics: Mapping[str, Any] = {}

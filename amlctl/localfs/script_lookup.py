@@ -13,7 +13,7 @@ from typing import Callable, Optional
 
 from amlctl.core.message import Command, similar
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.localfs.code_rules import CodeRules, code_rules
+from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.disk_errors import disk_error, failing_disk
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.project import Project
@@ -21,8 +21,8 @@ from amlctl.localfs.project import Project
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def find_script(project: Project, text: str, *, cwd: Path, rules: Optional[CodeRules] = None) -> Path:
-    """The absolute path of the script that `text` means. `rules` are those of the project, where they were read before.
+def find_script(project: Project, text: str, *, cwd: Path, rules: CodeRules) -> Path:
+    """The absolute path of the script that `text` means. `rules` are those of the project.
 
     A path is relative to `cwd`, to the project's root or to `pipeline/`; otherwise the end of a path that is
     unique below `pipeline/`, most often a bare name. Raises UsageError (ambiguous, outside `pipeline/`, a folder,
@@ -30,17 +30,17 @@ def find_script(project: Project, text: str, *, cwd: Path, rules: Optional[CodeR
     """
     if not text.strip():
         raise UsageError("No script given", hint=Command("submit", "SCRIPT"))
-    pipeline, ignore = project.pipeline_dir, rules or code_rules(project)
+    pipeline = project.pipeline_dir
     is_bare = Path(text).name == text
     bases = [cwd, project.root] if is_bare else [cwd, project.root, pipeline]
     typed = [_absolute(base, text) for base in bases]
     inside = [path for path in typed if _is_inside(path, pipeline)]
     for path in inside:
         if path.is_file():
-            return _checked(project, path, ignore)
-    files = list(walk_files(pipeline, ignore))
+            return _checked(project, path, rules)
+    files = list(walk_files(pipeline, rules))
     if match := _only_match(project, files, text, "scripts", lambda shown: Command("submit", shown)):
-        return _checked(project, match, ignore)
+        return _checked(project, match, rules)
     scripts = [path for path in files if path.suffix == ".py"]
     if any(path.is_dir() for path in inside):
         below = [path for path in scripts if any(_is_inside(path, folder) for folder in inside)]
@@ -53,8 +53,8 @@ def find_script(project: Project, text: str, *, cwd: Path, rules: Optional[CodeR
     raise _not_found(project, f"Script {text!r} not found under pipeline/", text, scripts)
 
 
-def find_config(project: Project, text: str, *, cwd: Path, script: Path) -> Path:
-    """The absolute path of the config that `text` means.
+def find_config(project: Project, text: str, *, cwd: Path, script: Path, rules: Callable[[], CodeRules]) -> Path:
+    """The absolute path of the config that `text` means. `rules` reads those of the project, with git.
 
     Looked for as given (relative to `cwd`, to the root), beside the script, in `configs/` beside the script, then
     anywhere below `pipeline/`. Raises UsageError (ambiguous), NotFound with the nearest names.
@@ -65,7 +65,7 @@ def find_config(project: Project, text: str, *, cwd: Path, script: Path) -> Path
         path = _absolute(base, text)
         if path.is_file():
             return path
-    files = list(walk_files(project.pipeline_dir, code_rules(project)))
+    files = list(walk_files(project.pipeline_dir, rules()))
     if match := _only_match(project, files, text, "configs", lambda shown: f"--config {shown}"):
         return match
     configs = [path for path in files if path.suffix.lower() in CONFIG_SUFFIXES]
@@ -154,15 +154,14 @@ def _only_match(
 
 
 def _not_found(project: Project, message: str, text: str, files: Sequence[Path]) -> NotFound:
-    wanted = Path(text).name
-    by_name: dict[str, list[str]] = {}
+    wanted = Path(text).stem
+    by_stem: dict[str, list[str]] = {}  # the suffix, which all of them have, makes no name similar
     for path in files:
-        by_name.setdefault(path.name, []).append(_shown(project, path))
-    near = [name for name in by_name if wanted.lower() in (name.lower(), Path(name).stem.lower())]
-    near = near or similar(wanted, by_name, cutoff=0.5)
-    shown = [path for name in near for path in by_name[name]][:5]
+        by_stem.setdefault(path.stem, []).append(_shown(project, path))
+    near = [stem for stem in by_stem if stem.lower() == wanted.lower()] or similar(wanted, by_stem)
+    shown = [path for stem in near for path in by_stem[stem]][:5]
     if shown:
-        name = Path(shown[0]).name
-        return NotFound(message, hint=f"did you mean {name if len(by_name[name]) == 1 else shown[0]}?", details=shown)
-    some = sorted(path for paths in by_name.values() for path in paths)[:5]
+        name = Path(shown[0]).name if len(by_stem[near[0]]) == 1 else shown[0]
+        return NotFound(message, hint=f"did you mean {name}?", details=shown)
+    some = sorted(path for paths in by_stem.values() for path in paths)[:5]
     return NotFound(message, hint=f"available: {', '.join(some)}" if some else "put it below pipeline/")

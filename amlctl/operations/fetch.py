@@ -25,7 +25,7 @@ from amlctl.core.store_keys import (
     outputs_tree,
     record_key,
 )
-from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, UsageError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, ServiceUnavailable, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.locks import exclusive
@@ -38,7 +38,7 @@ from amlctl.operations.logs import collapsed_log
 from amlctl.operations.runs import RunAt, each_of_sweep
 from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedFiles
-from amlctl.runs.records import read_failure
+from amlctl.runs.records import load_record, read_failure
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import RunFile, RunFiles, Workspace
@@ -119,11 +119,23 @@ def fetch(
         names = ", ".join(job.kept[:_NAMED]) + (f" and {len(job.kept) - _NAMED} more" if len(job.kept) > _NAMED else "")
         again = Command("fetch", "--to", "FOLDER", run)
         sink(Warned(Message(f"kept {names} in {shown}/, changed here; download the run's with: ", again)))
+    if not job.failures and (undelivered := _undelivered(context, record)):
+        job.failures.append(undelivered)
     if job.failures:
         raise _one_failure(job.failures)
     return FetchResult(
         run, record.status, shown, job.files, job.size, job.new_files, job.new_bytes, seconds, tuple(job.kept)
     )
+
+
+def _undelivered(context: Context, record: RunRecord) -> AmlctlError | None:
+    """Why the store does not have the results of a run, which wait on this machine. Raises what the store raises."""
+    if not (context.settings.workspace().runs_here and record.is_final and record.may_change):
+        return None
+    stored, error = load_record(context.store, record.run), record.error or {}
+    if stored is None or stored.is_final:
+        return None
+    return ServiceUnavailable(error.get("message", ""), hint=error.get("hint", ""))
 
 
 def _fetch_each(

@@ -296,7 +296,8 @@ def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: st
     error = record.error or {}
     message, details = error.get("message", ""), list[str]()
     if record.spec.sweep:
-        hint = error.get("hint") or "the same command with --needed runs what is left"
+        hint = "the same command with --needed runs what is left"
+    hint = error.get("hint") or hint
     if error.get("kind") == "script":
         name = error.get("log")
         lines = _last_lines(context, record, name)
@@ -306,7 +307,7 @@ def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: st
         if name is not None and name != shown_log:
             details = list(lines[-_SHOWN_LINES:])
         # Where to read what the script said, unless it is known what to do.
-        hint = _add(record, found.package) if found.package else error.get("hint") or hint
+        hint = _add(record, found.package) if found.package else hint
         hint = _send(context.project, record, found.file) or hint
     return RunFailed(
         f"run {record.run} is {record.status}" + (f": {message}" if message else ""), hint=hint, details=details

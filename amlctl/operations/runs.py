@@ -104,12 +104,19 @@ def key_metric(records: Sequence[RunRecord], wanted: str | None) -> Goal | None:
     return next((goal_of(name) for record in records for name in record.metrics), None)
 
 
+def missing_metric(records: Sequence[RunRecord], goal: Goal) -> NotFound | None:
+    """Why it cannot be shown: no run has it."""
+    known = {name for record in records for name in record.metrics}
+    if not records or goal.name in known:
+        return None
+    hint = did_you_mean(goal.name, known) or f"available: {', '.join(sorted(known)[:_SHOWN]) or 'none'}"
+    return NotFound(f"no run has the metric {goal.name!r}", hint=hint)
+
+
 def best_first(records: Sequence[RunRecord], goal: Goal) -> list[RunRecord]:
     """Runs without the metric come last. Raises NotFound if no run has it."""
-    known = {name for record in records for name in record.metrics}
-    if records and goal.name not in known:
-        hint = did_you_mean(goal.name, known) or f"available: {', '.join(sorted(known)[:_SHOWN]) or 'none'}"
-        raise NotFound(f"no run has the metric {goal.name!r}", hint=hint)
+    if missing := missing_metric(records, goal):
+        raise missing
     return sorted(records, key=lambda record: goal.rank(record.metrics))
 
 
@@ -128,7 +135,8 @@ def _warn_of_damaged(run: str, context: Context) -> None:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run's record, by dotted key what its config says, its metrics, and those of the runs of a sweep."""
+    """A run's record, by dotted key what its config says, its metrics, and those of the runs of a sweep, each of which
+    has a config of its own."""
 
     record: RunRecord
     config: Mapping[str, Any]
@@ -157,7 +165,8 @@ def show(context: Context, run: str) -> RunView:
         from amlctl.operations.watch import SweepReader  # it imports this module
 
         results = SweepReader(context).view(record, is_live=True)
-    return RunView(record, flattened("", config_values_of(record)), metrics, results)
+    config = {} if record.spec.sweep else flattened("", config_values_of(record))
+    return RunView(record, config, metrics, results)
 
 
 def children_left(workspace: Workspace, children: Iterable[Mapping[str, str]]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from amlctl.core.sweep import SweepRow, best_of, values_of
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.operations.context import Context
 from amlctl.operations.runs import key_metric
-from amlctl.runs.metrics import read_metrics
+from amlctl.runs.metrics import listed_outputs, metrics_among
 from amlctl.stores.contract import Store
 
 _LOOK_S = 1.0
@@ -39,7 +39,7 @@ class _Results:
         self._found: dict[str, tuple[float | None, Metrics]] = {}
 
     def of(self, run: str) -> tuple[float | None, Metrics]:
-        """When it has saved last, in seconds since 1970, and its metrics then."""
+        """When outputs of it were last saved, in seconds since 1970, and its metrics then."""
         now_s = time.monotonic()
         saved_at, metrics = self._found.get(run, (None, Metrics()))
         if now_s - self._looked_s.get(run, float("-inf")) >= self._pause_s:
@@ -47,7 +47,9 @@ class _Results:
             with suppress(AmlctlError, OSError):
                 index = self._store.info(outputs_index_key(run))
                 if index is not None and index.modified_at != saved_at:
-                    saved_at, metrics = index.modified_at, read_metrics(self._store, run)
+                    files = listed_outputs(self._store, run)
+                    saved_at = None if files == {} else index.modified_at  # the list begins empty, before the script
+                    metrics = metrics_among(self._store, run, files)
             self._found[run] = saved_at, metrics
         return saved_at, metrics
 

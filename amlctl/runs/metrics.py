@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from amlctl.core.metrics import (
@@ -38,8 +38,12 @@ def read_metrics(store: Store, run: str) -> Metrics:
     Works for an active run, too: the store has what was saved last. Raises IntegrityError (a damaged list of outputs)
     and what the store raises.
     """
+    return metrics_among(store, run, listed_outputs(store, run))
+
+
+def metrics_among(store: Store, run: str, files: Optional[Mapping[str, TreeFile]]) -> Metrics:
+    """Of `listed_outputs`. Raises what the store raises."""
     found = Metrics()
-    files = _listed(store, outputs_index_key(run))
     if files is None:
         files = {name: TreeFile(name, 0, False, "") for name in (DOCUMENT, LINES)}
         found.warnings.append(f"the run has very many outputs: only {DOCUMENT} and {LINES} are read")
@@ -58,8 +62,9 @@ def read_metrics(store: Store, run: str) -> Metrics:
     return found
 
 
-def _listed(store: Store, index_key: str) -> Optional[dict[str, TreeFile]]:
-    """The outputs by path; None where reading their list would take seconds."""
+def listed_outputs(store: Store, run: str) -> Optional[dict[str, TreeFile]]:
+    """The outputs by path; None where reading their list would take seconds. Raises as `read_metrics`."""
+    index_key = outputs_index_key(run)
     entry = store.info(index_key)
     if entry is not None and entry.size_bytes > MOST_INDEX_BYTES:
         return None

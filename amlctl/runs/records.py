@@ -180,6 +180,8 @@ def _load_file(path: str, run: str) -> Optional[RunRecord]:
         return None
     except UnfitFile as error:
         raise IntegrityError(f"the record of run {run} is damaged: {path}: {error.strerror}") from error
+    except PermissionError as error:  # the store's copy may be readable; it hides no other run
+        raise IntegrityError(f"the record of run {run} cannot be read: {path}: permission denied") from error
     return RunRecord.from_bytes(data, run)
 
 

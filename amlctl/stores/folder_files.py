@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
@@ -29,8 +31,10 @@ class FolderFiles:
                 continue
             for name in names:
                 path = os.path.join(at, name)
-                if os.path.isfile(path):
-                    found.append(PlainFile(os.path.relpath(path, self._folder), os.stat(path).st_size))
+                with suppress(OSError):  # it has just gone, or is a link that leads nowhere
+                    seen = os.stat(path)
+                    if stat.S_ISREG(seen.st_mode):
+                        found.append(PlainFile(os.path.relpath(path, self._folder), seen.st_size))
         return found
 
     def read(self, file: PlainFile, here: Optional[Path]) -> tuple[str, str]:

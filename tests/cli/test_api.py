@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,24 @@ def test_errors_are_raised_with_their_hint(here: Cli) -> None:
         sync("data_blobs/working/numbers", on_conflict="mine")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="pull=True"):
         sync("data_blobs/working/numbers", snapshot="12ab")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tags": {"a": 1}}, "tags: names and values must be strings, not values of type int"),
+        ({"variables": {1: "a"}}, "variables: names and values must be strings"),
+        ({"overrides": {"rate": {1, 2}}}, "the value for rate cannot be written into a config"),
+        ({"sweep": {"rate": [1, object()]}}, "the value for rate cannot be written into a config"),
+        ({"sweep": {"rate": 0.1}}, "sweep['rate'] must be a list, not a value of type float"),
+        ({"sweep": {"rate": [1, 2]}, "parallel": 0}, "parallel must be a whole number from 1"),
+        ({"datasets": "working/numbers"}, "datasets must be a list, not a value of type str"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(here: Cli, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        submit("train.py", config="config.json", env_from="current", **given)
+    assert words in caught.value.message
 
 
 def test_errors_have_no_secrets(here: Cli) -> None:

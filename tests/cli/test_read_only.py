@@ -80,6 +80,25 @@ def test_a_command_that_writes_says_what_it_cannot(project: Bench, command: list
     assert f"cannot write {project.project.state_dir}" in done.stderr
 
 
+def test_a_record_that_may_not_be_read_is_named_and_hides_no_other_run(tmp_path: Path) -> None:
+    """As of a run that was submitted with sudo. The store has the record, too, until that cannot be read, either."""
+    bench = make_bench(tmp_path / "project")
+    bench.write(".amlctl.toml")
+    bench.script("print('said')")
+    closed, other = (bench.submit("train.py").record.run for _ in range(2))
+    wait_until_tidied(bench)
+    for file, codes in ((bench.project.state_dir, (0, 0, 0)), (Path(bench.store.url), (0, 3, 3))):
+        record = file / f"runs/{closed}/record.json"
+        record.chmod(0)
+        record.parent.chmod(0o555)
+        for command, code in zip((["runs", "-q"], ["logs", closed], ["fetch", closed]), codes, strict=True):
+            done = run_without_root_rights(PROGRAM, str(bench.project.root), *command)
+            assert done.returncode == code, done.stderr
+            assert f"runs/{closed}/record.json" in done.stderr
+            assert "permission denied" in done.stderr
+            assert command[0] != "runs" or other in done.stdout.split()
+
+
 def test_a_run_whose_supervisor_died_is_shown_as_failed(tmp_path: Path) -> None:
     bench = make_bench(tmp_path / "project")
     bench.write(".amlctl.toml")

@@ -55,6 +55,9 @@ def test_the_key_metric_is_the_last_column(listed: Cli) -> None:
     assert listed("runs", variables={"AMLCTL_METRIC": "loss"}).out.splitlines()[0].split()[-1] == "loss"
     listed.write(".amlctl.toml", '[runs]\nmetric = "loss"\n')
     assert listed.json("runs")["metric"] == "loss"
+    answer = listed("runs", "--metric", "los")
+    assert answer.err == "warning: no run has the metric 'los'; did you mean loss?\n"
+    assert len(ids(answer.out)) == 4
 
 
 def test_runs_are_sorted_by_a_metric_with_the_best_first(listed: Cli) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, StartTerminal
 
 ECHO = """
 import json, os, sys
@@ -90,6 +90,14 @@ def test_detach(project: Cli) -> None:
     assert run in answer.out
     assert f"amlctl logs {run} -f" in answer.out
     assert "arguments" in project("logs", "@last", "-f").out
+
+
+def test_detach_on_a_terminal_says_the_run_once(project: Cli, terminal: StartTerminal) -> None:
+    project.write("pipeline/echo.py", ECHO)
+    screen = terminal(project.command("submit", "echo.py", *CURRENT, "--detach"), project.cwd)
+    assert screen.finish() == 0
+    run = project.json("runs")["runs"][0]["run"]
+    assert screen.text.count(run) == screen.text.count(f"amlctl logs {run} -f") + 1 == 2
 
 
 def test_active_runs(project: Cli) -> None:

@@ -56,6 +56,9 @@ def test_a_sweep_and_what_takes_its_parent(here: Cli) -> None:
         {"parallel": 4, "metric": "max:score", "runs": 4},
         f"{run}_2",
     )
+    text = here("runs", "show", run).out
+    assert [word in text for word in ("rate = ", "outputs  ", "best score 4")] == [False, False, True]
+    assert "rate = " in here("runs", "show", runs[0]).out
     assert [line.split()[0] for line in here("runs").out.splitlines()[1:]] == [run, *runs]
     compared = here("runs", "compare", run, "--csv").out
     assert all(one in compared for one in runs)

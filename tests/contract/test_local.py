@@ -278,18 +278,19 @@ def test_a_reader_while_a_run_is_started_does_not_take_its_supervisor_for_dead(
     """As of a sweep, whose runs are recorded before they are started."""
     bench = local_bench(tmp_path)
     record = bench.record("print('ran')")
-    save_both(bench.project.state_dir, bench.store, record)
-    seen: list[str] = []
+    paths = RunPaths(bench.project.state_dir, record.run)
+    save_both(paths.state_dir, bench.store, record)
+    seen: list[tuple[str, bool]] = []
     real = fcntl.flock
 
     def flock(descriptor: int, operation: int) -> None:
         monkeypatch.undo()
-        seen.append(bench.workspace.read(record.run).status)
+        seen.append((bench.workspace.read(record.run).status, paths.folder.exists()))
         real(descriptor, operation)
 
-    monkeypatch.setattr("amlctl.workspaces.local.workspace.fcntl.flock", flock)
+    monkeypatch.setattr("amlctl.workspaces.local.run_paths.fcntl.flock", flock)
     bench.workspace.start(record, {})
-    assert seen == ["NotStarted"]
+    assert seen == [("NotStarted", False)]  # a kill here leaves no folder that keeps it from being started
     assert bench.finished(record.run).status == "Completed"
 
 

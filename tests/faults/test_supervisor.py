@@ -80,12 +80,13 @@ def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Pat
 
     def refuse(call: Call) -> None:
         if what in call.key and (what == "outputs" or call.method == "put"):
-            raise ServiceUnavailable("no network")
+            raise ServiceUnavailable("no network", hint="find it, then run the same command again; nothing is lost")
 
     store = FaultyStore(bench.store, refuse)
     ended = finish(paths, store, record, Ending(RunState.COMPLETED, 0))
     assert (ended.status, (ended.error or {})["kind"]) == ("Failed", "unavailable")
     assert str(paths.node_folders(0).outputs_dir) in (ended.error or {})["message"]
+    assert (ended.error or {})["hint"] == f"find it, then amlctl fetch {run}; nothing is lost"
     stored = load_record(bench.store, run)
     assert stored is not None
     assert not stored.is_final

@@ -295,11 +295,15 @@ def test_cancel(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
     assert (shown["status"], "CancelRequested" in shown["times"]) == ("Canceled", True)
 
 
-def test_a_folder_is_not_a_store_for_nodes(amlctl: Amlctl, project: Path) -> None:
+def test_a_folder_is_not_a_store_for_nodes(amlctl: Amlctl, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names what has set it."""
     path = project / ".amlctl.toml"
     path.write_text(path.read_text() + 'store = ".amlctl/store"\n')
     done = amlctl("submit", "train.py")
-    assert (done.code, "cannot mount" in done.err) == (3, True)
+    assert (done.code, "error: .amlctl.toml:" in done.err, "cannot mount" in done.err) == (3, True, True)
+    monkeypatch.setenv("AMLCTL_STORE", "/elsewhere")
+    done = amlctl("submit", "train.py")
+    assert (done.code, "error: AMLCTL_STORE: the store of workspace" in done.err) == (3, True)
 
 
 def test_local_and_remote_runs_are_one_list(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:

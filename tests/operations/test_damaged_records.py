@@ -26,6 +26,7 @@ from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, copy_into, make_bench, never_interrupted, wait_until_tidied
 from tests.support.logs import read_log_text
 from tests.support.runs import run_record, wait_until
+from tests.support.trees import write_tree
 
 
 def _record_file(bench: Bench, run: str) -> Path:
@@ -154,7 +155,10 @@ def test_an_end_that_the_store_knows_is_never_another_one(two: tuple[Bench, str,
     assert record is not None
     record.status, record.exit_code = RunState.RUNNING, None
     save_local_record(bench.project.state_dir, record)
+    container = RunPaths(bench.project.state_dir, older).container
+    write_tree(container / "outputs", {"a": b"1"})
     assert bench.workspace.read(older).status == "Completed"
+    assert not container.exists()
     stored = load_record(bench.store, older)
     assert stored is not None
     assert stored.status == "Completed"

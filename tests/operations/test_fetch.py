@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned
+from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_index_key, outputs_prefix, outputs_tree
-from amlctl.errors import IntegrityError, NotFound, StoreGone, UsageError
+from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable, StoreGone, UsageError
 from amlctl.localfs.atomic import temporary_name
 from amlctl.localfs.folders import close_to_others
 from amlctl.localfs.wildmatch import path_filter
 from amlctl.operations.fetch import FetchResult, fetch
+from amlctl.runs.records import save_local_record, save_record
 from amlctl.runs.tree_saver import TreeSaver
 from tests.support.bench import Bench, copy_into, make_bench, open_bench, wait_until, wait_until_tidied
 from tests.support.dying_fetch import DIED
@@ -65,6 +67,17 @@ def test_only_what_is_missing_is_brought(bench: Bench, run: str) -> None:
     (folder / "mine.txt").write_text("stays")
     assert get(bench, run).downloaded_files == 1
     assert (folder / "mine.txt").read_text() == "stays"
+
+
+def test_results_that_wait_here_for_the_store_are_not_nothing(bench: Bench, run: str) -> None:
+    """As of a run whose store was full at its end, and still is."""
+    record = bench.workspace.read(run)
+    save_record(bench.store, replace(record, status=RunState.FINALIZING))
+    error = {"kind": "unavailable", "message": "the results cannot be saved", "hint": "make room"}
+    save_local_record(bench.project.state_dir, replace(record, status=RunState.FAILED, error=error))
+    with pytest.raises(ServiceUnavailable, match="the results cannot be saved") as caught:
+        get(bench, run)
+    assert caught.value.hint == "make room"
 
 
 def test_what_was_changed_here_is_kept_and_reported(bench: Bench, run: str, tmp_path: Path) -> None:

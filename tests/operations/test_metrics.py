@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.events import Warned
+from amlctl.core.events import RunWatched, Warned
 from amlctl.core.metrics import MAX_BYTES
+from amlctl.core.store_keys import outputs_index_key
 from amlctl.operations import runs
 from amlctl.operations.metrics import metrics_of, series_of
+from amlctl.operations.watch import Watch
 from tests.operations.test_azureml import Amlctl, amlctl, project, service
 from tests.support.azureml_bench import opened_bench
 from tests.support.azureml_service import AzureMLService
@@ -59,15 +61,22 @@ def test_a_server_of_ones_own_is_left_alone(bench: Bench) -> None:
     assert b"at http://127.0.0.1:1/mlflow None" in bench.workspace.read_log(run, 0).data
 
 
-def test_an_active_run_shows_what_was_saved_so_far(bench: Bench) -> None:
-    bench.script("""
+def test_an_active_run_shows_what_was_saved_so_far(bench: Bench, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    bench.script(f"""
         import os, pathlib, time
+        while not os.path.exists({str(go)!r}): time.sleep(0.01)
         out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
-        out.joinpath("metrics.jsonl").write_text('{"loss": 2}\\n{"loss": 1}\\n{"lo')
+        out.joinpath("metrics.jsonl").write_text('{{"loss": 2}}\\n{{"loss": 1}}\\n{{"lo')
         while True: time.sleep(0.1)
     """)
     run = bench.submit("train.py", is_detached=True).record.run
+    wait_until(lambda: bench.store.info(outputs_index_key(run)) is not None, "the list of outputs, which is empty")
+    Watch(bench, run).look(bench.workspace.read(run))
+    go.touch()
     wait_until(lambda: runs.show(bench, run).metrics.last == {"loss": 1}, "metrics of the active run")
+    Watch(bench, run).look(bench.workspace.read(run))
+    assert [event.saved_s is None for event in bench.reported(RunWatched)] == [True, False]
     bench.workspace.cancel(run)
     assert wait_for_state(bench, run, "Canceled").metrics == {"loss": 1}
 

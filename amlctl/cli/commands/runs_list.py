@@ -56,6 +56,7 @@ def list_(
     ] = _BY_TIME,
 ) -> None:
     """List runs, newest first, with their key metric"""
+    from amlctl.core.events import Warned
     from amlctl.core.metrics import goal_of
     from amlctl.core.run_state import RunState
     from amlctl.operations import runs as operations
@@ -76,6 +77,8 @@ def list_(
     goal = operations.key_metric(found, metric or (sort if is_sorted else app_.settings.runs.metric))
     if is_sorted:
         found = operations.best_first(found, goal_of(sort))
+    if metric is not None and (missing := operations.missing_metric(found, goal_of(metric))):
+        call.reporter(Warned(Message(missing.message, "; ", missing.hint)))
     is_ids = call.options.is_quiet and not call.is_json
     if limit is None and not (all_ or is_ids or call.is_json):
         limit = _DEFAULT_LIMIT

@@ -321,7 +321,9 @@ def _report(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int
     """The document however the run ended; in text the reason of a failure comes last, where it is seen."""
     from amlctl.cli.render.run_text import result_lines
 
-    call.result(result.to_json(), result_lines(result, call.app.project.root, call.output.width))
+    is_announced = is_detached and call.reporter.shows_run_id
+    lines = result_lines(result, call.app.project.root, call.output.width, is_announced=is_announced)
+    call.result(result.to_json(), lines)
     failure = result.failure
     if failure is None:
         return 0 if result.record.is_final or is_detached else LEFT_RUNNING

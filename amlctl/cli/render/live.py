@@ -235,11 +235,8 @@ def _facts(event: RunWatched, passed_s: float, note: str) -> Iterator[str]:
     if usage.gpu is not None:
         yield f"gpu {usage.gpu:.0%}" + (f" {size(usage.gpu_memory_bytes)}" if usage.gpu_memory_bytes else "")
     if event.saved_s is not None:
-        yield (
-            f"saved {duration(max(10, event.saved_s + passed_s))} ago"
-            if event.saved_s + passed_s >= 10
-            else "saved just now"
-        )
+        saved_s = event.saved_s + passed_s
+        yield "outputs just saved" if saved_s < 10 else f"outputs saved {duration(saved_s)} ago"
 
 
 def _cut(text: Text, width: int) -> Text:

@@ -175,12 +175,13 @@ def _said(row: SweepRow, goal: Goal | None) -> Line:
     return ["run ", highlight(row.run), f"  {label(row.values)}  ", state_cell(row.status), f"{took}{value}"]
 
 
-def result_lines(result: SubmitResult, root: Path, width: int) -> Iterator[Line | Table]:
-    """How the run ended, where its outputs are, and what to type next. `root` is the project's folder."""
+def result_lines(result: SubmitResult, root: Path, width: int, *, is_announced: bool = False) -> Iterator[Line | Table]:
+    """How the run ended, where its outputs are, and what to type next. `root` is the project's folder; `is_announced`:
+    the run's id stands above."""
     record = result.record
     run, state = highlight(record.run), state_cell(record.status)
     if not record.is_final:
-        yield ["run ", run, "  ", state]
+        yield ["  ", state] if is_announced else ["run ", run, "  ", state]
         yield Message("  ", Command("logs", record.run, "-f"))
         return
     yield from sweep_lines(result.results)
@@ -309,13 +310,16 @@ def run_lines(view: RunView, root: Path, width: int) -> Iterator[Line]:
             ("took", took(record)),
             ("resources", resources_text(record)),
             ("metrics", "\n".join(_metrics(view.metrics))),
-            (
-                "outputs",
-                linked(record.outputs, folder) if os.path.isdir(folder := root / record.outputs) else record.outputs,
-            ),
+            ("outputs", _outputs(record, root)),
             ("studio", linked(record.studio_url or "", record.studio_url or "")),
         ]
     )
+
+
+def _outputs(record: RunRecord, root: Path) -> Cell:
+    """Of a sweep each run has its own."""
+    folder = "" if record.spec.sweep else record.outputs
+    return linked(folder, root / folder) if folder and os.path.isdir(root / folder) else folder
 
 
 def _children(record: RunRecord) -> str:

@@ -230,7 +230,7 @@ def _configs(
     shown = name = spec.config
     if sources.merged.sources["config"] == TYPED:
         script = project.root / spec.script
-        path = find_config(project, name, cwd=request.cwd, script=script)
+        path = find_config(project, name, cwd=request.cwd, script=script, rules=sources.rules)
         is_inside = path.is_relative_to(project.root)
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
         name = shown if is_inside else path.name

@@ -306,7 +306,8 @@ def _finish(context: Context, run: str, following: FollowOptions, *, fetch_outpu
     try:
         return replace(result, fetched=fetch(context, run))
     except AmlctlError as error:
-        # How the run ended matters more; its outputs are safe in the store.
-        message = f"failed to fetch the outputs: {error.message}; try again with: "
-        sink(Warned(Message(message, Command("fetch", run))))
+        # How the run ended matters more, and may be the reason.
+        if failure is None or error.message not in failure.message:
+            message = f"failed to fetch the outputs: {error.message}; try again with: "
+            sink(Warned(Message(message, Command("fetch", run))))
         return replace(result, fetch_error=error)

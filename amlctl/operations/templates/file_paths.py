@@ -1,7 +1,9 @@
-"""Where a script finds its files: the same call is right on the laptop and on a compute node.
+"""Where a script finds its files: the same call is right on the laptop and on a
+compute node.
 
-A run of amlctl sets the variables below. Without them, as with a plain `python pipeline/…/script.py`, the folders are
-those of the project that this file lies in.
+A run of amlctl sets the variables below. Without them, as with a plain
+`python pipeline/…/script.py`, the folders are those of the project that this
+file lies in.
 """
 
 import os

@@ -20,6 +20,7 @@ from amlctl.core.events import EventSink, null_sink
 from amlctl.core.store_keys import OBJECTS, area_of
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.localfs.disk_errors import sending_error
+from amlctl.localfs.regular_file import open_regular
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.answer import BlobAnswer, check_origin
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
@@ -326,7 +327,8 @@ def _checked(key: str) -> str:
 
 def _read(body: FileBody) -> bytes:
     try:
-        data = body.path.read_bytes()
+        with open_regular(body.path) as file:
+            data = file.read(body.size_bytes + 1)
     except OSError as error:
         raise sending_error(error, body.path) from error
     if content_id(data) != body.content_id:

@@ -110,7 +110,7 @@ def data_address(connection: Connection, name: str) -> tuple[str, str]:
     address = connection.address
     wanted = (match["workspace"] or "").rpartition("/")[2]
     if wanted and wanted.lower() != address.workspace_name.lower():
-        raise SettingsError(f"{name} is in workspace {wanted}, not in {address.shown}", hint="add it to .amlctl.toml")
+        raise SettingsError(f"{name} is in workspace {wanted}, not in {address.shown}", hint="add it to the settings")
     return named_datastore(connection, match["datastore"]).container_url, match["path"]
 
 

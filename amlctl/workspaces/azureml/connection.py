@@ -132,7 +132,7 @@ class Connection:
         if not self.address.cloud.has_manager(url):
             raise ServiceUnavailable(
                 f"Azure ML points to {urlsplit(url).netloc}, which must not get our login",
-                hint="check the endpoint of the workspace in .amlctl.toml",
+                hint="check the endpoint of the workspace in the settings",
             )
         return self._checked(verb, url, None, ())
 
@@ -229,7 +229,7 @@ class Connection:
             check = "az account list -o table" if code == "SubscriptionNotFound" else "az ml workspace list -o table"
             return NotFound(
                 f"Azure does not find the workspace {address.shown}: {why}",
-                hint=f"check [workspaces.{address.name}] in .amlctl.toml: {check}",
+                hint=f"check [workspaces.{address.name}] in the settings: {check}",
             )
         if status == 404:
             return NotFound(f"{thing} not found: {why}", hint=_DOCTOR)

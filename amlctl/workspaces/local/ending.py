@@ -132,6 +132,8 @@ def _signal_name(number: int) -> str:
 
 
 _STORE_ERRORS = (ServiceUnavailable, LoginError, RightsError)
+_AGAIN = "run the same command again"
+"""In a hint. That would be a submit, which is not what saves the results."""
 
 
 class _Saved(NamedTuple):
@@ -189,14 +191,29 @@ def finish(
     if is_delivered:
         paths.ending.unlink(missing_ok=True)
     save_local_record(paths.state_dir, _ended(record, ending, now))
+    _clear(paths, store, record, is_kept=is_kept)
+    return record
+
+
+def accept_end(paths: RunPaths, store: Store, stored: RunRecord) -> None:
+    """Of a run whose final record is in the store and not yet here: its supervisor was killed in between, or did not
+    get the answer. For the holder of the run's lock."""
+    save_local_record(paths.state_dir, stored)
+    paths.ending.unlink(missing_ok=True)
+    with contextlib.suppress(AmlctlError):  # then they stay
+        is_kept = all(_keep_outputs(paths, store, node) for node in range(stored.spec.instances))
+        _clear(paths, store, stored, is_kept=is_kept)
+
+
+def _clear(paths: RunPaths, store: Store, record: RunRecord, *, is_kept: bool) -> None:
+    """What would only fill the disk."""
     for left in paths.folder.glob("data-*"):
         remove_tree(left, ignore_errors=True)
-    if is_kept:  # the container would only fill the disk
+    if is_kept:
         for node in range(record.spec.instances):
             remove_tree(paths.container_of(node), ignore_errors=True)
         if store.folder is None:
             forget_run(node_store(store, paths.state_dir), record.run)
-    return record
 
 
 def _save_results(paths: RunPaths, store: Store, record: RunRecord, ending: Ending, *, is_again: bool) -> _Saved:
@@ -266,7 +283,8 @@ def _not_saved(paths: RunPaths, record: RunRecord, ending: Ending, error: Amlctl
     if there := [str(folder) for folder in folders if folder.is_dir()]:
         said.append(f"until {'it is back' if is_gone else 'then'}, the outputs of the run are in {', '.join(there)}")
     first = "mount or restore it" if is_gone else error.hint or "when the store can be written to"
-    hint = f"{first}; then: {Command('fetch', record.run)}"
+    fetch = str(Command("fetch", record.run))
+    hint = first.replace(_AGAIN, fetch) if _AGAIN in first else f"{first}; then: {fetch}"
     return Ending(RunState.FAILED, ending.exit_code, error.kind, "; ".join(said), hint)
 
 

@@ -38,7 +38,7 @@ from amlctl.localfs.atomic import read_json
 from amlctl.localfs.machine import ProcessIdentity, utc_now
 from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.runs.known import read_order
-from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
+from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record
 from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.process_tree import end_session, is_alive, read_identity
 from amlctl.runtime.script import OUTPUTS_VARIABLE
@@ -75,14 +75,14 @@ def recover(
             return _load(paths, store, null_sink)
         record = _load_held(paths, store)
         stored = _stored(paths, store)
-        if stored is not None and stored.is_final:  # its supervisor was killed between the two copies of the record
+        from amlctl.workspaces.local.ending import Ending, accept_end, finish, read_ending  # here, since it is rare
+
+        if stored is not None and stored.is_final:
             with suppress(OSError):
-                save_local_record(paths.state_dir, stored)
-                paths.ending.unlink(missing_ok=True)
+                accept_end(paths, store, stored)
             return stored
         if record is None or (record.is_final and stored is None):
             return record
-        from amlctl.workspaces.local.ending import Ending, finish, read_ending  # here, since it is rare
 
         ending, earlier = read_ending(paths), None
         if stored is not None and record.is_final:  # no one else has seen an end

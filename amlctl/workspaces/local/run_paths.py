@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 from urllib.parse import quote
 
 from amlctl.errors import AmlctlError, ServiceUnavailable
-from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.regular_file import open_regular
+from amlctl.localfs.atomic import temporary_near
+from amlctl.localfs.disk_errors import disk_error, is_refusal
+from amlctl.localfs.folders import make_private_folder, remove_tree
+from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.runtime.script import NodeFolders
 
 
@@ -35,6 +40,11 @@ class RunPaths:
     def lock(self) -> Path:
         """Locked (flock) from before the run is recorded until its record is final."""
         return self.folder / "supervisor.lock"
+
+    @property
+    def sweep_lock(self) -> Path:
+        """Of a sweep: locked until its first runs are started."""
+        return self.folder / "sweep.lock"
 
     @property
     def supervisor(self) -> Path:
@@ -91,6 +101,34 @@ class RunPaths:
 
 def queue_folder(state_dir: Path, compute: str) -> Path:
     return state_dir / "queue" / quote(compute, safe="")
+
+
+def make_folder(paths: RunPaths, lock: Path) -> Optional[int]:
+    """The run's folder, which appears with `lock` in it, held: where that is free, its holder is dead. Gives its
+    descriptor, or None where the folder is there already. Raises OSError."""
+    hidden = temporary_near(paths.folder)
+    make_private_folder(hidden)
+    descriptor = _new_lock(hidden / lock.name)
+    try:
+        make_private_folder(paths.folder.parent)
+        os.rename(hidden, paths.folder)
+        return descriptor
+    except OSError as error:
+        os.close(descriptor)
+        remove_tree(hidden, ignore_errors=True)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not is_refusal(error):
+            raise
+    try:
+        make_private_folder(paths.folder, exist_ok=False)  # on a mount that renames no folder
+    except FileExistsError:
+        return None
+    return _new_lock(lock)
+
+
+def _new_lock(path: Path) -> int:
+    descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 _RESERVE_BYTES = 128 << 10

@@ -7,6 +7,7 @@ folder of a run first starts it; a cancel makes those of all runs that have not 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,12 +19,12 @@ from amlctl.core.store_keys import record_key
 from amlctl.core.sweep import ending
 from amlctl.errors import AmlctlError, NotFound, StoreGone
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
-from amlctl.localfs.locks import is_held, locked
+from amlctl.localfs.locks import is_held
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runs.records import load_either, save_both
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local.run_paths import RunPaths
+from amlctl.workspaces.local.run_paths import RunPaths, make_folder
 from amlctl.workspaces.local.starting import SupervisorSettings
 
 
@@ -49,11 +50,10 @@ class Sweep:
 
         Raises OSError, and what `start` raises.
         """
-        try:
-            make_private_folder(self._paths.folder, exist_ok=False)
-        except FileExistsError:
+        lock = make_folder(self._paths, self._paths.sweep_lock)
+        if lock is None:
             return
-        with locked(self._paths.folder / "sweep.lock"):
+        try:
             parent.reached(RunState.RUNNING, utc_now())
             for record in (parent, *children):
                 if (failure := save_both(self._paths.state_dir, self._store, record)) is not None:
@@ -64,6 +64,8 @@ class Sweep:
             except BaseException:
                 self.cancel(parent)
                 raise
+        finally:
+            os.close(lock)
         self._with_end(parent)
 
     def start_next(self, parent: RunRecord, start: Callable[[RunRecord], None]) -> None:
@@ -87,7 +89,7 @@ class Sweep:
 
     def _is_continued(self, parent: RunRecord, waiting: Sequence[str]) -> bool:
         """Whether a lane will start the runs that wait. One starts a run before it gives up the lock of its last."""
-        if not self._paths.folder.exists() or is_held(self._paths.folder / "sweep.lock"):
+        if not self._paths.folder.exists() or is_held(self._paths.sweep_lock):
             return True  # it was started elsewhere, or is being started
         started = [one for one in parent.children if one["run"] not in waiting]
         if any(not is_final(one["status"]) or is_held(self._of(one["run"]).lock) for one in started):

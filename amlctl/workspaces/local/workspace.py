@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +23,10 @@ from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.localfs.atomic import read_json
-from amlctl.localfs.disk_errors import is_refusal
-from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
+from amlctl.localfs.folders import remove_tree, touch_private
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
-from amlctl.localfs.regular_file import open_regular, regular_descriptor
+from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.known import read_order
 from amlctl.runs.records import load_record, local_records, save_both
@@ -46,7 +44,7 @@ from amlctl.workspaces.local.recovery import (
     refuse_cancel,
     wait_for_supervisor,
 )
-from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_reserve, release_reserve
+from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_folder, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
 from amlctl.workspaces.local.sweeps import Sweep
 
@@ -56,24 +54,6 @@ if TYPE_CHECKING:
 _LOG_PART_BYTES = 1 << 20
 _POLL_S = 0.02
 _ABANDONED_POLL_S = 1.0
-
-
-def _new_lock(paths: RunPaths) -> int:
-    """The run's lock, held before another command can see it, and inherited by the supervisor: where it is free, that
-    one is dead. Raises OSError."""
-    hidden = paths.lock.with_suffix(".new")
-    descriptor = regular_descriptor(hidden, os.O_RDWR | os.O_CREAT)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        os.rename(hidden, paths.lock)
-        return descriptor
-    except OSError as error:
-        os.close(descriptor)
-        if not is_refusal(error):
-            raise
-    descriptor = regular_descriptor(paths.lock, os.O_RDWR | os.O_CREAT)  # a mount that renames nothing
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
 
 
 class LocalWorkspace:
@@ -169,15 +149,11 @@ class LocalWorkspace:
             with contextlib.suppress(AmlctlError, OSError):  # a full cache does not stop a run
                 keep_within(self._project.state_dir, self._cache_limit, starting=record.run)
         try:
-            make_private_folder(paths.folder, exist_ok=False)
-        except FileExistsError:
+            lock = make_folder(paths, paths.lock)  # which the supervisor inherits
+        except OSError as error:
+            raise machine_error(paths, error) from error
+        if lock is None:
             return
-        except OSError as error:
-            raise machine_error(paths, error) from error
-        try:
-            lock = _new_lock(paths)
-        except OSError as error:
-            raise machine_error(paths, error) from error
         record = copy.deepcopy(record)
         try:
             touch_private(paths.log)
@@ -303,16 +279,18 @@ class LocalWorkspace:
         if record.spec.sweep:
             self._sweep(run).cancel(record)
             return
-        try:
-            make_private_folder(paths.folder, exist_ok=False)
-        except FileExistsError:
+        lock = make_folder(paths, paths.lock)
+        if lock is None:
             touch_private(paths.cancel_request)
             return
         # It was recorded but never handed over; now that its folder exists, it cannot be.
         record.reached(RunState.CANCELED, utc_now())
         record.error = {"kind": "canceled", "message": "canceled before it was started"}
-        if (failure := save_both(paths.state_dir, self._store, record)) is not None:
-            raise failure
+        try:
+            if (failure := save_both(paths.state_dir, self._store, record)) is not None:
+                raise failure
+        finally:
+            os.close(lock)
 
     def delete(self, run: str) -> Sequence[str]:
         paths = self._paths(run)

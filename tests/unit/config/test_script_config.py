@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def test_the_record_says_what_was_in_it(name: str, data: bytes, content: Any) ->
     ("name", "data", "values"),
     [
         ("c.json", b'// x\n{"a": 1, "b": {"c": [1]}}', {"a": 1, "b": {"c": [1]}}),
+        ("c.json", b"{a: -0x1F, b: +0X1f, c: -Infinity, d: +.5}", {"a": -31, "b": 31, "c": -math.inf, "d": 0.5}),
         (
             "c.yaml",
             b"b: &b {x: 1, y: 2}\na:\n  <<: *b\n  y: 3\nt: !!python/tuple [1]\n1: 1e-5\n",

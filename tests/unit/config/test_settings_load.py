@@ -173,10 +173,10 @@ def test_every_setting_is_known() -> None:
         ("[sync]\npack_size = 1.5\n", 2, "size", ""),
         ('[sync]\nignore = "*.tmp"\n', 2, "list", ""),
         ("[sync]\nignore = [1]\n", 2, "list", ""),
-        ('[submit]\nfetch = "yes"\n', 2, "true or false", ""),
+        ('[submit]\nfetch = "yes"\n', 2, "true or false, without quotes", ""),
         ('[submit]\nmode = "copy"\n', 2, "mount, download", ""),
         ("experiment = 3\n", 1, "string", ""),
-        ('experiment = ""\n', 1, "string", ""),
+        ('experiment = ""\n', 1, "must not be empty", ""),
         ("[experiment]\n", 1, "string", ""),
         ('experiment = "a"\nbroken =\n', 2, "TOML", ""),
         ('experiment = "a\n', 1, "TOML", ""),
@@ -202,6 +202,7 @@ def test_an_error_says_where(tmp_path: Path, text: str, line: int, message: str,
         ({}, "clowd", "--workspace: unknown workspace 'clowd'"),
         ({"AMLCTL_SYNC_LAYOUT": "flat"}, None, "AMLCTL_SYNC_LAYOUT: sync.layout"),
         ({"AMLCTL_SUBMIT_FETCH": "maybe"}, None, "AMLCTL_SUBMIT_FETCH: submit.fetch"),
+        ({"AMLCTL_EXPERIMENT": " "}, None, "AMLCTL_EXPERIMENT: experiment must not be empty"),
         ({"AMLCTL_SYNC_PACK_BELOW": "-1"}, None, "AMLCTL_SYNC_PACK_BELOW: sync.pack_below"),
     ],
 )
@@ -211,6 +212,7 @@ def test_an_error_names_the_variable(
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, EXAMPLE, variables, workspace=workspace)
     assert caught.value.message.startswith(message)
+    assert "quotes" not in caught.value.message
 
 
 def test_an_azureml_workspace_in_use_needs_its_address(tmp_path: Path) -> None:

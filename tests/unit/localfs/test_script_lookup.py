@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def script(root: Path, text: str, cwd: str = ".") -> str:
-    found = find_script(Project(root), text, cwd=root / cwd)
+    found = find_script(Project(root), text, cwd=root / cwd, rules=code_rules(Project(root)))
     return found.relative_to(root).as_posix()
 
 
 def config(root: Path, text: str, script_path: str = "pipeline/image/model_train.py", cwd: str = ".") -> str:
-    found = find_config(Project(root), text, cwd=root / cwd, script=root / script_path)
+    project = Project(root)
+    rules = partial(code_rules, project)
+    found = find_config(project, text, cwd=root / cwd, script=root / script_path, rules=rules)
     return found.relative_to(root).as_posix()
 
 
@@ -94,6 +97,13 @@ def test_an_unknown_script_shows_the_nearest_names(root: Path) -> None:
         with pytest.raises(NotFound) as caught:
             script(root, text)
         assert caught.value.hint == "did you mean pipeline/image/model_train.py?"
+
+
+@pytest.mark.parametrize("text", ["predict.py", "nosuch.py", "smoke.py"])
+def test_names_that_only_end_alike_are_not_suggested(root: Path, text: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        script(root, text)
+    assert caught.value.hint.startswith("available: pipeline/")
 
 
 def test_a_folder_names_a_script_in_it(root: Path) -> None:
