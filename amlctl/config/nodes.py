@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from amlctl.config.text_file import FIX_LINE
 from amlctl.config.yaml_scalars import DATE, NOTHING, NUMBER, TEXT, TRUTH, core_value, plain_kinds
 from amlctl.core.run_schema import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
@@ -22,7 +23,6 @@ MAX_NODES = 200_000
 MAX_EXPANDED = 100_000
 """Values with each alias counted as what it stands for: nine aliases of nine aliases … are billions."""
 A_LIST, A_TABLE = "a list", "a table"
-FIX_LINE = "fix that line and run the command again"
 _CORE = "tag:yaml.org,2002:"
 _TAG_KINDS = {"str": TEXT, "int": NUMBER, "float": NUMBER, "bool": TRUTH, "null": NOTHING, "timestamp": DATE}
 _yaml: Any = yaml

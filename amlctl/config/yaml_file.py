@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from amlctl.config.nodes import (
-    FIX_LINE,
     Kind,
     Node,
     check,
@@ -15,46 +12,12 @@ from amlctl.config.nodes import (
     merged_mappings,
     yaml_documents,
 )
+from amlctl.config.text_file import FIX_LINE, Document, Place
 from amlctl.config.yaml_scalars import old_value
 from amlctl.errors import SettingsError
 
-YamlPath = tuple[Union[str, int], ...]
-"""The keys and list positions that lead to a value."""
 
-
-@dataclass(frozen=True)
-class YamlDocument:
-    """Plain values (mappings have strings as keys); `source` names the file in errors."""
-
-    source: str
-    value: Any
-    lines: Mapping[YamlPath, int]
-
-    def error(self, message: str, *path: str | int, hint: str = "") -> SettingsError:
-        """An error with the line of that value, or of the nearest one above it."""
-        return SettingsError(f"{self.where(*path)}: {message}", hint=hint or FIX_LINE)
-
-    def where(self, *path: str | int) -> str:
-        """`file:line` of that value, or of the nearest one above it."""
-        while path not in self.lines and path:
-            path = path[:-1]
-        return f"{self.source}:{self.lines.get(path, 1)}"
-
-    def value_at(self, *path: str | int) -> Any:
-        """Raises KeyError."""
-        value = self.value
-        for key in path:
-            value = value[key]
-        return value
-
-    def below(self, *path: str | int) -> YamlDocument:
-        """The value as a document of its own, with its lines. Raises KeyError."""
-        value, depth = self.value_at(*path), len(path)
-        lines = {at[depth:]: line for at, line in self.lines.items() if at[:depth] == path}
-        return YamlDocument(self.source, value, lines)
-
-
-def parse_yaml(text: str, source: str) -> YamlDocument:
+def parse_yaml(text: str, source: str) -> Document:
     """Raises SettingsError with `source` and the line: not YAML, too large, a key that is repeated or not a string, a
     scalar that does not match its tag or its form."""
     documents = yaml_documents(text, source)
@@ -62,25 +25,25 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
         raise SettingsError(f"{source}:{documents[1].line}: a second document begins here", hint="keep one of them")
     reader = _Reader(source)
     if not documents:
-        return YamlDocument(source, None, reader.lines)
+        return Document(source, None, reader.lines)
     check(documents[0], source)
-    return YamlDocument(source, reader.read(documents[0], ()), reader.lines)
+    return Document(source, reader.read(documents[0], ()), reader.lines)
 
 
 class _Reader:
     def __init__(self, source: str) -> None:
-        self.lines: dict[YamlPath, int] = {}
+        self.lines: dict[Place, int] = {}
         self._source = source
         self._read: dict[int, Any] = {}  # by node: an alias is read once
 
-    def read(self, node: Node, path: YamlPath) -> Any:
+    def read(self, node: Node, path: Place) -> Any:
         self.lines.setdefault(path, node.line)
         node = node.resolved
         if id(node) not in self._read:
             self._read[id(node)] = self._value(node, path)
         return self._read[id(node)]
 
-    def _value(self, node: Node, path: YamlPath) -> Any:
+    def _value(self, node: Node, path: Place) -> Any:
         if node.kind is Kind.MAPPING:
             return self._mapping(node, path)
         if node.kind is Kind.SEQUENCE:
@@ -90,7 +53,7 @@ class _Reader:
         except ValueError as error:  # a date such as 2026-13-01
             raise self._error(node, str(error)) from error
 
-    def _mapping(self, node: Node, path: YamlPath) -> dict[str, Any]:
+    def _mapping(self, node: Node, path: Place) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, item in zip(node.keys, node.items, strict=True):
             if is_merge(key_node):
