@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.nodes import parse_yaml
 from amlctl.config.text_file import Document, file_error, read_text
-from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
 from amlctl.core.message import Command, did_you_mean
 from amlctl.errors import AmlctlError, NotFound, SettingsError

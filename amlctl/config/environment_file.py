@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amlctl.config.nodes import parse_yaml
 from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import Document, Place, parse_toml, read_text
-from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, OLDEST_PYTHON, EnvironmentSpec, environment_without_file
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message, did_you_mean

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.environment_file import conda_environment, recorded_text
+from amlctl.config.nodes import parse_yaml
 from amlctl.config.text_file import Document, read_text
-from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, BuildContext, EnvironmentSpec
 from amlctl.core.job import placeholders_in
 from amlctl.core.message import did_you_mean
