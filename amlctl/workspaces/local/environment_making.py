@@ -28,7 +28,7 @@ from amlctl.core.events import EventSink, Note, ToolSaid
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret, masked
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import read_json, remove_left_behind, write_bytes, write_json
+from amlctl.localfs.atomic import kept_json, read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder
 from amlctl.localfs.machine import ProcessIdentity
@@ -111,10 +111,7 @@ def _is_in_force(mark: Path) -> bool:
 
 def _process(mark: Path, name: str) -> Optional[ProcessIdentity]:
     """The `owner` of a mark, or its `tool`; None where that cannot be read."""
-    try:
-        return read_identity(read_json(mark)[name])
-    except (OSError, SettingsError, LookupError, TypeError):
-        return None
+    return read_identity(kept_json(mark).get(name))
 
 
 _POLL_S = 0.2
@@ -283,13 +280,13 @@ def _confirm(
 def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
     """Whether an environment that was changed since has all that is asked for."""
     place = environments.folder_of(spec.id)
+    ready = kept_json(place / READY_FILE)
+    if ready.get("format") != READY_FORMAT:
+        return False
     try:
-        ready = read_json(place / READY_FILE)
-        if ready["format"] != READY_FORMAT:
-            return False
         home, tool = place / Path(ready["folder"]).name, str(ready["tool"])
         packages = {str(name): str(version) for name, version in ready["packages"].items()}
-    except (OSError, SettingsError, LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError):
         return False
     try:
         _confirm(environments, spec, home, tool, packages)

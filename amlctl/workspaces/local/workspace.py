@@ -21,8 +21,8 @@ from amlctl.core.run_id import is_record_run_id, newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
-from amlctl.localfs.atomic import read_json
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
+from amlctl.localfs.atomic import kept_json
 from amlctl.localfs.folders import remove_tree, touch_private
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
@@ -261,10 +261,7 @@ class LocalWorkspace:
     def usage(self, run: str) -> Usage:
         from amlctl.runtime.usage import UsageMeter  # here, since only a terminal shows it
 
-        try:
-            supervisor = read_identity(read_json(self._paths(run).supervisor))
-        except (OSError, SettingsError):
-            return Usage()
+        supervisor = read_identity(kept_json(self._paths(run).supervisor))
         if supervisor is None:
             return Usage()
         return self._meters.setdefault(run, UsageMeter(supervisor.process)).look()
