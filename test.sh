@@ -12,6 +12,7 @@ if [ -z "${TMPDIR:-}" ] && [ "$(df -Pk /dev/shm 2> /dev/null | awk 'END { print 
     chmod +x "$memory/program"
     if "$memory/program" 2> /dev/null; then folder=$memory; else rm -r "$memory"; fi
 fi
+unset PYTHONDONTWRITEBYTECODE # else each process compiles all tests again
 # Twice as many processes as two processors: most tests wait for other processes.
 status=0
 TMPDIR=$folder .venv/bin/python -m pytest \

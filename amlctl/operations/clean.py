@@ -79,10 +79,11 @@ def clean(
         return CleanResult(items, wanted, is_dry_run)
     total = size(sum(item.bytes for item in wanted))
     if not is_sure:
+        kind_cells, name_cells = max(len(one.kind) for one in wanted), max(len(one.name) for one in wanted)
         raise NeedsConfirmation(
             f"{count(len(wanted), 'item')}, {total} would be deleted from this machine",
             hint=Message("if that is intended: ", Command("clean", *(f"--{kind}" for kind in kinds), "--yes")),
-            details=[f"{item.kind}  {item.name}  {size(item.bytes)}" for item in wanted],
+            details=[f"{item.kind:{kind_cells}}  {item.name:{name_cells}}  {size(item.bytes)}" for item in wanted],
         )
     if any(item.kind == CACHES for item in wanted):
         # Runs on this machine fill them, from their stores: one that is gone or out of reach cannot make them again.

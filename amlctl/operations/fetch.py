@@ -39,7 +39,7 @@ from amlctl.operations.runs import RunAt, each_of_sweep
 from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import load_record, read_failure
-from amlctl.runs.tree import read_index, restore_tree
+from amlctl.runs.tree import read_tree_index, restore_tree
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import RunFile, RunFiles, Workspace
 
@@ -214,7 +214,7 @@ class _Fetch:
         folder = f"{free_name(f'rank-{node}', self._taken)}/" if node else ""
         stored, why = UnlistedOutputs(store, tree.prefix), ""
         try:
-            index = read_index(store, tree.index_key)
+            index = read_tree_index(store, tree.index_key)
             # Nothing was saved yet, or the run never started; unless something shows that a list was lost.
             if index is None and not is_unlisted and (stored.files() or self._must_have_list(node)):
                 why = f"{tree.index_key} is missing in the store"
@@ -229,12 +229,13 @@ class _Fetch:
         if folder:
             self._taken.add(folder[:-1])
         else:
-            self._taken.update(file.path.partition("/")[0] for file in index)
+            self._taken.update(file.path.partition("/")[0] for file in index.files)
         try:
             done = restore_tree(
                 store,
                 tree,
                 self._fetched,
+                index=index,
                 below=folder,
                 include=lambda path: self._include(folder + path),
                 sink=self._sink,

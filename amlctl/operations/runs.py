@@ -240,6 +240,12 @@ def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
 
     Returns, by run, what else stays, and why. Raises Conflict (one is active; nothing is deleted then), NotFound.
     """
+    require_finished(runs)
+    return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
+
+
+def require_finished(runs: Mapping[str, Workspace]) -> None:
+    """Raises Conflict where one is active, or belongs to a sweep that is; NotFound."""
     for run, workspace in runs.items():
         with suppress(IntegrityError):  # of a damaged record the workspace makes sure that the run has finished
             record = workspace.read(run)
@@ -248,7 +254,6 @@ def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
                 with suppress(NotFound):
                     parent = workspace.read(record.spec.parent)
                     _refuse_active(parent, f"run {run} belongs to {parent.run}, which")
-    return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
 
 
 def _refuse_active(record: RunRecord, what: str) -> None:
@@ -286,7 +291,8 @@ def _may_be_fetched(context: Context, record: RunRecord) -> bool:
         ]
     except IntegrityError:
         return True
-    return any(saved) or (None in saved and record.status == RunState.COMPLETED)
+    is_waiting_here = record.is_final and record.may_change  # perhaps
+    return any(saved) or is_waiting_here or (None in saved and record.status == RunState.COMPLETED)
 
 
 def config_values_of(record: RunRecord) -> Any:

@@ -201,6 +201,7 @@ def restore_tree(
     tree: StoredTree,
     place: Place,
     *,
+    index: Optional[TreeIndex] = None,
     below: str = "",
     include: Callable[[str], bool] = _everything,
     sink: EventSink = null_sink,
@@ -208,10 +209,10 @@ def restore_tree(
     """Download the files of a tree to a place, or to the folder `below` in it (`rank-1/`); files with the right bytes
     are kept.
 
-    Other files at their paths are replaced where the place allows it. A damaged file does not stop the others. Raises
-    NotFound (no index), IntegrityError.
+    Other files at their paths are replaced where the place allows it. A damaged file does not stop the others. `index`
+    is the tree's, if it was read already. Raises NotFound (no index), IntegrityError.
     """
-    index = read_tree_index(store, tree.index_key)
+    index = index or read_tree_index(store, tree.index_key)
     if index is None:
         raise NotFound(f"{tree.index_key} is not in the store {store.url}")
     wanted = [file for file in index.files if include(file.path)]

@@ -16,7 +16,7 @@ from amlctl.core.store_keys import attempt_key, outputs_tree
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.locks import locked
-from amlctl.runs.tree import Place, read_index, restore_tree
+from amlctl.runs.tree import Place, read_tree_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.ranks import NodeRank
 from amlctl.runtime.script import NodeFolders
@@ -130,8 +130,10 @@ def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders
     """Put back what an earlier attempt saved. Raises IntegrityError, ServiceUnavailable."""
     folders.outputs_dir.mkdir(parents=True, exist_ok=True)
     tree = outputs_tree(run, rank.node)
-    if read_index(store, tree.index_key):
-        once(folders.state_dir, "outputs", run, lambda: restore_tree(store, tree, Place(folders.outputs_dir)))
+    index = read_tree_index(store, tree.index_key)
+    if index is not None and index.files:
+        place = Place(folders.outputs_dir)
+        once(folders.state_dir, "outputs", run, lambda: restore_tree(store, tree, place, index=index))
 
 
 class OutputsSaver:

@@ -9,7 +9,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,12 +32,14 @@ _WORDS = (
     "(come|comes|came) to be",
     "(unkept|misplaced|same_place)",
     # American spelling, as Azure ML and the libraries have it
-    r"\w*(colour|behaviour|neighbour|favour|honour)\w*",
     "(cancelled|cancelling|travelled|travelling|labelled|labelling|modelled|modelling)",
-    r"\w*(recogni|initiali|materiali|seriali|normali|summari|minimi|optimi|organi)s(e|ed|es|ing|ation)",
     "(centre|catalogue|licence|grey)",
 )
-FORBIDDEN = re.compile(rf"\b({'|'.join(_WORDS)})(?!\w)".replace(" ", r"\s+"), re.I)
+_PARTS = (
+    "(colour|behaviour|neighbour|favour|honour)",
+    r"(recogni|initiali|materiali|seriali|normali|summari|minimi|optimi|organi)s(e|ed|es|ing|ation)(?!\w)",
+)
+FORBIDDEN = re.compile(rf"\b({'|'.join(_WORDS)})(?!\w)|{'|'.join(_PARTS)}".replace(" ", r"\s+"), re.I)
 
 NAMES = re.compile(
     "(^|_)(anew|mend(s|ed)?|told|unkept|misplaced|nobody|whoever|same_place|is_no)(_|$)|colour|behaviour|neighbour",
@@ -46,12 +48,8 @@ NAMES = re.compile(
 """What no variable, function or class is called."""
 
 
-def _texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and text: a whole document; of Python code the strings and comments, without names."""
-    source = path.read_text(encoding="utf-8")
-    if path.suffix != ".py":
-        yield 1, source
-        return
+def _texts(source: str, tokens: Sequence[tokenize.TokenInfo]) -> Iterator[tuple[int, str]]:
+    """Line and text of the strings and comments."""
     parts: set[int] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
@@ -60,7 +58,7 @@ def _texts(path: Path) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
             yield node.lineno, node.value
     comment, begin = "", 0
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    for token in tokens:
         if token.type == tokenize.COMMENT:
             line = token.start[0]
             if line != begin + comment.count("\n") + 1 or not comment:
@@ -71,24 +69,19 @@ def _texts(path: Path) -> Iterator[tuple[int, str]]:
     yield begin, comment
 
 
-def _names(path: Path) -> Iterator[tuple[int, str]]:
-    if path.suffix == ".py":
-        with path.open("rb") as file:
-            for token in tokenize.tokenize(file.readline):
-                if token.type == tokenize.NAME:
-                    yield token.start[0], token.string
-
-
 def findings(path: Path) -> list[str]:
     """`file:line: the words and what is around them`, in order."""
     found: set[tuple[int, str]] = set()
-    for line, text in _texts(path):
+    source = path.read_text(encoding="utf-8")
+    is_code = path.suffix == ".py"
+    tokens = [*tokenize.generate_tokens(io.StringIO(source).readline)] if is_code else []
+    for line, text in _texts(source, tokens) if is_code else [(1, source)]:
         for match in FORBIDDEN.finditer(text):
             around = " ".join(text[max(match.start() - 30, 0) : match.end() + 30].split())
             found.add((line + text.count("\n", 0, match.start()), f"{match[0]!r} in “{around}”"))
-    for line, name in _names(path):
-        if NAMES.search(name):
-            found.add((line, f"the name {name}"))
+    for token in tokens:
+        if token.type == tokenize.NAME and NAMES.search(token.string):
+            found.add((token.start[0], f"the name {token.string}"))
     return [f"{path.relative_to(ROOT)}:{line}: {what}" for line, what in sorted(found)]
 
 

@@ -125,3 +125,6 @@ def test_several_runs_to_delete_are_listed_before_the_question(project: Cli, ter
     screen.type("n\n")
     assert screen.finish() == 1
     assert len(project.json("runs")["runs"]) == 2
+    add(project, 3, {}, status="Preparing")
+    refused = terminal(project.command("runs", "delete", "run-001", "run-003"), project.cwd)
+    assert (refused.finish(), "is Preparing" in refused.text, "y/N" in refused.text) == (5, True, False)

@@ -87,7 +87,9 @@ class TestWithLogin(BlobSuite):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def secure(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Azurite, Path]]:
+    def secure(
+        cls, azurite_installed: None, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[tuple[Azurite, Path]]:
         made = make_certificate(tmp_path_factory.mktemp("ca"))
         options = ["--cert", str(made.certificate), "--key", str(made.key), "--oauth", "basic"]
         with running_azurite(options) as service:

@@ -24,9 +24,20 @@ from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
 from tests.support.azureml_bench import bench, opened_bench, pointed_at, settings_for  # noqa: F401  (fixtures)
 from tests.support.azureml_service import AzureMLService
-from tests.support.runs import make_project
+from tests.support.azureml_service.job import Job
+from tests.support.runs import make_project, wait_until
 
 _CLAIMS = base64.b64encode(b'{"access_token": {"nbf": {"essential": true, "value": "1"}}}').decode()
+
+
+def assert_submitted(bench: Bench, azureml: AzureMLService) -> Job:
+    """The job of a new run; it is taken out of the queue again, so that no node runs it."""
+    azureml.faults.holds_queue = True
+    job = azureml.job(bench.start("pass"))
+    wait_until(lambda: bench.workspace.read(job.name).status == "Queued")
+    job.ask_to_cancel()
+    azureml.faults.holds_queue = False
+    return job
 
 
 class TestAzureMLWorkspace(WorkspaceSuite):
@@ -38,14 +49,13 @@ class TestAzureMLWorkspace(WorkspaceSuite):
 @pytest.mark.parametrize("pattern", ["PUT .*/jobs/", "PUT .*/codes/", "PUT .*/environments/"])
 def test_a_lost_answer_makes_no_second_job(bench: Bench, azureml: AzureMLService, pattern: str) -> None:
     azureml.faults.lose_answer(pattern)
-    record = bench.run("print('once')")
-    assert record.status == "Completed"
-    assert len([call for call in azureml.calls_like(f"PUT .*/jobs/{record.run}$") if call.status in (201, 200)]) <= 1
+    job = assert_submitted(bench, azureml)
+    assert len([call for call in azureml.calls_like(f"PUT .*/jobs/{job.name}$") if call.status in (201, 200)]) <= 1
 
 
 def test_an_error_after_the_job_was_made_is_looked_into(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.answer(500, "PUT .*/jobs/", times=2)
-    assert bench.run("pass").status == "Completed"
+    assert_submitted(bench, azureml)
 
 
 @pytest.mark.parametrize("challenge", ["", f'Bearer error="insufficient_claims", claims="{_CLAIMS}"'])
@@ -55,9 +65,8 @@ def test_a_token_that_was_revoked_is_asked_for_again(
 ) -> None:
     headers = {"WWW-Authenticate": challenge} if challenge else None
     azureml.faults.answer(401, pattern, headers=headers)
-    record = bench.run("pass")
-    assert record.status == "Completed"
-    assert len(azureml.calls_like(f"PUT .*/jobs/{record.run}$")) == (2 if "jobs" in pattern else 1)
+    job = assert_submitted(bench, azureml)
+    assert len(azureml.calls_like(f"PUT .*/jobs/{job.name}$")) == (2 if "jobs" in pattern else 1)
 
 
 def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLService, tmp_path: Path) -> None:
@@ -65,7 +74,7 @@ def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLSe
     with opened_bench(azureml, tmp_path, sleep=pauses.append) as bench:
         azureml.faults.answer(503, "PUT .*/jobs/", retry_after_s=7)
         azureml.faults.answer(503, "PUT .*/jobs/")
-        assert bench.run("pass").status == "Completed"
+        assert_submitted(bench, azureml)
     assert pauses[0] == 7
     assert len(pauses) == 2
     assert 0 < pauses[1] < 7
@@ -86,19 +95,19 @@ def test_a_job_that_came_late_is_found_when_the_next_try_is_refused(bench: Bench
     azureml.faults.lose_answer("PUT .*/jobs/")
     azureml.faults.answer(404, "GET .*/jobs/")
     azureml.faults.answer(400, "PUT .*/jobs/", times=2)
-    assert bench.run("pass").status == "Completed"
+    assert_submitted(bench, azureml)
 
 
 def test_what_fails_after_the_run_was_made_does_not_fail_the_run(azureml: AzureMLService, tmp_path: Path) -> None:
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
         azureml.faults.answer(503, "GET .*/workspaces/[^/]+$", times=5)
-        assert bench.run("pass").status == "Completed"
+        assert_submitted(bench, azureml)
 
 
 def test_throttling_is_waited_for(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.answer(429, "PUT .*/jobs/", retry_after_s=1)
     azureml.faults.answer(429, "GET .*/details", times=2, retry_after_s=0)
-    assert bench.run("pass").status == "Completed"
+    assert_submitted(bench, azureml)
 
 
 def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService) -> None:
@@ -167,27 +176,24 @@ def test_the_identity_of_a_job_is_chosen_by_the_user(
     """Also where the datastore has no key; a job that works as the user gets a token of theirs."""
     azureml.faults.has_identity_datastores = True
     with opened_bench(azureml, tmp_path, identity=chosen) as bench:
-        record = bench.run("pass")
-    assert record.status == "Completed"
-    identity = azureml.job(record.run).asked.get("identity")
-    assert (identity or {}).get("identityType") == asked
-    [put] = azureml.calls_like(f"PUT .*/jobs/{record.run}$")
+        job = assert_submitted(bench, azureml)
+    assert (job.asked.get("identity") or {}).get("identityType") == asked
+    [put] = azureml.calls_like(f"PUT .*/jobs/{job.name}$")
     assert ("x-azureml-token" in put.headers) == (chosen == "user_identity")
 
 
 def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -> None:
     """One that another tool has made in the same experiment: listed, read, its log followed."""
-    own = bench.run("pass")
+    own = assert_submitted(bench, azureml)
     workspace = bench.workspace
     assert isinstance(workspace, AzureMLWorkspace)
-    environment = azureml.job(own.run).asked["environmentId"]
     name = f"plain{uuid.uuid4().hex[:8]}"
     asked = {
         "jobType": "Command",
         "command": "mkdir -p outputs/graphs logs && echo 1 >outputs/graphs/a.txt && echo 2 >${{outputs.model}}/b.txt; "
         "echo 3 >logs/events.txt; echo hello; exit 3",
         "outputs": {"model": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount"}},
-        "environmentId": environment,
+        "environmentId": own.asked["environmentId"],
         "experimentName": bench.fields["experiment"],
     }
     connection = workspace._connection
@@ -200,7 +206,7 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
         azureml.storage.blob("azureml", f"{outputs}/{folder}").upload_blob(b"", metadata={"hdi_isfolder": "true"})
     azureml.storage.blob("azureml", f"{outputs}/empty.txt").upload_blob(b"")
     azureml.storage.send_text("other", "azureml", f"ExperimentRun/dcid.{name}0/outputs/other.txt")
-    assert [one.run for one in workspace.list_runs()] == [name, own.run]
+    assert [one.run for one in workspace.list_runs()] == [name, own.name]
     target = bench.project.outputs_dir / name
     for files in (4, 0):
         fetched = fetch(replace(bench, workspace=workspace), name, include=["*"])
@@ -232,7 +238,9 @@ def test_a_list_waits_for_no_logs(azureml: AzureMLService, tmp_path: Path) -> No
 
 def test_a_list_in_a_busy_workspace_asks_for_a_few_pages(bench: Bench, azureml: AzureMLService) -> None:
     """It lists what was submitted here, however old; active runs are read from the service."""
-    old, going = bench.run("pass").run, bench.start(WAITS_FOR_A_SIGNAL)
+    old = assert_submitted(bench, azureml).name
+    azureml.faults.holds_queue = True
+    going = bench.start("pass")
     shown = {"jobType": "Command", "experimentName": "of others", "status": "Completed"}
     azureml.jobs.strangers = [{"name": f"stranger{number}", "properties": shown} for number in range(900)]
     azureml.faults.page_size = 1
@@ -242,15 +250,14 @@ def test_a_list_in_a_busy_workspace_asks_for_a_few_pages(bench: Bench, azureml: 
     finally:
         azureml.jobs.strangers = []
     assert len([call for call in azureml.calls[before:] if call.path.endswith("/jobs")]) == 10
-    bench.workspace.cancel(going)
-    bench.finished(going)
+    azureml.job(going).ask_to_cancel()
 
 
 def test_a_run_of_the_project_is_found_in_a_busy_workspace(
     azureml: AzureMLService, bench: Bench, tmp_path: Path
 ) -> None:
     """By the service itself, however many jobs of others came later; a limit that was reached is said."""
-    run = bench.run("pass").run
+    run = assert_submitted(bench, azureml).name
     shown = {"jobType": "Command", "experimentName": "of others", "status": "Completed", "description": "x" * 2000}
     azureml.jobs.strangers = [{"name": f"stranger{number}", "properties": shown} for number in range(900)]
     reported: list[Event] = []
@@ -280,7 +287,7 @@ def test_what_a_job_has_left_is_deleted_with_its_run(bench: Bench, azureml: Azur
 
 
 def test_outputs_that_were_given_a_path_stay_and_are_named(bench: Bench, azureml: AzureMLService) -> None:
-    own = bench.run("pass")
+    own = assert_submitted(bench, azureml)
     name = f"plain{uuid.uuid4().hex[:8]}"
     uri = f"azureml://datastores/{azureml.storage.default_datastore}/paths/of/others/"
     folder = {"jobOutputType": "uri_folder", "mode": "ReadWriteMount"}
@@ -288,7 +295,7 @@ def test_outputs_that_were_given_a_path_stay_and_are_named(bench: Bench, azureml
         "jobType": "Command",
         "command": "echo 1 >${{outputs.model}}/a.txt; echo 2 >${{outputs.given}}/b.txt",
         "outputs": {"model": folder, "given": {**folder, "uri": uri}},
-        "environmentId": azureml.job(own.run).asked["environmentId"],
+        "environmentId": own.asked["environmentId"],
         "experimentName": bench.fields["experiment"],
     }
     workspace = bench.workspace
@@ -412,6 +419,5 @@ def test_a_datastore_that_tells_no_endpoint_is_one_of_the_cloud(azureml: AzureML
 
 
 def test_the_run_can_write_to_its_own_folder_only(bench: Bench, azureml: AzureMLService) -> None:
-    record = bench.run("pass")
-    outputs = azureml.job(record.run).asked["outputs"]
-    assert outputs["saves"]["uri"].endswith(f"/amlctl/runs/{record.run}/")
+    job = assert_submitted(bench, azureml)
+    assert job.asked["outputs"]["saves"]["uri"].endswith(f"/amlctl/runs/{job.name}/")

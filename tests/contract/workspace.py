@@ -188,6 +188,9 @@ class WorkspaceSuite(ABC):
         assert (record.status, record.exit_code, "processors" in record.resources) == ("Completed", 0, True)
         assert bench.log(record.run).splitlines()[-2:] == [b"one", b"two"]
         assert (bench.outputs(record.run, tmp_path / "o") / "model.bin").read_bytes() == bytes(1000)
+        assert list(record.times.values()) == sorted(record.times.values())
+        assert list(record.times)[-1] == "Completed"
+        assert {"Running"} <= set(record.times) <= {state.value for state in RunState}
 
     def test_the_script_finds_its_places_as_azure_names_them(self, bench: Bench) -> None:
         raw = bench.project.data_blobs_dir / "raw"
@@ -216,12 +219,6 @@ class WorkspaceSuite(ABC):
         assert "the script of rank 1 ended with exit code 7" in record.error["message"]
         assert "std_log_process_1.txt" in record.error["hint"]
 
-    def test_times_of_states_are_in_order(self, bench: Bench) -> None:
-        record = bench.run("pass")
-        assert list(record.times.values()) == sorted(record.times.values())
-        assert list(record.times)[-1] == "Completed"
-        assert "Running" in record.times
-
     def test_exit_code_and_reason_of_a_failure(self, bench: Bench) -> None:
         record = bench.run("import sys; print('sorry'); sys.exit(3)")
         assert (record.status, record.exit_code) == ("Failed", 3)
@@ -241,7 +238,7 @@ class WorkspaceSuite(ABC):
         assert "SIGKILL" in record.error["message"]
         assert (bench.outputs(record.run, tmp_path / "o") / "half.txt").read_text() == "half"
 
-    def test_arguments_config_and_variables_arrive(self, bench: Bench) -> None:
+    def test_arguments_config_and_variables_arrive_and_no_record_has_a_secret(self, bench: Bench) -> None:
         record = bench.run(
             """
             import json, os, sys
@@ -257,12 +254,8 @@ class WorkspaceSuite(ABC):
         assert record.status == "Completed"
         reported = json.loads(bench.log(record.run).splitlines()[-1])
         assert reported == ["--config", {"lr": 0.1}, ["--name", "a b"], "hé", "hidden-value"]
-
-    def test_a_secret_is_in_no_record(self, bench: Bench) -> None:
-        run = bench.start("pass", variables={"TOKEN": None}, secrets={"TOKEN": "hidden-value"})
-        bench.finished(run)
-        assert b"hidden-value" not in bench.store.get(f"runs/{run}/record.json")
-        assert "hidden-value" not in json.dumps(bench.workspace.read(run).to_json())
+        assert b"hidden-value" not in bench.store.get(f"runs/{record.run}/record.json")
+        assert "hidden-value" not in json.dumps(record.to_json())
 
     def test_datasets_go_in_and_out(self, bench: Bench, tmp_path: Path) -> None:
         source = tmp_path / "source"
@@ -335,28 +328,34 @@ class WorkspaceSuite(ABC):
         again = bench.workspace.read_log(run, 10)
         assert data[10:].startswith(again.data)
 
-    def test_wait_returns_when_the_log_grows(self, bench: Bench) -> None:
+    def test_a_run_is_canceled_with_its_outputs_kept_and_then_deleted(self, bench: Bench, tmp_path: Path) -> None:
         run = bench.start(WAITS_FOR_A_SIGNAL)
         bench.wait_for_log(run, b"ready")
-        bench.workspace.wait(run, 0, 3600.0)
-        bench.workspace.cancel(run)
-        bench.finished(run)
-        bench.workspace.wait(run, 0, 3600.0)
-
-    def test_cancel_keeps_the_outputs(self, bench: Bench, tmp_path: Path) -> None:
-        run = bench.start(WAITS_FOR_A_SIGNAL)
-        bench.wait_for_log(run, b"ready")
+        bench.workspace.wait(run, 0, 3600.0)  # the log is longer than what is known of it
+        with pytest.raises(Conflict):
+            bench.workspace.delete(run)
         bench.workspace.cancel(run)
         assert bench.workspace.read(run).status in ("CancelRequested", "Finalizing", "Canceled")
         record = bench.finished(run)
         assert record.status == "Canceled"
         assert "CancelRequested" in record.times
         assert (bench.outputs(run, tmp_path / "o") / "last.txt").read_text() == "kept"
+        bench.workspace.wait(run, 0, 3600.0)  # it has ended
+        bench.workspace.delete(run)
+        with pytest.raises(NotFound):
+            bench.workspace.read(run)
+        assert bench.workspace.list_runs() == []
+        assert list(bench.store.list(f"runs/{run}/")) == []
 
-    def test_cancel_of_an_ended_run_changes_nothing(self, bench: Bench) -> None:
-        record = bench.run("pass")
+    def test_an_ended_run_is_whole_in_the_store_and_a_cancel_changes_nothing(self, bench: Bench) -> None:
+        record = bench.run("print('10%', end='\\r'); print('100%')")
+        assert json.loads(bench.store.get(f"runs/{record.run}/record.json")) == record.to_json()
+        assert bench.store.get(f"runs/{record.run}/logs/std_log.txt").splitlines()[-1] == b"100%"
         bench.workspace.cancel(record.run)
         assert bench.workspace.read(record.run) == record
+        assert bench.workspace.log_names(record.run)
+        with pytest.raises(NotFound):
+            bench.workspace.read_log(record.run, 0, name="no-such-log.txt")
 
     def test_timeout_ends_the_run_with_the_reason(self, bench: Bench, tmp_path: Path) -> None:
         run = bench.start(WAITS_FOR_A_SIGNAL, timeout_s=2.0)
@@ -375,19 +374,6 @@ class WorkspaceSuite(ABC):
         kept = bench.outputs(record.run, tmp_path / "o")
         assert sorted(path.name for path in kept.iterdir()) == ["0.txt", "1.txt"]
 
-    def test_one_failing_process_ends_the_run(self, bench: Bench) -> None:
-        record = bench.run(
-            """
-            import os, sys, time
-            if os.environ["RANK"] == "1":
-                sys.exit(7)
-            time.sleep(600)
-            """,
-            distribution="pytorch",
-            processes=2,
-        )
-        assert (record.status, record.exit_code) == ("Failed", 7)
-
     def test_start_with_the_same_id_starts_nothing_twice(self, bench: Bench) -> None:
         record = bench.record("print('once')")
         save_record(bench.store, record)
@@ -399,28 +385,10 @@ class WorkspaceSuite(ABC):
         assert bench.log(record.run).count(b"once") == 1
 
     def test_runs_are_listed_newest_first(self, bench: Bench) -> None:
-        runs = [bench.start("pass") for _ in range(3)]
+        runs = [bench.start("pass") for _ in range(2)]
         for run in runs:
             bench.finished(run)
         assert [record.run for record in bench.workspace.list_runs()] == runs[::-1]
-
-    def test_the_store_has_record_and_log_of_an_ended_run(self, bench: Bench) -> None:
-        record = bench.run("print('10%', end='\\r'); print('100%')")
-        assert json.loads(bench.store.get(f"runs/{record.run}/record.json")) == record.to_json()
-        assert bench.store.get(f"runs/{record.run}/logs/std_log.txt").splitlines()[-1] == b"100%"
-
-    def test_delete_forgets_everything(self, bench: Bench) -> None:
-        run = bench.start(WAITS_FOR_A_SIGNAL)
-        bench.wait_for_log(run, b"ready")
-        with pytest.raises(Conflict):
-            bench.workspace.delete(run)
-        bench.workspace.cancel(run)
-        bench.finished(run)
-        bench.workspace.delete(run)
-        with pytest.raises(NotFound):
-            bench.workspace.read(run)
-        assert bench.workspace.list_runs() == []
-        assert list(bench.store.list(f"runs/{run}/")) == []
 
     @pytest.mark.parametrize("run", ["no-such-run", "../elsewhere", "", "a/b"])
     def test_unknown_run(self, bench: Bench, run: str) -> None:
@@ -430,17 +398,7 @@ class WorkspaceSuite(ABC):
         with pytest.raises(NotFound):
             bench.workspace.read_log(run, 0)
 
-    def test_unknown_log(self, bench: Bench) -> None:
-        record = bench.run("pass")
-        assert bench.workspace.log_names(record.run)
-        with pytest.raises(NotFound):
-            bench.workspace.read_log(record.run, 0, name="no-such-log.txt")
-
     def test_environment_of_the_present_interpreter_is_ready(self, bench: Bench) -> None:
         spec = EnvironmentSpec(is_current=True)
         assert bench.workspace.environment(spec).is_ready
         assert bench.workspace.prepare_environment(spec, null_sink).id == "current"
-
-    def test_states_are_known_ones(self, bench: Bench) -> None:
-        record = bench.run("pass")
-        assert set(record.times) <= {state.value for state in RunState}

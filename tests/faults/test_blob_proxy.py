@@ -23,7 +23,7 @@ def proxy() -> Iterator[ForwardProxy]:
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Azurite, Path]]:
+def secure(azurite_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Azurite, Path]]:
     made = make_certificate(tmp_path_factory.mktemp("ca"))
     with running_azurite(["--cert", str(made.certificate), "--key", str(made.key)]) as service:
         yield service, made.authority

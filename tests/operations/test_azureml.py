@@ -268,6 +268,8 @@ def test_a_plain_job_is_watched_without_a_key_to_the_store(
         assert done.code == 0, done.err
         assert not [call for call in done.calls if call.path.endswith("listSecrets")]
     assert service.job(run).wait() == "Canceled"
+    secrets = [call.path for call in amlctl("fetch", run).calls if call.path.endswith("/listSecrets")]
+    assert len(secrets) == len(set(secrets)) == 2  # of the store and of the artifacts, whose folders are listed
     repeated = amlctl("submit", "--from", run)
     assert (repeated.code, f"run {run} was not submitted by amlctl" in repeated.err) == (4, True)
 

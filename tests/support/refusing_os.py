@@ -11,6 +11,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,33 @@ def install(root: Path, operations: str, error: str, replace: Replace = setattr)
         for name in ("flock", "lockf"):
             replace(fcntl, name, guarded(getattr(fcntl, name)))
     if "append" in wanted:
-        sys.addaudithook(lambda event, arguments: _refuse_append(event, arguments, root, number))
+        if not _appends.has_hook:
+            sys.addaudithook(_refuse_append)
+            _appends.has_hook = True
+        replace(_appends, "refused", {**_appends.refused, root: number})
 
 
-def _refuse_append(event: str, arguments: tuple[Any, ...], root: Path, number: int) -> None:
-    """The audit event of every way to open a file; a hook cannot be removed, so it looks at a folder of its own."""
-    if event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_APPEND:
-        path = arguments[0]
-        if not isinstance(path, int) and path is not None and _is_below(path, root):
+@dataclass
+class _Appends:
+    """Below which folders no file is opened to append to it, and with which error. One hook for all of them: no hook
+    can be removed, and each is called for whatever the process does from then on."""
+
+    refused: Mapping[Path, int] = field(default_factory=dict)
+    has_hook: bool = False
+
+
+_appends = _Appends()
+
+
+def _refuse_append(event: str, arguments: tuple[Any, ...]) -> None:
+    """The audit event of every way to open a file."""
+    if event != "open" or not isinstance(arguments[2], int) or not arguments[2] & os.O_APPEND:
+        return
+    path = arguments[0]
+    if isinstance(path, int) or path is None:
+        return
+    for root, number in _appends.refused.items():
+        if _is_below(path, root):
             raise OSError(number, os.strerror(number), os.fsdecode(path))
 
 

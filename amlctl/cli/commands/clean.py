@@ -14,7 +14,7 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Line, Table, dim, good, number, whole
-from amlctl.core.message import Command, Message, count, size
+from amlctl.core.message import ID_CELLS, Command, Message, count, size
 from amlctl.errors import NeedsConfirmation, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def clean(
         bool, option("Free local logs of finished runs that are in the store", "--logs", panel=_WHAT)
     ] = False,
     older_than: Annotated[
-        str | None, option("List or free only what was not used for so long", "--older-than", metavar="AGE")
+        str | None, option("List or free only what has not been used for this long", "--older-than", metavar="AGE")
     ] = None,
     is_dry_run: Annotated[bool, option("Show what would be freed, and change nothing", "--dry-run")] = False,
     yes: Yes = False,
@@ -126,12 +126,19 @@ def _table(items: Sequence[DiskItem]) -> Table:
         items,
         {
             whole("KIND"): lambda item: item.kind,
-            Column("NAME"): lambda item: item.name,
+            whole("NAME"): _name,
             number("SIZE"): lambda item: size(item.bytes),
             number("UNUSED"): lambda item: _age(now - item.used_at) if item.used_at else "",
             Column("KEPT", rank=1): lambda item: item.kept,
         },
     )
+
+
+def _name(item: DiskItem) -> str:
+    """Of an environment a part is enough, as in `env list`."""
+    from amlctl.localfs.disk_use import ENVIRONMENTS
+
+    return item.name[:ID_CELLS] if item.kind == ENVIRONMENTS else item.name
 
 
 def _age(seconds: float) -> str:

@@ -72,7 +72,8 @@ def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
     view = operations.show(app_, run_id)
-    call.result(view.to_json(), chain(run_lines(view, app_.project.root, call.output.width), sweep_lines(view.results)))
+    table = ["", *sweep_lines(view.results)] if view.results else []
+    call.result(view.to_json(), chain(run_lines(view, app_.project.root, call.output.width), table))
 
 
 @app.command(
@@ -303,6 +304,7 @@ def delete(
             raise UsageError(
                 "cannot ask for confirmation without a terminal", hint=Command("runs", "delete", *found, "--yes")
             )
+        operations.require_finished(workspaces)  # before a question whose answer would come to nothing
         what = count(len(found), "run") if found[1:] else found[0]
         if not confirm(f"Delete {what}: record, logs and stored outputs?", call.output, found if found[1:] else ()):
             return 1

@@ -33,7 +33,7 @@ from amlctl.cli.render.tables import (
     moment,
     state_cell,
 )
-from amlctl.core.message import ID_CELLS, Command, Message, count, size
+from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.core.metrics import Goal, as_json, shown
 from amlctl.core.phases import CACHED, Phase, Span, script_s, timeline
 from amlctl.core.run import RunRecord
@@ -191,7 +191,8 @@ def result_lines(result: SubmitResult, root: Path, width: int, *, is_announced: 
     for phases in phases_text(record, width - 2).splitlines():
         yield [dim(f"  {phases}")]
     for name, snapshot in record.published.items():
-        yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
+        yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}; download it with:"
+        yield Message("    ", Command("sync", "--pull", below_data_blobs(name)))
     yield from (f"  registered as {asset}" for asset in result.registered)
     if result.fetched is not None:
         yield ["  ", *fetched_text(result.fetched, root)]
@@ -241,7 +242,7 @@ def fetched_text(result: FetchResult, root: Path) -> list[Cell]:
     if not result.files and is_active:
         return [f"no outputs saved yet (run is {result.status}); try again later: ", Command("fetch", result.run)]
     if not result.files:
-        return ["nothing to fetch"]
+        return ["no outputs"]
     new = ", already up to date"
     if result.downloaded_files:
         is_all = result.downloaded_files == result.files

@@ -19,7 +19,7 @@ from typing import Any
 
 from amlctl.core.events import Note, Warned
 from amlctl.core.job import PIPELINE, log_names
-from amlctl.core.message import Command, Message, below_data_blobs
+from amlctl.core.message import Command, Message
 from amlctl.core.phases import Phase, begun
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
@@ -291,9 +291,6 @@ def _finish(context: Context, run: str, following: FollowOptions, *, fetch_outpu
         raise
     if not record.is_final:
         return SubmitResult(record)
-    for dataset, snapshot in record.published.items():
-        message = f"{dataset} was published as snapshot {snapshot[:12]}; download it with: "
-        sink(Note(Message(message, Command("sync", "--pull", below_data_blobs(dataset)))))
     if record.status == RunState.COMPLETED and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
     shown_log = next(iter(log_names(record.spec.process_group.world_size)))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
@@ -26,6 +26,9 @@ from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.address import WorkspaceAddress, workspace_address
 from amlctl.workspaces.azureml.clients import Answer, Exchange, SDKClient
 from amlctl.workspaces.azureml.documents import invalid_answer
+
+if TYPE_CHECKING:
+    from amlctl.stores.azure_blob.credentials import Credential
 
 WORKSPACE_VERSION = "2024-10-01-preview"
 _HEADERS = {"user-agent": f"amlctl/{__version__}", "accept": "application/json", "accept-encoding": "gzip"}
@@ -82,6 +85,8 @@ class Connection:
         self.variables = variables
         self.other_containers: set[tuple[str, str]] = set()
         """Containers without a datastore, as far as this command has asked; a datastore can be created at any time."""
+        self.credentials: dict[str, Credential] = {}
+        """Those of datastores, by name."""
 
     def close(self) -> None:
         """Close idle connections; the next request opens new ones."""

@@ -156,7 +156,8 @@ def credential_for(connection: Connection, url: str, variables: Mapping[str, str
     datastore = datastore_of(connection, address)
     if datastore is None:
         return Token(connection.login)  # of the workspace's cloud and tenant
-    return DatastoreCredential(connection, datastore)
+    # One for all stores in it, such as the two folders of a run's artifacts.
+    return connection.credentials.setdefault(datastore.name, DatastoreCredential(connection, datastore))
 
 
 class DatastoreCredential(Credential):

@@ -25,7 +25,7 @@ from amlctl.core.store_keys import code_prefix, code_tree, run_prefix
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import scratch_folder, set_mtime, sync_to_disk
 from amlctl.localfs.folders import close_to_others, make_private_folder, remove_tree
-from amlctl.runs.tree import Place, TreeFile, read_index, restore_tree
+from amlctl.runs.tree import Place, TreeFile, read_tree_index, restore_tree
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.presence import StoreOfRun
@@ -45,16 +45,16 @@ def make_container(store: Store, code: str, container: Path, runtimes: Path) -> 
     remove_tree(container, ignore_errors=True)
     make_private_folder(container)
     tree = code_tree(code)
-    index = read_index(store, tree.index_key)
+    index = read_tree_index(store, tree.index_key)
     if index is None:
         raise NotFound(f"the code snapshot {code} is not in the store {store.url}", hint="submit again")
-    restore_tree(store, tree, Place(container), include=lambda path: path.startswith(f"{PIPELINE}/"))
+    restore_tree(store, tree, Place(container), index=index, include=lambda path: path.startswith(f"{PIPELINE}/"))
     (container / PIPELINE).mkdir(exist_ok=True)
-    archive = next((file for file in index if file.path == RUNTIME_ARCHIVE), None)
+    archive = next((file for file in index.files if file.path == RUNTIME_ARCHIVE), None)
     if archive is not None:
         return _unpacked(store, code, archive, runtimes)
     folder = container / ".amlctl-runtime"
-    restore_tree(store, tree, Place(folder), include=lambda path: path.startswith(_PLAIN_RUNTIME))
+    restore_tree(store, tree, Place(folder), index=index, include=lambda path: path.startswith(_PLAIN_RUNTIME))
     return folder
 
 

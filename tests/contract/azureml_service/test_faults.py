@@ -26,6 +26,7 @@ from tests.support.azurite import running_azurite
 from tests.support.throwaway_ca import make_certificate
 
 
+@pytest.mark.usefixtures("azurite_installed")
 def test_datastores_of_those_who_log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_certificate(tmp_path)
     options = ["--cert", str(made.certificate), "--key", str(made.key), "--oauth", "basic"]

@@ -14,7 +14,7 @@ from amlctl.snapshots.transfers import taking_turns
 
 MB = 1_000_000
 _PIECE = 256 << 10
-_STEP_S = 0.02
+_STEP_S = 0.04
 _LATENCY_S = 0.06
 
 

@@ -72,7 +72,7 @@ NAME = st.text(alphabet="ab.-", min_size=1, max_size=2).filter(lambda name: name
 PATHS = st.lists(st.lists(NAME, min_size=1, max_size=3).map("/".join), min_size=1, max_size=15, unique=True)
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(
     files=st.fixed_dictionaries(
         {

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from azure.storage.blob import BlobServiceClient
 
 from tests.support.azurite import Azurite
@@ -30,6 +31,7 @@ def test_what_is_put_can_be_got(azurite: Azurite) -> None:
         assert container.download_blob("a/b.txt").readall() == b"abc"
 
 
+@pytest.mark.usefixtures("azurite_installed")
 def test_the_service_ends_when_its_test_process_is_killed() -> None:
     root = Path(__file__).parents[3]
     with subprocess.Popen([sys.executable, "-c", _STARTER], cwd=root, stdout=subprocess.PIPE, text=True) as starter:
