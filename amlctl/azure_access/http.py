@@ -228,9 +228,9 @@ class Headers(dict[str, str]):
 class MemoryResponse(HttpResponse):
     """A response whose body is in memory and whose connection is free again.
 
-    Besides the documented interface of HttpResponse, azure-core reads `body()`, `internal_response` and `content_type`;
-    azure-storage-blob reads `stream_download`, whose stream needs `content_length`, and `location_mode`. A contract
-    test checks that with the oldest and the newest supported SDK (`tests/contract/test_sdk_couplings.py`).
+    Besides the documented interface of HttpResponse, azure-core reads `body()`, `internal_response` and `content_type`,
+    and azure-storage-blob `location_mode`. A contract test checks that with the oldest and the newest supported SDK
+    (`tests/contract/test_sdk_couplings.py`).
 
     `was_repeated`: an earlier attempt of the same request may have taken effect. `attempts` (`6 attempts in 12 s`) is
     set when retrying was given up.
@@ -256,7 +256,6 @@ class MemoryResponse(HttpResponse):
         self.headers = Headers(headers)
         self.content = content
         self.was_repeated = was_repeated
-        self.block_size = max(1, len(content))
         self.context: Any = {}
 
     @property
@@ -292,9 +291,6 @@ class MemoryResponse(HttpResponse):
 
     iter_raw = iter_bytes
 
-    def stream_download(self, *_: Any, **__: Any) -> _Stream:
-        return _Stream(self)
-
     def close(self) -> None:
         """The connection is free already."""
 
@@ -303,27 +299,6 @@ class MemoryResponse(HttpResponse):
 
     def __exit__(self, *_: Any) -> None:
         self.close()
-
-
-class _Stream:
-    """The body in one piece, for SDK clients that download; they store the blob's `properties` here."""
-
-    properties: Any
-
-    def __init__(self, response: MemoryResponse) -> None:
-        self.response = response
-        self.request = response.request
-        self.content_length = len(response.content)
-        self._pieces = response.iter_bytes()
-
-    def __len__(self) -> int:
-        return self.content_length
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
-
-    def __next__(self) -> bytes:
-        return next(self._pieces)
 
 
 def seconds_of(text: str) -> float | None:

@@ -69,7 +69,7 @@ class Login:
         self._credential: TokenCredential | None = None
         self._cache = TokenCache(os.environ)  # `azure.identity` reads the process's variables as well
         self._tokens: dict[str, AccessToken] = {}
-        self._asked_at_s: dict[str, float] = {}
+        self._renewed_at_s: dict[str, float] = {}
         self._lock = Lock()
 
     def get_token(self, *scopes: str, claims: str | None = None, **_: Any) -> AccessToken:
@@ -85,13 +85,13 @@ class Login:
         name = " ".join((self._authority, self._tenant_id, audience))
         with self._lock:
             found = None
-            if is_fresh and time.monotonic() - self._asked_at_s.get(audience, float("-inf")) > _RENEWED_S:
+            if is_fresh and time.monotonic() - self._renewed_at_s.get(audience, float("-inf")) > _RENEWED_S:
                 self._credential = None  # it would return the token that it keeps
+                self._renewed_at_s[audience] = time.monotonic()
             elif not claims:
                 found = _valid(self._tokens.get(audience)) or _valid(self._cache.get(name))
             if found is None:
                 found = self._ask(audience, claims)
-                self._asked_at_s[audience] = time.monotonic()
                 self._cache.keep(name, *found)
             self._tokens[audience] = found
             return found

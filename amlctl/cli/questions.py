@@ -34,7 +34,12 @@ def asking(act: Callable[[bool], Result], *, is_sure: bool, output: Output) -> R
 
 def is_confirmed(error: NeedsConfirmation, output: Output) -> bool:
     """False without a terminal to ask on."""
-    return output.can_ask and confirm(f"{error.message}. Continue?", output, error.details)
+    if not output.can_ask:
+        return False
+    is_sure = confirm(f"{error.message}. Continue?", output, error.details)
+    if not output.options.is_json:
+        error.details = ()  # they stand above the question
+    return is_sure
 
 
 def confirm(question: str, output: Output, lost: Sequence[str] = ()) -> bool:

@@ -309,9 +309,9 @@ def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: st
         # Where to read what the script said, unless it is known what to do.
         hint = _add(record, found.package) if found.package else hint
         hint = _send(context.project, record, found.file) or hint
-    return RunFailed(
-        f"run {record.run} is {record.status}" + (f": {message}" if message else ""), hint=hint, details=details
-    )
+    says_how = message.startswith("canceled")
+    what = f"was {message}" if says_how else f"is {record.status}" + (f": {message}" if message else "")
+    return RunFailed(f"run {record.run} {what}", hint=hint, details=details)
 
 
 def _add(record: RunRecord, package: str) -> str:

@@ -291,7 +291,8 @@ def _may_be_fetched(context: Context, record: RunRecord) -> bool:
         ]
     except IntegrityError:
         return True
-    return any(saved) or (None in saved and record.status == RunState.COMPLETED)
+    is_waiting_here = record.is_final and record.may_change  # perhaps
+    return any(saved) or is_waiting_here or (None in saved and record.status == RunState.COMPLETED)
 
 
 def config_values_of(record: RunRecord) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.workspaces.local.run_paths import RunPaths
-from tests.cli.conftest import Cli, copy_project, made_project
+from tests.cli.conftest import Cli, StartTerminal, copy_project, made_project
 from tests.support.azurite import Azurite
 from tests.support.runs import wait_until
 from tests.support.shared_runtime import own_runtime
@@ -71,6 +71,13 @@ def test_outputs_come_back_with_a_fetch(project: Cli, run: str) -> None:
     assert sorted(os.listdir(project.cwd / "outputs")) == ["mine.txt"]
     assert project.json("fetch", run)["downloaded_files"] == 2
     assert (project.cwd / f"outputs/{run}/result.txt").read_text() == "42"
+
+
+def test_what_would_go_is_listed_once_above_the_question(project: Cli, run: str, terminal: StartTerminal) -> None:
+    screen = terminal(project.command("clean", "--outputs"), project.cwd)
+    screen.wait_for("Continue?")
+    screen.type("n\n")
+    assert (screen.finish(), screen.text.count(run)) == (5, 1)
 
 
 def test_what_was_changed_or_added_stays(project: Cli, run: str) -> None:

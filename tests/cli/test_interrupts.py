@@ -74,7 +74,8 @@ def test_on_a_terminal_it_can_go_on_and_cancel_later(endless: Cli, terminal: Sta
     screen.wait_for("c/l/w: ")
     screen.type("c\n")
     assert screen.finish() == 1
-    assert "Canceled" in screen.text
+    assert " was canceled while it was running" in screen.text
+    assert "[amlctl] canceled while it was running" in screen.text
 
 
 def test_a_second_one_cancels(endless: Cli, terminal: StartTerminal) -> None:
@@ -84,7 +85,8 @@ def test_a_second_one_cancels(endless: Cli, terminal: StartTerminal) -> None:
     screen.wait_for("c/l/w: ")
     screen.type("\x03")
     assert screen.finish() == 1
-    assert "Canceled" in screen.text
+    assert " was canceled while it was running" in screen.text
+    assert "[amlctl] canceled while it was running" in screen.text
 
 
 def test_the_setting_decides(endless: Cli, terminal: StartTerminal) -> None:

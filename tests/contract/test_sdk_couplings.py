@@ -6,7 +6,6 @@ index's oldest versions that `pyproject.toml` allows are tried by `tests/contrac
 
 from __future__ import annotations
 
-import io
 import socket
 import threading
 from collections.abc import Iterator
@@ -48,21 +47,6 @@ def container(azurite: Azurite, transport: Transport) -> ContainerClient:
     )
     client.create_container()
     return client
-
-
-def test_a_download_reads_the_stream_of_an_answer(container: ContainerClient) -> None:
-    container.upload_blob("b", b"0123456789")
-    whole = container.download_blob("b")
-    assert (whole.size, whole.readall()) == (10, b"0123456789")
-    into = io.BytesIO()
-    container.download_blob("b", offset=2, length=3).readinto(into)
-    assert into.getvalue() == b"234"
-    assert b"".join(container.download_blob("b").chunks()) == b"0123456789"
-
-
-def test_an_empty_blob_can_be_downloaded(container: ContainerClient) -> None:
-    container.upload_blob("empty", b"")
-    assert container.download_blob("empty").readall() == b""
 
 
 def test_lists_read_the_location_mode_of_an_answer(container: ContainerClient) -> None:

@@ -62,14 +62,18 @@ def test_a_removal_asks_and_names_the_runs(clones: Clones) -> None:
     head = read_head(clones.store, DATASET)
     assert head is not None
     more = {"datasets": {DATASET: head.snapshot}, "manifests": {DATASET: head.manifest_key}}
-    save_record(clones.store, run_record("done", "a.py", status="Completed", **more))
+    for run in ("done", "done2"):
+        save_record(clones.store, run_record(run, "a.py", status="Completed", **more))
     save_record(clones.store, run_record("busy", "a.py", status="Running", produces=[DATASET]))
     with pytest.raises(NeedsConfirmation) as caught:
         remove(clones.store, DATASET, now=NOW, is_sure=False)
-    assert len(caught.value.details) == 2
+    assert list(caught.value.details) == [
+        "run busy is active and will produce it",
+        "2 runs have read it; those snapshots are kept as long as the runs",
+    ]
     assert read_head(clones.store, DATASET) == head
     shown = show_stored(clones.store, DATASET)
-    assert [list(one.runs) for one in shown.snapshots] == [["done"]]
+    assert [list(one.runs) for one in shown.snapshots] == [["done2", "done"]]
     assert list(shown.produced_by) == ["busy"]
 
 

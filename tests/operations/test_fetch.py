@@ -16,6 +16,7 @@ from amlctl.localfs.atomic import temporary_name
 from amlctl.localfs.folders import close_to_others
 from amlctl.localfs.wildmatch import path_filter
 from amlctl.operations.fetch import FetchResult, fetch
+from amlctl.operations.runs import open_run
 from amlctl.runs.records import save_local_record, save_record
 from amlctl.runs.tree_saver import TreeSaver
 from tests.support.bench import Bench, copy_into, make_bench, open_bench, wait_until, wait_until_tidied
@@ -80,6 +81,10 @@ def test_results_that_wait_here_for_the_store_are_not_nothing(bench: Bench, run:
     with pytest.raises(ServiceUnavailable, match="the results cannot be saved") as caught:
         get(bench, run)
     assert caught.value.hint == "make room"
+    shutil.rmtree(bench.project.outputs_dir / run)
+    bench.store.delete(outputs_index_key(run))
+    with pytest.raises(NotFound, match="are not here yet"):
+        open_run(bench, run)
 
 
 def test_what_was_changed_here_is_kept_and_reported(bench: Bench, run: str, tmp_path: Path) -> None:

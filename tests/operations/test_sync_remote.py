@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -23,7 +26,7 @@ from amlctl.wiring import App, innermost, open_app
 from tests.support.azurite import Azurite
 from tests.support.clones import DATASET, OPTIONS, Clone, random_tree
 from tests.support.fault_proxy import FaultProxy, Reply, Seen, fault_proxy
-from tests.support.trees import write_tree
+from tests.support.trees import read_tree, write_tree
 
 
 @pytest.fixture
@@ -48,6 +51,19 @@ def test_a_small_change_reads_no_manifest_and_asks_for_no_pack(app: App) -> None
     (root / "d1/f1").write_bytes(b"changed")
     assert _sync(app).requests == 6  # HEAD, gc, the pack, the manifest, gc, HEAD
     assert (app.project.state_dir / ".gitignore").exists()
+
+
+def test_a_pull_does_without_the_import_of_the_sdk(app: App, azurite: Azurite, tmp_path: Path) -> None:
+    write_tree(app.project.dataset_path(DATASET), random_tree(1))
+    _sync(app)
+    clone = tmp_path / "clone"
+    write_tree(clone, {".amlctl.toml": (app.project.root / ".amlctl.toml").read_bytes()})
+    call = f"main(['sync', '--pull', 'data_blobs/{DATASET}'])"
+    program = f"import sys; from amlctl.cli.app import run as main; print({call}, 'azure.storage.blob' in sys.modules)"
+    variables = {**os.environ, "AZURE_STORAGE_SAS_TOKEN": azurite.sas(app.store.url.split("/")[-2])}
+    done = subprocess.run([sys.executable, "-c", program], cwd=clone, env=variables, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+    assert read_tree(clone / "data_blobs" / DATASET) == read_tree(app.project.dataset_path(DATASET))
 
 
 def test_who_checks_a_store_sees_no_copies(app: App) -> None:

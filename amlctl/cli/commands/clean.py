@@ -48,7 +48,7 @@ def clean(
         bool, option("Free local logs of finished runs that are in the store", "--logs", panel=_WHAT)
     ] = False,
     older_than: Annotated[
-        str | None, option("List or free only what was not used for so long", "--older-than", metavar="AGE")
+        str | None, option("List or free only what has not been used for this long", "--older-than", metavar="AGE")
     ] = None,
     is_dry_run: Annotated[bool, option("Show what would be freed, and change nothing", "--dry-run")] = False,
     yes: Yes = False,

@@ -74,14 +74,18 @@ def _date_by_store(store: Store, dataset: str, removed: Head, now: datetime) -> 
 
 
 def _uses(store: Store, dataset: str) -> Sequence[str]:
-    lines = []
+    lines, readers = list[str](), list[str]()
     for use in runs_in(store):
         if use.is_active and dataset in use.produces:
             lines.append(f"run {use.run} is active and will produce it")
         elif use.is_active and dataset in use.datasets:
             lines.append(f"run {use.run} is active and reads it; it keeps what it reads")
         elif dataset in use.datasets:
-            lines.append(f"run {use.run} has read it; that snapshot is kept as long as the run")
+            readers.append(use.run)
+    if readers[1:]:
+        lines.append(f"{len(readers):,} runs have read it; those snapshots are kept as long as the runs")
+    elif readers:
+        lines.append(f"run {readers[0]} has read it; that snapshot is kept as long as the run")
     return lines
 
 

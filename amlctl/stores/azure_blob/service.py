@@ -1,4 +1,5 @@
-"""The verbs that the store needs, by azure-storage-blob, or by `direct.py` for keys that come in thousands.
+"""The verbs that the store needs, by azure-storage-blob, or by `direct.py` to read a value, and for keys that come in
+thousands.
 
 A verb may be sent twice when an answer is lost; the callers' conditions make that safe.
 """
@@ -36,7 +37,7 @@ NAME = "blob store"
 _TRIES = 6
 _META = "x-ms-meta-"
 _ONE_REQUEST = 256 << 20
-"""Larger than any request: the store cuts values into blocks and ranges, not the SDK."""
+"""Larger than any request: the store cuts values into blocks, not the SDK."""
 _PAGE = 5000
 _T = TypeVar("_T")
 
@@ -96,14 +97,10 @@ class BlobService:
         on_bytes: OnBytes = unobserved,
     ) -> BlobAnswer:
         """`size` bytes from `start` (None: all), of the version `etag` where that is given; into the `sink`, if any."""
-        if size is None or _is_one_of_many(key):  # the SDK would get the rest of a large value in pieces
-            headers = {"range": f"bytes={start}-" + ("" if size is None else str(start + size - 1))}
-            if etag:
-                headers["if-match"] = etag
-            return self._checked(self._direct.blob("GET", key, headers, sink=sink, on_bytes=on_bytes), key, accept)
-        condition = unchanged(etag) if etag else ANY
-        into = {"on_bytes": on_bytes, **({"sink": sink} if sink else {})}
-        return self._ask(key, accept, self._blob(key).download_blob, offset=start, length=size, **into, **condition)
+        headers = {"range": f"bytes={start}-" + ("" if size is None else str(start + size - 1))}
+        if etag:
+            headers["if-match"] = etag
+        return self._checked(self._direct.blob("GET", key, headers, sink=sink, on_bytes=on_bytes), key, accept)
 
     def properties(self, key: str, *, accept: Iterable[int] = ()) -> BlobAnswer:
         if _is_one_of_many(key):
@@ -344,7 +341,6 @@ class BlobService:
             retry_policy=self._retry_policy(),
             api_version=VERSION,
             max_single_put_size=_ONE_REQUEST,
-            max_single_get_size=_ONE_REQUEST,
         )
 
     def _check_line(self) -> None:

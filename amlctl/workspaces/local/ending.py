@@ -172,7 +172,8 @@ def finish(
     record.resources = _resources(paths, store)
     if ending.message and not ending.is_logged:
         hint = f" ({ending.hint})" if ending.hint else ""
-        say(paths.log, f"{ending.state}: {ending.message}{hint}")
+        state = "" if ending.kind == "canceled" else f"{ending.state}: "  # whose message says so
+        say(paths.log, f"{state}{ending.message}{hint}")
     try:
         for log in logs or saved_logs(store, paths, record):
             log.save()
