@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -34,6 +35,11 @@ settings.load_profile("amlctl")  # a machine with other work fails no test
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if (
+            signal.getsignal(number) is signal.SIG_IGN
+        ):  # by nohup or a shell's background: commands would ignore it, too
+            signal.signal(number, signal.SIG_DFL)
     _keep_package_settings()
     for name in list(os.environ):
         is_ours = name.startswith(("AMLCTL_", "AZURE_", "XDG_")) and not name.startswith("AMLCTL_TEST_")

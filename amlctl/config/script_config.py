@@ -23,7 +23,7 @@ from amlctl.config.environment_file import python_specifiers
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.nodes import MAX_EXPANDED, Kind, Node, check_expanded, plain_value, yaml_documents
 from amlctl.config.pip_list import PipListReader
-from amlctl.config.text_file import TomlDocument, parse_toml, read_bytes
+from amlctl.config.text_file import Document, parse_toml, read_bytes
 from amlctl.config.yaml_scalars import date_error, is_date
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.message import did_you_mean
@@ -174,15 +174,15 @@ def read_script_block(source: str, file: str) -> PartialSpec:
     if document is None:
         return PartialSpec(file, {})
     for key in (*_KEYS, "amlctl"):
-        if key in document.values:
-            place = document.place((key,))
+        if key in document.value:
+            place = document.where(key)
             hint = "write [tool.amlctl]" if key == "amlctl" else "move it below a line [tool.amlctl]"
             raise SettingsError(f"{place}: {key!r} has no effect outside of [tool.amlctl]", hint=hint)
-    tool = document.values.get("tool", {})
+    tool = document.value.get("tool", {})
     table = tool.get("amlctl", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
-        raise SettingsError(f"{document.place(('tool', 'amlctl'))}: [tool.amlctl] must be a table")
-    lines = {key: document.place(("tool", "amlctl", key)) for key in table}
+        raise SettingsError(f"{document.where('tool', 'amlctl')}: [tool.amlctl] must be a table")
+    lines = {key: document.where("tool", "amlctl", key) for key in table}
     for key, value in table.items():
         if key not in _KEYS:
             hint = did_you_mean(key, _KEYS) or f"known keys: {', '.join(_KEYS)}"
@@ -199,10 +199,10 @@ def read_script_block(source: str, file: str) -> PartialSpec:
 def read_script_environment(source: str, file: str) -> EnvironmentSpec | None:
     """The `dependencies` and `requires-python` of the block; None without any. Raises SettingsError."""
     document = _block_of(source, file)
-    if document is None or not document.values.keys() & {"dependencies", "requires-python"}:
+    if document is None or not document.value.keys() & {"dependencies", "requires-python"}:
         return None
-    python, packages = document.values.get("requires-python", ""), document.values.get("dependencies", [])
-    place = {key: document.place((key,)) for key in ("requires-python", "dependencies")}
+    python, packages = document.value.get("requires-python", ""), document.value.get("dependencies", [])
+    place = {key: document.where(key) for key in ("requires-python", "dependencies")}
     if not isinstance(python, str):
         raise SettingsError(f"{place['requires-python']}: requires-python must be a string", hint='">=3.11"')
     if not isinstance(packages, list) or not all(isinstance(one, str) for one in packages):
@@ -224,7 +224,7 @@ def read_script_environment(source: str, file: str) -> EnvironmentSpec | None:
     )
 
 
-def _block_of(source: str, file: str) -> TomlDocument | None:
+def _block_of(source: str, file: str) -> Document | None:
     source = source.replace("\r\n", "\n")
     openings = [_line_of(source, match.start()) for match in _OPENING.finditer(source)]
     blocks = [match for match in _BLOCK.finditer(source) if match["type"] == "script"]

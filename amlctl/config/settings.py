@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from amlctl.config.text_file import Key, TomlDocument, parse_toml, read_text
+from amlctl.config.text_file import Document, Key, parse_toml, read_text
 from amlctl.core.message import did_you_mean
 from amlctl.core.secret_names import carries_secret, has_secret_name
 from amlctl.core.settings import (
@@ -150,7 +150,7 @@ def _read_file(path: Path, shown: str) -> Mapping[Key, _Value]:
         document = parse_toml(read_text(path, shown), shown)
     except NotFound:
         return {}
-    values = {key: one for name, value in document.values.items() for key, one in _flat(document, (name,), value)}
+    values = {key: one for name, value in document.value.items() for key, one in _flat(document, (name,), value)}
     for key, one in values.items():
         texts = one.value if isinstance(one.value, list) else [one.value]
         if any(isinstance(text, str) and carries_secret(text) for text in texts):
@@ -158,16 +158,16 @@ def _read_file(path: Path, shown: str) -> Mapping[Key, _Value]:
     return values
 
 
-def _flat(document: TomlDocument, key: Key, value: Any) -> Iterator[tuple[Key, _Value]]:
+def _flat(document: Document, key: Key, value: Any) -> Iterator[tuple[Key, _Value]]:
     pattern = _pattern(key)
     if not any(known[:-1][: len(key)] == pattern for known in _BY_KEY):
-        yield key, _Value(value, document.place(key))
+        yield key, _Value(value, document.where(*key))
         return
     if not isinstance(value, dict):
         example = ".".join([*key, "NAME"] if key == ("workspaces",) else key)
-        raise SettingsError(f"{document.place(key)}: {'.'.join(key)} is a section", hint=f"write [{example}] on a line")
+        raise document.error(f"{'.'.join(key)} is a section", *key, hint=f"write [{example}] on a line")
     if _is_section(key):
-        yield key, _Value(None, document.place(key))
+        yield key, _Value(None, document.where(*key))
     for name, inner in value.items():
         yield from _flat(document, (*key, name), inner)
 

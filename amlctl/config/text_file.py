@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.localfs.disk_errors import UnfitFile, disk_error
@@ -53,7 +53,10 @@ def file_error(error: OSError, path: Path, shown: str) -> AmlctlError:
     return found or RightsError(f"cannot read {shown}: {error.strerror}", hint=hint)
 
 
+FIX_LINE = "fix that line and run the command again"
 Key = tuple[str, ...]
+Place = tuple[Union[str, int], ...]
+"""The keys and list positions that lead to a value."""
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
@@ -63,24 +66,41 @@ _PLACE = re.compile(r"\s*\(at line (\d+), column (\d+)\)|\s*\(at end of document
 
 
 @dataclass(frozen=True)
-class TomlDocument:
-    """`source` names the file in errors."""
+class Document:
+    """Plain values (mappings have strings as keys) of a YAML or TOML text; `source` names the file in errors."""
 
     source: str
-    values: Mapping[str, Any]
-    lines: Mapping[Key, int]
+    value: Any
+    lines: Mapping[Place, int]
 
-    def place(self, key: Key) -> str:
-        """`file:line` of that key, or of its section."""
-        while key and key not in self.lines:
-            key = key[:-1]
-        return f"{self.source}:{self.lines.get(key, 1)}"
+    def error(self, message: str, *path: str | int, hint: str = "") -> SettingsError:
+        """An error with the line of that value, or of the nearest one above it."""
+        return SettingsError(f"{self.where(*path)}: {message}", hint=hint or FIX_LINE)
+
+    def where(self, *path: str | int) -> str:
+        """`file:line` of that value, or of the nearest one above it."""
+        while path not in self.lines and path:
+            path = path[:-1]
+        return f"{self.source}:{self.lines.get(path, 1)}"
+
+    def value_at(self, *path: str | int) -> Any:
+        """Raises KeyError."""
+        value = self.value
+        for key in path:
+            value = value[key]
+        return value
+
+    def below(self, *path: str | int) -> Document:
+        """The value as a document of its own, with its lines. Raises KeyError."""
+        value, depth = self.value_at(*path), len(path)
+        lines = {at[depth:]: line for at, line in self.lines.items() if at[:depth] == path}
+        return Document(self.source, value, lines)
 
 
-def parse_toml(text: str, source: str, *, first_line: int = 1, first_column: int = 1) -> TomlDocument:
+def parse_toml(text: str, source: str, *, first_line: int = 1, first_column: int = 1) -> Document:
     """`text` begins at that line and column of `source`. Raises SettingsError naming `source` and the line."""
     try:
-        return TomlDocument(source, tomllib.loads(text), dict(_lines(text, first_line)))
+        return Document(source, tomllib.loads(text), dict(_lines(text, first_line)))
     except RecursionError as error:
         raise SettingsError(f"{source}:{first_line}: invalid TOML: nested too deep", hint="write it flatter") from error
     except ValueError as error:  # a TOMLDecodeError, or for a number of 5,000 digits one without a line
@@ -94,7 +114,7 @@ def parse_toml(text: str, source: str, *, first_line: int = 1, first_column: int
         ) from error
 
 
-def _lines(text: str, first_line: int) -> Iterator[tuple[Key, int]]:
+def _lines(text: str, first_line: int) -> Iterator[tuple[Place, int]]:
     """The line of each section and key, which tomllib does not return. `text` is valid TOML."""
     section: Key = ()
     open_text = ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import xxhash
@@ -127,9 +127,6 @@ class Fields:
         if not isinstance(value, Mapping):
             raise ValueError(f"{name!r} must be an object")
         return value
-
-    def members(self) -> Iterable[tuple[str, Any]]:
-        return self._document.items()
 
     def one_of(self, name: str, values: Sequence[_Word]) -> _Word:
         value = self.text(name)

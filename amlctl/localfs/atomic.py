@@ -174,6 +174,15 @@ def read_json(path: Path) -> Any:
         raise SettingsError(f"{path} is not JSON: {error}") from error
 
 
+def kept_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where it is missing, damaged or not an object."""
+    try:
+        found = read_json(path)
+    except (OSError, SettingsError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 _PART_BYTES = 1 << 20
 _REPLACE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 AnyPath = Union[str, Path]

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from amlctl.core.document import Fields
-from amlctl.errors import SettingsError
-from amlctl.localfs.atomic import read_json, write_json
+from amlctl.localfs.atomic import kept_json, write_json
 
 _MOST_STORES = 32
 
@@ -60,12 +59,8 @@ def remembered_datasets(state_dir: Path) -> list[str]:
 
 def _read(state_dir: Path) -> dict[str, KnownStore]:
     """Without what is damaged."""
-    try:
-        documents = Fields(read_json(_path(state_dir))).members()
-    except (OSError, SettingsError, ValueError):
-        return {}
     found = {}
-    for url, document in documents:
+    for url, document in kept_json(_path(state_dir)).items():
         with suppress(ValueError):
             fields = Fields(document)
             names = [name for name in fields.array("datasets") if isinstance(name, str)]

@@ -153,7 +153,7 @@ class PlainFiles:
         present = self._store.get_versioned(head_key(self._dataset))
         if (present and present.version) != (head and head.version):
             moved = f"{self._dataset} was synced by another machine"
-            raise HeadMoved(Conflict(moved, hint="run the same command again"))
+            raise HeadMoved(moved, hint="run the same command again")
 
     def make_room(self, plan: SyncPlan, head: Manifest) -> None:
         """Delete what cannot be there together with the files of the plan. Raises Conflict."""

@@ -153,7 +153,7 @@ def _inputs(record: RunRecord) -> dict[str, Any]:
     spec = record.spec
     return {
         "script": spec.script,
-        "arguments": " ".join(spec.arguments),
+        "arguments": " ".join(spec.arguments) or None,
         "command": spec.command,
         **{name: getattr(spec, name) for name in _COMPARED},
         **{f"variable {name}": value for name, value in spec.variables.items()},

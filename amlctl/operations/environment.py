@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.environment_file import Lock, conda_environment, read_environment, read_lock, recorded_text
+from amlctl.config.nodes import parse_yaml
 from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import read_text
-from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.message import Command

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from amlctl.core.events import EventSink, LogText, Note, RunPageKnown, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, CodePaths, TailFinder, explained
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, NotFound, RunFailed, ServiceUnavailable, UsageError
@@ -26,6 +27,7 @@ from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
 from amlctl.operations.runs import children_left
 from amlctl.operations.watch import SweepWatch, Watch
+from amlctl.snapshots.heads import read_head
 from amlctl.workspaces.contract import LogChunk, Workspace
 
 
@@ -284,6 +286,8 @@ _READ_LINES = 40
 _SHOWN_LINES = 8
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _CURRENT = "current"
+_DEEPEST = 8
+"""Levels of folders at which a dataset is looked for."""
 
 
 def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: str | None = None) -> RunFailed | None:
@@ -308,7 +312,7 @@ def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: st
             details = list(lines[-_SHOWN_LINES:])
         # Where to read what the script said, unless it is known what to do.
         hint = _add(record, found.package) if found.package else hint
-        hint = _send(context.project, record, found.file) or hint
+        hint = _send(context, record, found.file) or hint
     says_how = message.startswith("canceled")
     what = f"was {message}" if says_how else f"is {record.status}" + (f": {message}" if message else "")
     return RunFailed(f"run {record.run} {what}", hint=hint, details=details)
@@ -320,20 +324,44 @@ def _add(record: RunRecord, package: str) -> str:
     return Message(f"add {package} to pptdaml.yaml, then ", Command("submit", record.spec.script.rpartition("/")[2]))
 
 
-def _send(project: Project, record: RunRecord, file: str) -> str:
-    """What to do about a file that the script did not find but this project has; else empty."""
-    parts = PurePosixPath(file).parts
-    try:
-        if not parts or ".." in parts or PurePosixPath(file).is_absolute() or not (project.root / file).exists():
-            return ""
-    except OSError:
+def _send(context: Context, record: RunRecord, file: str) -> str:
+    """What to do about a file that the script did not find but this project, or its store, has; else empty."""
+    project, parts = context.project, PurePosixPath(file).parts
+    data, is_absolute = project.data_blobs_dir.name, parts[:1] == ("/",)
+    if is_absolute and data in parts:  # as `file_paths.py` gives it
+        parts = parts[-1 - parts[::-1].index(data) :]
+    elif is_absolute or not parts or ".." in parts or not _is_here(project, parts):
         return ""
-    script, data = record.spec.script.rpartition("/")[2], project.data_blobs_dir.name
     if parts[0] == data:
-        return Command("submit", script, "--dataset", "/".join(parts[:3]))
-    wanted = f"{data}/working/{parts[0]}"
-    why = f"{parts[0]} is not sent with a run; move it to {wanted} and read it there, then "
-    return Message(why, Command("submit", script, "--dataset", wanted))
+        dataset = _dataset_of(context, parts)
+        return _with_dataset(record, dataset) if dataset and dataset not in record.spec.datasets else ""
+    wanted = f"working/{parts[0]}"
+    why = f"{parts[0]} is not sent with a run; move it to {below_data_blobs(wanted)} and read it there, then "
+    return Message(why, _with_dataset(record, wanted))
+
+
+def _is_here(project: Project, parts: Sequence[str]) -> bool:
+    try:
+        return project.root.joinpath(*parts).exists()
+    except OSError:
+        return False
+
+
+def _dataset_of(context: Context, parts: Sequence[str]) -> str:
+    """The dataset of the store that has the file, or one that this machine could send; else empty."""
+    with suppress(AmlctlError):
+        for end in range(2, min(len(parts), _DEEPEST)):
+            if read_head(context.store, name := "/".join(parts[1 : end + 1])) is not None:
+                return name
+    return "/".join(parts[1:3]) if _is_here(context.project, parts) else ""
+
+
+def _with_dataset(record: RunRecord, dataset: str) -> Command:
+    """With the config and arguments of the run, if it has any."""
+    spec = record.spec
+    earlier = ("--from", record.run) if spec.config or spec.arguments or spec.datasets else ()
+    options = [part for name in (*spec.datasets, dataset) for part in ("--dataset", below_data_blobs(name))]
+    return Command("submit", spec.script.rpartition("/")[2], *earlier, *options)
 
 
 def _last_lines(context: Context, record: RunRecord, name: str | None) -> Sequence[str]:

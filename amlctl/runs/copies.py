@@ -66,7 +66,7 @@ def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: P
         try:
             return _copy_snapshot(source, target, manifest_key, scratch)
         except ValuesLost as error:
-            lost = error.conflict
+            lost = error
     raise lost
 
 

@@ -20,8 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from amlctl.errors import SettingsError
-from amlctl.localfs.atomic import read_json, write_bytes
+from amlctl.localfs.atomic import kept_json, write_bytes
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.regular_file import open_regular, read_regular
 from amlctl.runs.tree import Place
@@ -99,15 +98,13 @@ class FetchedFiles(Place):
 
     def _load(self, absolute: str) -> dict[str, dict[str, list[Any]]]:
         folders: dict[str, dict[str, list[Any]]] = {}
-        found: Any = None
-        with contextlib.suppress(OSError, SettingsError):
-            found = read_json(self._file)
-        if isinstance(found, dict) and found.get("format") == _FORMAT:
+        found = kept_json(self._file)
+        if found.get("format") == _FORMAT:
             with contextlib.suppress(AttributeError, TypeError, ValueError):
                 folders = {
                     name: {p: list(marks) for p, marks in known.items()} for name, known in found["folders"].items()
                 }
-        elif isinstance(found, dict):
+        else:
             with contextlib.suppress(AttributeError, TypeError, ValueError):
                 folders = {name: {p: [stamp] for p, stamp in known.items()} for name, known in found.items()}
                 if absolute in folders and absolute != self._folder:

@@ -34,7 +34,6 @@ from amlctl.mirror.plain_files import (
     with_plain_files,
 )
 from amlctl.runs.records import read_published
-from amlctl.snapshots.contents import key_of
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import fence_writer, find_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, missing_values, values_named
@@ -93,23 +92,23 @@ class Publisher:
 
         Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
         """
-        lost: set[str] = set()
+        lost: Optional[Set[str]] = None
         for _ in range(_TRIES):
             try:
                 return self._publish(lost)
             except ValuesLost as error:
-                failure = error.conflict
-                lost |= error.keys
+                failure = error
+                lost = error.contents | (lost or set())
         raise failure
 
-    def _publish(self, lost: Set[str]) -> Published:
-        """`lost` are keys that are written again even if the store seems to have them. Raises ValuesLost."""
+    def _publish(self, lost: Optional[Set[str]]) -> Published:
+        """`lost`, where this is not the first try, are contents that are sent again in any case. Raises ValuesLost."""
         store, dataset, layout = self.store, self.dataset, self.layout
         watch = GcWatch(store, null_sink, may_take_over=False)
         watch.note()
         before = empty_manifest(dataset) if self.base_key is None else read_manifest(store, self.base_key)
-        if lost:
-            places = {c: p for c, p in before.places.items() if p == MIRROR or key_of(c, p) not in lost}
+        if lost is not None:
+            places = {c: p for c, p in before.places.items() if c not in lost}
             before = replace(before, places=places, shards={})
         if before.layout == "mirror":
             layout = replace(layout, name="mirror")
@@ -121,7 +120,7 @@ class Publisher:
         to_send = [entry for entry in entries if entry.content_id not in plain]
         plan = plan_sync(to_send, before, layout, _nothing_else_known)
         transfers = Transfers(Stage.SEND, dataset, null_sink)
-        with PackSender(store, None, layout.pack_size, transfers, replace=bool(lost)) as sender:
+        with PackSender(store, None, layout.pack_size, transfers, replace=lost is not None) as sender:
             sent, pack_sizes, was_there = send_plan(plan, self.root, before, sender, max_workers=store.concurrency)
         places = {**sent, **dict.fromkeys(plain, MIRROR)}
         named = "mirror" if is_mirror else plan.layout
@@ -300,7 +299,7 @@ class _Newest:
             lease.confirm()
         except ValuesLost as error:
             raise Conflict(
-                f"{dataset}: a gc deleted what the run has produced before it was committed ({error.conflict.message})",
+                f"{dataset}: a gc deleted what the run has produced before it was committed ({error.message})",
                 hint="run the script again",
             ) from error
         except Conflict as error:

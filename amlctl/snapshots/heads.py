@@ -91,12 +91,8 @@ def _id_in(store: Store, found: Versioned) -> str:
         raise IntegrityError(f"{FORMAT_KEY} of {store.url} cannot be read", hint=_REPAIR) from error
 
 
-class HeadMoved(Exception):
-    """Another machine swapped HEAD after it was read; `conflict` is shown if planning again fails as well."""
-
-    def __init__(self, conflict: Conflict) -> None:
-        super().__init__(conflict)
-        self.conflict = conflict
+class HeadMoved(Conflict):
+    """Another machine swapped HEAD after it was read. It is shown where planning again fails as well."""
 
 
 def read_head(store: Store, dataset: str) -> Optional[Head]:

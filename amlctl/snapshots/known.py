@@ -120,21 +120,16 @@ _FEW = 64
 """Up to so many values are asked for one by one; of more the folders are listed."""
 
 
-class ValuesLost(Exception):
-    """Values that a commit would have named are missing, or cut short. `conflict` is for the user, where sending them
-    again does not help."""
+class ValuesLost(Conflict):
+    """Values that a commit would have named are missing, or cut short. It is shown where sending `contents`, which are
+    those whose bytes are lost, again does not help."""
 
-    def __init__(self, keys: Collection[str]) -> None:
-        self.keys = frozenset(keys)
+    def __init__(self, keys: Collection[str], places: Mapping[str, StoredAt]) -> None:
         some = ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-        self.conflict = Conflict(
+        super().__init__(
             f"the store has lost what was about to be committed: {some}", hint="run the same command again"
         )
-        super().__init__(self.conflict)
-
-    def contents(self, places: Mapping[str, StoredAt]) -> set[str]:
-        """Content ids whose bytes are lost."""
-        return {c for c, place in places.items() if place.kind is not Kind.MIRROR and key_of(c, place) in self.keys}
+        self.contents = {c for c, at in places.items() if at.kind is not Kind.MIRROR and key_of(c, at) in keys}
 
 
 def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int]:
@@ -165,7 +160,7 @@ def ensure_kept(
         wanted = {**values_named(manifest, [*reused, *sent]), **dict.fromkeys(written.files, ANY_SIZE)}
     lost = missing_values(store, wanted)
     if lost:
-        raise ValuesLost(lost)
+        raise ValuesLost(lost, manifest.places)
 
 
 def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 
 from amlctl.operations.init import init
+from amlctl.workspaces.local.run_paths import RunPaths
 from tests.cli.terminal import Terminal
+from tests.support.runs import wait_until
 from tests.support.schemas import check_document, document_of
 from tests.support.shared_runtime import share_runtime
 from tests.support.warm_command import WarmCommand
@@ -93,13 +96,26 @@ def folder(tmp_path: Path, warm: WarmCommand) -> Cli:
     return Cli(tmp_path / "folder", warm)
 
 
-@pytest.fixture
-def project(tmp_path: Path, warm: WarmCommand) -> Cli:
+def made_project(root: Path, warm: WarmCommand) -> Cli:
     """A project as `init` makes it."""
-    cli = Cli(tmp_path / "project", warm)
+    cli = Cli(root, warm)
     init(cli.cwd)
     share_runtime(cli.cwd / ".amlctl")
     return cli
+
+
+def copy_project(made: Cli, project: Cli) -> None:
+    """What another project has, with its finished runs, instead of what this one has."""
+    for run in made.json("runs")["runs"]:
+        container = RunPaths(made.cwd / ".amlctl", run["run"]).container
+        wait_until(lambda folder=container: not folder.exists())  # type: ignore[misc]
+    shutil.rmtree(project.cwd)
+    shutil.copytree(made.cwd, project.cwd, symlinks=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path, warm: WarmCommand) -> Cli:
+    return made_project(tmp_path / "project", warm)
 
 
 StartTerminal = Callable[..., Terminal]

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from amlctl.workspaces.local.run_paths import RunPaths
-from tests.cli.conftest import Cli, StartTerminal
+from tests.cli.conftest import Cli, StartTerminal, copy_project, made_project
 from tests.support.azurite import Azurite
 from tests.support.runs import wait_until
 from tests.support.shared_runtime import own_runtime
+from tests.support.warm_command import WarmCommand
 
 SCRIPT = """
 import os, pathlib
@@ -27,15 +28,24 @@ pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "result.txt").write_text("42")
 SUBMIT = ("submit", "train.py", "--env-from", "current")
 
 
-@pytest.fixture
-def run(project: Cli) -> str:
-    """One finished run, fetched."""
-    own_runtime(project.cwd / ".amlctl")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, warm: WarmCommand) -> Cli:
+    project = made_project(tmp_path_factory.mktemp("made") / "project", warm)
     project.write("pipeline/train.py", SCRIPT)
-    return str(project.json(*SUBMIT)["run"])
+    project.json(*SUBMIT)
+    return project
+
+
+@pytest.fixture
+def run(project: Cli, made: Cli) -> str:
+    """One finished run, fetched."""
+    copy_project(made, project)
+    return str(project.json("runs", "show", "@last")["run"])
 
 
 def test_a_list_frees_nothing(project: Cli, run: str) -> None:
+    own_runtime(project.cwd / ".amlctl")
+    project.write(".amlctl/runtimes/one/file.py", "1")
     document = project.json("clean")
     assert set(document) == {"items", "freed", "freed_bytes", "dry_run"}
     assert {"kind", "name", "path", "bytes", "used_at", "kept"} == set(document["items"][0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 
@@ -44,6 +45,20 @@ def test_a_file_of_the_project_that_was_not_sent_says_how_to_send_it(project: Cl
     project.write("pipeline/train.py", f"open({path!r})\n")
     answer = project("submit", "train.py", *CURRENT)
     assert answer.err.splitlines()[-1].startswith(f"hint: {hint}"), answer.err
+
+
+def test_a_dataset_that_only_the_store_has_is_named_with_what_the_run_had(project: Cli) -> None:
+    project.write("config.json", "{}")
+    for name in ("working/deep/down", "working/other"):
+        project.write(f"data_blobs/{name}/1.txt", "1")
+        assert project("sync", f"data_blobs/{name}").code == 0
+        shutil.rmtree(project.cwd / "data_blobs" / name)
+    project.write("pipeline/train.py", "from file_paths import working_dir\nopen(working_dir() / 'deep/down/1.txt')\n")
+    answer = project("submit", "train.py", "--config", "config.json", "--dataset", "working/other", *CURRENT)
+    command = answer.err.splitlines()[-1].removeprefix("hint: amlctl ").split()
+    assert command[:3] == ["submit", "train.py", "--from"]
+    assert command[4:] == ["--dataset", "data_blobs/working/other", "--dataset", "data_blobs/working/deep/down"]
+    assert project(*command).code == 0
 
 
 def test_paths_lead_to_the_code_from_another_folder(project: Cli) -> None:

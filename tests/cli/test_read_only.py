@@ -22,6 +22,19 @@ sys.argv = ["amlctl", *sys.argv[2:]]
 from amlctl.cli.app import main
 sys.exit(main())
 """
+EACH = """
+import json, os, sys
+from amlctl.cli import app
+os.chdir(sys.argv[1])
+for command in json.loads(sys.argv[2]):
+    pid = os.fork()
+    if pid == 0:
+        sys.argv = ["amlctl", *command]
+        sys.exit(app.main())
+    if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        sys.exit(f"{command} has ended with {code}")
+"""
+"""Commands that succeed, each in a process of its own."""
 READING = [
     ["status"],
     ["status", "data_blobs/working/d"],
@@ -60,9 +73,8 @@ def _set_modes(root: Path, folder_mode: int, file_mode: int) -> None:
         Path(folder).chmod(folder_mode)
 
 
-@pytest.mark.parametrize("command", READING, ids=" ".join)
-def test_a_command_that_only_reads(project: Bench, command: list[str]) -> None:
-    done = run_without_root_rights(PROGRAM, str(project.project.root), *command)
+def test_commands_that_only_read(project: Bench) -> None:
+    done = run_without_root_rights(EACH, str(project.project.root), json.dumps(READING))
     assert done.returncode == 0, done.stderr
 
 
@@ -127,10 +139,10 @@ def test_a_home_that_is_none(tmp_path: Path, home: str | None) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     program = "import os\nfor name in [name for name in os.environ if name.startswith('XDG_')]: del os.environ[name]\n"
     program += "del os.environ['HOME']\n" if home is None else f"os.environ['HOME'] = {str(tmp_path / home)!r}\n"
-    for command in (["status"], ["env", "show"], ["submit", "train.py", "--env-from", "current"], ["runs"]):
-        done = run_without_root_rights(program + PROGRAM, str(bench.project.root), *command)
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
+    commands = [["status"], ["env", "show"], ["submit", "train.py", "--env-from", "current"], ["runs"]]
+    done = run_without_root_rights(program + EACH, str(bench.project.root), json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_doctor_names_a_store_that_may_not_be_looked_at(tmp_path: Path) -> None:

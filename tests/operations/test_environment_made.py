@@ -21,7 +21,7 @@ from amlctl.core.events import Event, Note, ToolSaid, null_sink
 from amlctl.errors import ServiceUnavailable, SettingsError
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import READY_FILE, Environments, interpreter
-from amlctl.workspaces.local.packages import check_environment
+from amlctl.workspaces.local.packages import Packages
 from amlctl.workspaces.local.pip_settings import pip_settings
 from tests.support.runs import wait_until
 from tests.support.wheels import copy_installed, make_wheel
@@ -251,7 +251,7 @@ def test_unavailable_packages_are_reported_early_with_their_line(
     spec = parse_environment(text, "pptdaml.yaml")
     environments = here(tmp_path, wheels)
     with pytest.raises(SettingsError) as caught:
-        check_environment(environments, spec, null_sink)
+        Packages(environments, spec).check(null_sink)
     assert caught.value.message.startswith(f"{line}: ")
     assert reported in caught.value.message
     assert not environments.folder.exists()
@@ -267,7 +267,7 @@ def test_a_constraint_of_the_caller_that_stands_against_it_is_named(tmp_path: Pa
         more = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
     spec = parse_environment("name: x\ndependencies:\n- python>=3.9\n- pip:\n  - leaf\n", "pptdaml.yaml")
     with pytest.raises(SettingsError) as caught:
-        check_environment(here(tmp_path, wheels, **more), spec, null_sink)
+        Packages(here(tmp_path, wheels, **more), spec).check(null_sink)
     assert f"{where} ({limits}) limits which versions may be installed" in caught.value.details
     wanted = "env -u PIP_CONSTRAINT amlctl env prepare" if where == "PIP_CONSTRAINT" else "pip config debug"
     assert wanted in caught.value.hint
@@ -279,7 +279,7 @@ def test_what_was_resolved_before_is_installed_and_said_once(tmp_path: Path, whe
     index = tmp_path / "index"
     shutil.copytree(wheels, index)
     environments, spec = here(tmp_path, index), EnvironmentSpec(pip=("twig",))
-    check_environment(environments, spec, null_sink)
+    Packages(environments, spec).check(null_sink)
     make_wheel(index, "leaf", "2.0")
     if is_gone:
         (index / "leaf-1.0-py3-none-any.whl").unlink()
@@ -297,14 +297,14 @@ def test_a_silent_index_is_not_a_fault_of_the_file(tmp_path: Path, wheels: Path)
     variables = settings(wheels, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
     del variables["PIP_NO_INDEX"]
     with pytest.raises(ServiceUnavailable, match="cannot reach a package index"):
-        check_environment(Environments(tmp_path, variables), EnvironmentSpec(pip=("nosuchpackage",)), null_sink)
+        Packages(Environments(tmp_path, variables), EnvironmentSpec(pip=("nosuchpackage",))).check(null_sink)
 
 
 @pytest.mark.parametrize("python", ["3.6", "2.7", "=3.8", "<3.9", ">=3.5,<3.8", "3.7|3.8"])
 def test_a_python_that_is_too_old_is_reported_with_its_line(tmp_path: Path, wheels: Path, python: str) -> None:
     text = f"dependencies:\n- python{python if python[0] in '<=>' else '=' + python}\n"
     with pytest.raises(SettingsError, match=r"pptdaml\.yaml:2: Python .* too old.* 3\.9"):
-        check_environment(here(tmp_path, wheels), parse_environment(text, "pptdaml.yaml"), null_sink)
+        Packages(here(tmp_path, wheels), parse_environment(text, "pptdaml.yaml")).check(null_sink)
 
 
 @pytest.mark.parametrize("python", ["3.39", "3.99", "5.1"])
@@ -313,7 +313,7 @@ def test_a_python_that_this_machine_does_not_have_is_reported_with_its_line(
 ) -> None:
     spec = parse_environment(f"dependencies:\n- python={python}\n", "pptdaml.yaml")
     with pytest.raises(SettingsError, match=rf"pptdaml\.yaml:2: .*{python}; this machine has"):
-        check_environment(here(tmp_path, wheels), spec, null_sink)
+        Packages(here(tmp_path, wheels), spec).check(null_sink)
 
 
 def test_files_that_the_list_names_are_installed_with_it(tmp_path: Path, wheels: Path) -> None:
@@ -333,7 +333,7 @@ def test_files_that_the_list_names_are_installed_with_it(tmp_path: Path, wheels:
     )
     spec = read_environment(project / "pptdaml.yaml")
     environments = here(tmp_path, wheels)
-    check_environment(environments, spec, null_sink)
+    Packages(environments, spec).check(null_sink)
     assert prepare_environment(environments, spec, null_sink).is_ready
     packages = json.loads((environments.folder_of(spec.id) / READY_FILE).read_text())["packages"]
     assert packages == {"leaf": "1.0", "extra": "1.5", "own": "1.0", "xxhash": packages["xxhash"]}

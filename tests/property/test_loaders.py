@@ -19,10 +19,9 @@ from amlctl.config.config_edit import with_overrides
 from amlctl.config.environment_file import parse_environment
 from amlctl.config.job_file import parse_job_file, read_command_job
 from amlctl.config.json_nodes import json_documents
-from amlctl.config.nodes import plain_value, yaml_documents
+from amlctl.config.nodes import parse_yaml, plain_value, yaml_documents
 from amlctl.config.script_config import config_values, read_script_block, record_config
 from amlctl.config.settings import load_settings
-from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.run import RunRecord, config_bytes
 from amlctl.errors import AmlctlError, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project

@@ -13,7 +13,7 @@ from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import asking
-from amlctl.cli.render.tables import Column, Line, Table, dim, good
+from amlctl.cli.render.tables import Column, Line, Table, dim, good, number, whole
 from amlctl.core.message import ID_CELLS, Command, Message, count, size
 from amlctl.errors import NeedsConfirmation, UsageError
 
@@ -122,18 +122,15 @@ def _list(result: CleanResult, older_than: str | None, *, is_verbose: bool) -> I
 
 def _table(items: Sequence[DiskItem]) -> Table:
     now = datetime.now(UTC).timestamp()
-    return Table(
-        [
-            Column("KIND", is_whole=True),
-            Column("NAME", is_whole=True),
-            Column("SIZE", is_whole=True, is_right=True),
-            Column("UNUSED", is_whole=True, is_right=True),
-            Column("KEPT", rank=1),
-        ],
-        [
-            [item.kind, _name(item), size(item.bytes), _age(now - item.used_at) if item.used_at else "", item.kept]
-            for item in items
-        ],
+    return Table.of(
+        items,
+        {
+            whole("KIND"): lambda item: item.kind,
+            whole("NAME"): _name,
+            number("SIZE"): lambda item: size(item.bytes),
+            number("UNUSED"): lambda item: _age(now - item.used_at) if item.used_at else "",
+            Column("KEPT", rank=1): lambda item: item.kept,
+        },
     )
 
 

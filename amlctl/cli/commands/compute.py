@@ -11,7 +11,7 @@ from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import confirm
-from amlctl.cli.render.tables import Column, Table, fields
+from amlctl.cli.render.tables import Column, Table, fields, whole
 from amlctl.core.message import Command, count
 from amlctl.errors import NeedsConfirmation
 
@@ -112,9 +112,16 @@ def _act(ctx: typer.Context, name: str, operation: Callable[[Context, str], str]
 
 
 def _targets(views: Sequence[operations.ComputeView]) -> Table:
-    whole = [Column(heading, is_whole=True) for heading in ("NAME", "TYPE", "SIZE", "STATE")]
-    rows = [[view.target.name, view.target.type, _size(view.target), view.state, view.note] for view in views]
-    return Table([*whole, Column("NOTE", is_wrapped=True)], rows)
+    return Table.of(
+        views,
+        {
+            whole("NAME"): lambda view: view.target.name,
+            whole("TYPE"): lambda view: view.target.type,
+            whole("SIZE"): lambda view: _size(view.target),
+            whole("STATE"): lambda view: view.state,
+            Column("NOTE", is_wrapped=True): lambda view: view.note,
+        },
+    )
 
 
 def _size(target: ComputeTarget | BrokenTarget) -> str:

@@ -6,7 +6,7 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.tables import Column, Table
+from amlctl.cli.render.tables import Column, Table, whole
 
 app = TyperApp(
     help="Show the settings and where each comes from",
@@ -30,6 +30,12 @@ def show(ctx: typer.Context) -> None:
     for name, error in call.app.settings.broken.items():
         call.reporter(Warned(f"workspace {name} cannot be used: {error.message}"))
     found = settings_in_use(call.app.settings)
-    columns = [Column("SETTING", is_whole=True), Column("VALUE"), Column("FROM", is_whole=True)]
-    rows = [[one.key, as_written(one.value), one.origin] for one in found]
-    call.result({"settings": [one.to_json() for one in found]}, [Table(columns, rows)])
+    table = Table.of(
+        found,
+        {
+            whole("SETTING"): lambda one: one.key,
+            Column("VALUE"): lambda one: as_written(one.value),
+            whole("FROM"): lambda one: one.origin,
+        },
+    )
+    call.result({"settings": [one.to_json() for one in found]}, [table])

@@ -13,7 +13,7 @@ from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.parameters import Url, Yes, with_datasets
 from amlctl.cli.questions import asking
-from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, warning
+from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, number, warning, whole
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 
 if TYPE_CHECKING:
@@ -105,30 +105,18 @@ def _list(found: DatasetList) -> Iterator[Line | Table]:
         message = "All datasets of the store are removed" if found.removed else "The store has no datasets yet"
         yield Message(f"{message}: ", Command("sync", "PATH"))
     if found.datasets:
-        yield Table(
-            [
-                Column("DATASET", is_whole=True),
-                Column("FILES", is_whole=True, is_right=True),
-                Column("SIZE", is_whole=True, is_right=True),
-                Column("SNAPSHOT", rank=3),
-                Column("SNAPSHOTS", is_whole=True, is_right=True, rank=4),
-                Column("WRITTEN", is_whole=True, rank=1),
-                Column("BY", rank=2),
-                Column("HERE", is_whole=True),
-            ],
-            [
-                [
-                    one.dataset,
-                    f"{one.files:,}",
-                    size(one.bytes),
-                    one.snapshot[:ID_CELLS],
-                    str(len(one.snapshots)),
-                    moment(one.written_at),
-                    one.written_by,
-                    "yes" if one.dataset in found.here else "",
-                ]
-                for one in found.datasets
-            ],
+        yield Table.of(
+            found.datasets,
+            {
+                whole("DATASET"): lambda one: one.dataset,
+                number("FILES"): lambda one: f"{one.files:,}",
+                number("SIZE"): lambda one: size(one.bytes),
+                Column("SNAPSHOT", rank=3): lambda one: one.snapshot[:ID_CELLS],
+                number("SNAPSHOTS", rank=4): lambda one: str(len(one.snapshots)),
+                whole("WRITTEN", rank=1): lambda one: moment(one.written_at),
+                Column("BY", rank=2): lambda one: one.written_by,
+                whole("HERE"): lambda one: "yes" if one.dataset in found.here else "",
+            },
         )
     for name in found.without_head:
         yield [highlight(name), "  ", warning("no HEAD"), ": its first sync has not ended, or HEAD was lost"]
@@ -150,26 +138,16 @@ def _details(found: DatasetDetails) -> Iterator[Line | Table]:
         ]
     )
     yield ""
-    yield Table(
-        [
-            Column("SNAPSHOT", is_whole=True),
-            Column("WRITTEN", is_whole=True),
-            Column("BY", rank=1),
-            Column("FILES", is_whole=True, is_right=True),
-            Column("SIZE", is_whole=True, is_right=True),
-            Column("READ BY"),
-        ],
-        [
-            [
-                one.snapshot[:ID_CELLS],
-                moment(one.written_at),
-                one.written_by,
-                f"{one.files:,}",
-                size(one.bytes),
-                _runs(one.runs),
-            ]
-            for one in found.snapshots
-        ],
+    yield Table.of(
+        found.snapshots,
+        {
+            whole("SNAPSHOT"): lambda one: one.snapshot[:ID_CELLS],
+            whole("WRITTEN"): lambda one: moment(one.written_at),
+            Column("BY", rank=1): lambda one: one.written_by,
+            number("FILES"): lambda one: f"{one.files:,}",
+            number("SIZE"): lambda one: size(one.bytes),
+            Column("READ BY"): lambda one: _runs(one.runs),
+        },
     )
     if len(found.snapshots) > 1:
         older = next(one.snapshot for one in found.snapshots if one.snapshot != found.snapshot)

@@ -10,12 +10,13 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.render.tables import Column, Line, Table, fields, good, highlight, moment, warning
+from amlctl.cli.render.tables import Column, Line, Table, fields, good, highlight, moment, number, warning, whole
 from amlctl.core.message import ID_CELLS, Command, Message, count, size
 from amlctl.errors import UsageError
 
 if TYPE_CHECKING:
     from amlctl.operations import environment as operations
+    from amlctl.workspaces.contract import KeptEnvironment
 
 app = TyperApp(
     help="Show or prepare the environment of a submit; list and remove those on this machine",
@@ -93,24 +94,26 @@ def _list(found: operations.EnvironmentList) -> Iterator[Line | Table]:
     if not found.environments:
         yield "no environments on this machine"
         return
-    columns = [
-        Column("ENVIRONMENT", is_whole=True),
-        Column("TOOL", rank=2),
-        Column("PYTHON", rank=1),
-        Column("SIZE", is_right=True, is_whole=True),
-        Column("LAST USED", is_whole=True),
-        Column("STATE", is_whole=True),
-        Column("PACKAGES"),
-    ]
-    rows = []
-    for one in found.environments:
+
+    def packages(one: KeptEnvironment) -> str:
         more = len(one.lists) - _LISTED
-        names = ", ".join(one.lists[:_LISTED]) + (f", {more} more" if more > 0 else "")
-        state = highlight("in use") if one.is_in_use else "" if one.is_whole else warning("unfinished")
-        used = moment(iso_time(one.used_at))
-        rows.append([one.id[:ID_CELLS], one.tool, one.python, size(one.size_bytes), used, state, names])
-    yield Table(columns, rows)
-    yield f"{count(len(rows), 'environment')}, {size(sum(one.size_bytes for one in found.environments))}"
+        return ", ".join(one.lists[:_LISTED]) + (f", {more} more" if more > 0 else "")
+
+    yield Table.of(
+        found.environments,
+        {
+            whole("ENVIRONMENT"): lambda one: one.id[:ID_CELLS],
+            Column("TOOL", rank=2): lambda one: one.tool,
+            Column("PYTHON", rank=1): lambda one: one.python,
+            number("SIZE"): lambda one: size(one.size_bytes),
+            whole("LAST USED"): lambda one: moment(iso_time(one.used_at)),
+            whole("STATE"): lambda one: (
+                highlight("in use") if one.is_in_use else "" if one.is_whole else warning("unfinished")
+            ),
+            Column("PACKAGES"): packages,
+        },
+    )
+    yield f"{count(len(found.environments), 'environment')}, {size(sum(one.size_bytes for one in found.environments))}"
 
 
 def _print(call: Invocation, operation: Callable[..., operations.EnvironmentView], env_from: str | None) -> None:

@@ -9,14 +9,7 @@ import typer
 
 from amlctl.cli.command_group import examples, option
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.tables import (
-    Cell,
-    Column,
-    Line,
-    Table,
-    moment,
-    state_cell,
-)
+from amlctl.cli.render.tables import Column, Line, Table, moment, number, state_cell, whole
 from amlctl.core.message import Command, Message
 from amlctl.errors import UsageError
 
@@ -122,33 +115,24 @@ def _list(
     has_workspaces = len({record.spec.workspace for record in records}) > 1
     has_users = len({record.user for record in records if record.user}) > 1
     families = {record.run for record in records if record.spec.sweep} if is_by_time else set()
+    when = slice(None) if is_wide else slice(5, 16)
     script_rank, created_rank = (3, 4) if families else (4, 3)  # values of a sweep say more than a time that ids have
-    columns = [
-        Column("RUN", is_whole=True),
-        Column("STATUS", is_whole=True),
-        Column("USER", rank=5),
-        Column("WORKSPACE", rank=6),
-        Column("SCRIPT", rank=script_rank),
-        Column("EXPERIMENT", rank=7),
-        Column("CREATED", is_whole=True, rank=created_rank),
-        Column("TOOK", is_whole=True, is_right=True, rank=2),
-        Column(_heading(goal.name, width) if goal else "", is_whole=True, is_right=True, rank=1),
-    ]
-    rows: list[list[Cell]] = [
-        [
-            f"  {record.run}" if parent_of(record.run)[0] in families else record.run,
-            state_cell(record.status),
-            record.user if has_users else "",
-            record.spec.workspace if has_workspaces else "",
-            _script_or_name(record, is_short=not is_wide),
-            record.spec.experiment if is_wide else "",
-            moment(record.created_at) if is_wide else moment(record.created_at)[5:16],
-            took(record),
-            shown(record.metrics.get(goal.name)) if goal else "",
-        ]
-        for record in records
-    ]
-    yield Table(columns, rows)
+    yield Table.of(
+        records,
+        {
+            whole("RUN"): lambda one: f"  {one.run}" if parent_of(one.run)[0] in families else one.run,
+            whole("STATUS"): lambda one: state_cell(one.status),
+            Column("USER", rank=5): lambda one: one.user if has_users else "",
+            Column("WORKSPACE", rank=6): lambda one: one.spec.workspace if has_workspaces else "",
+            Column("SCRIPT", rank=script_rank): lambda one: _script_or_name(one, is_short=not is_wide),
+            Column("EXPERIMENT", rank=7): lambda one: one.spec.experiment if is_wide else "",
+            whole("CREATED", rank=created_rank): lambda one: moment(one.created_at)[when],
+            number("TOOK", rank=2): took,
+            number(_heading(goal.name, width) if goal else "", rank=1): (
+                lambda one: shown(one.metrics.get(goal.name)) if goal else ""
+            ),
+        },
+    )
 
 
 def _heading(metric: str, width: int) -> str:

@@ -12,7 +12,7 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Url, at_store, open_store
-from amlctl.cli.render.tables import Column, Line, Table, bad, beginning, dim, good, highlight, moment
+from amlctl.cli.render.tables import Column, Line, Table, bad, beginning, dim, good, highlight, moment, number, whole
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 
 if TYPE_CHECKING:
@@ -101,20 +101,16 @@ def _stats(stats: StoreStats) -> Iterator[Line | Table]:
     yield ["store ", highlight(stats.store)]
     yield ""
     if stats.datasets:
-        columns = [
-            Column("DATASET", is_whole=True),
-            Column("SNAPSHOT", is_whole=True, rank=2),
-            Column("LAYOUT", is_whole=True, rank=3),
-            Column("FILES", is_whole=True, is_right=True),
-            Column("SIZE", is_whole=True, is_right=True),
-            Column("WRITTEN", is_whole=True, rank=1),
-        ]
-        yield Table(
-            columns,
-            [
-                [d.dataset, d.snapshot[:ID_CELLS], d.layout, f"{d.files:,}", size(d.bytes), moment(d.written_at)]
-                for d in stats.datasets
-            ],
+        yield Table.of(
+            stats.datasets,
+            {
+                whole("DATASET"): lambda one: one.dataset,
+                whole("SNAPSHOT", rank=2): lambda one: one.snapshot[:ID_CELLS],
+                whole("LAYOUT", rank=3): lambda one: one.layout,
+                number("FILES"): lambda one: f"{one.files:,}",
+                number("SIZE"): lambda one: size(one.bytes),
+                whole("WRITTEN", rank=1): lambda one: moment(one.written_at),
+            },
         )
         yield ""
         for dataset in stats.datasets:
@@ -122,7 +118,7 @@ def _stats(stats: StoreStats) -> Iterator[Line | Table]:
     rows = [[kind.kind, f"{kind.values:,}", size(kind.bytes)] for kind in stats.kinds]
     objects, total = sum(kind.values for kind in stats.kinds), sum(kind.bytes for kind in stats.kinds)
     yield Table(
-        [Column("CONTENTS", is_whole=True), Column("OBJECTS", is_right=True), Column("SIZE", is_right=True)],
+        [whole("CONTENTS"), Column("OBJECTS", is_right=True), Column("SIZE", is_right=True)],
         [*rows, ["total", f"{objects:,}", size(total)]],
     )
 

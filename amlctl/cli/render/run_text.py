@@ -275,7 +275,7 @@ def run_lines(view: RunView, root: Path, width: int) -> Iterator[Line]:
             ("run", highlight(record.run)),
             ("name", record.spec.name),
             ("status", state_cell(record.status)),
-            ("waits for", record.waits_for),
+            ("now", record.waits_for),
             ("error", error.get("message", "")),
             ("exit code", "" if record.exit_code is None else str(record.exit_code)),
             ("services", named_values(record.services)),

@@ -7,12 +7,12 @@ so that no name can break a line or send a control sequence to the terminal.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import typer
 
@@ -76,6 +76,11 @@ class Column:
     rank: int = 0
 
 
+whole = partial(Column, is_whole=True)
+number = partial(Column, is_whole=True, is_right=True)
+Thing = TypeVar("Thing")
+
+
 class Table:
     """Rows of cells; columns without any text are left out."""
 
@@ -84,6 +89,11 @@ class Table:
         kept = [i for i in range(len(columns)) if any(row[i].text for row in cells)]
         self._columns = [columns[i] for i in kept]
         self._rows = [[row[i] for i in kept] for row in cells]
+
+    @classmethod
+    def of(cls, things: Iterable[Thing], columns: Mapping[Column, Callable[[Thing], Cell]]) -> Table:
+        """A row for each thing; of each column what it shows."""
+        return cls(list(columns), [[cell(one) for cell in columns.values()] for one in things])
 
     def in_words(self, in_words: Callable[[str], str]) -> Table:
         """The table with commands in its cells ready to type, and without secrets."""

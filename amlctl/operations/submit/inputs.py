@@ -33,7 +33,7 @@ from amlctl.errors import (
     SettingsError,
     UsageError,
 )
-from amlctl.localfs.atomic import read_json, temporary_near, write_json
+from amlctl.localfs.atomic import kept_json, temporary_near, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
 from amlctl.localfs.project import INPUTS
@@ -278,14 +278,10 @@ class _Download:
 
     def _known(self) -> dict[str, Any]:
         """What was noted: the `etag` of a file, or of each of several `files` its size and time."""
-        if self._target.exists():
-            with suppress(OSError, SettingsError):
-                found = read_json(self._note)
-                if isinstance(found, dict):
-                    self.was_whole = bool(found.get("is_whole"))
-                    etag, files = found.get("etag"), found.get("files")
-                    return {"etag": str(etag or ""), "files": files if isinstance(files, dict) else {}}
-        return {"etag": "", "files": {}}
+        found = kept_json(self._note) if self._target.exists() else {}
+        self.was_whole = bool(found.get("is_whole"))
+        files = found.get("files")
+        return {"etag": str(found.get("etag") or ""), "files": files if isinstance(files, dict) else {}}
 
     def _write_note(self, *, is_whole: bool, **content: Any) -> None:
         write_json(self._note, {"url": _shown(self._address.url), "is_whole": is_whole, **content})

@@ -121,7 +121,7 @@ def _adopted(
             value = Head(manifest.snapshot, written.key, manifest.layout, store_id=store_id)
             swap_head(store, dataset, value, None, generation=watch.generation)
         except ValuesLost as error:
-            failure = error.conflict
+            failure = error
             continue
         sink(SnapshotCommitted(dataset, manifest.snapshot))
         sink(

@@ -44,22 +44,10 @@ from amlctl.operations.sync.result import SyncResult, committed_result, unchange
 from amlctl.operations.sync.stored import EarlyPacks, StoredContents
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import HeadMoved, ensure_format, has_snapshots, next_head, no_head, swap_head
-from amlctl.snapshots.known import ValuesLost, ensure_kept
+from amlctl.snapshots.known import ensure_kept
 from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.send import PackSender, send_plan
 from amlctl.snapshots.transfers import Transfers
-
-
-class ContentsLost(Exception):
-    """The store has lost some of what was about to be committed; `conflict` is shown if planning again fails as well.
-
-    `contents` are to be sent again in any case.
-    """
-
-    def __init__(self, contents: Collection[str], conflict: Conflict) -> None:
-        super().__init__(conflict)
-        self.contents = contents
-        self.conflict = conflict
 
 
 class _Sent(NamedTuple):
@@ -287,16 +275,13 @@ class SyncAttempt:
         return _Sent(manifest, sent, places.keys() - head.places.keys() - new, new)
 
     def _commit(self, merged: Merged, sent: _Sent) -> None:
-        """Raises HeadMoved, ContentsLost."""
+        """Raises HeadMoved, ValuesLost."""
         store, dataset, looked = self._store, self._dataset, self._looked
         manifest = sent.manifest
         written = write_manifest(store, manifest, replace=self._options.repair)
         if self._options.repair:
             read_back(store, written.key, sent.sent, self._sink)
-        try:
-            ensure_kept(store, self._watch, manifest, written, reused=sent.reused, sent=sent.new)
-        except ValuesLost as error:
-            raise ContentsLost(error.contents(manifest.places), error.conflict) from error
+        ensure_kept(store, self._watch, manifest, written, reused=sent.reused, sent=sent.new)
         self._plain_files.confirm()
         value = Head(manifest.snapshot, written.key, manifest.layout, looked.store_id)
         base = self._only_here(merged) if merged.taken else Base(value.snapshot, value.manifest_key)
@@ -305,11 +290,11 @@ class SyncAttempt:
         try:
             looked.begin(Step.COMMIT, base._replace(head=tried))
         except NotFound as error:  # a gc that has started since has deleted the manifest
-            raise HeadMoved(Conflict(error.message, hint="run the same command again")) from error
+            raise HeadMoved(error.message, hint="run the same command again") from error
         try:
             looked.head = swap_head(store, dataset, value, expected, generation=self._watch.generation)
         except Conflict as error:
-            raise HeadMoved(error) from error
+            raise HeadMoved(error.message, hint=error.hint, details=error.details) from error
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
 
     # --- remember -------------------------------------------------------------------------------------------

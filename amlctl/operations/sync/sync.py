@@ -16,7 +16,7 @@ from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name, lease_key
 from amlctl.localfs.machine import passed_s
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
-from amlctl.operations.sync.attempt import ContentsLost, SyncAttempt
+from amlctl.operations.sync.attempt import SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state, look_at
 from amlctl.operations.sync.merge import new_store_confirmed
 from amlctl.operations.sync.repair import repair_format
@@ -25,6 +25,7 @@ from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import HeadMoved
+from amlctl.snapshots.known import ValuesLost
 
 _TRIES = 8
 """Times that a sync plans again because another writer has moved HEAD."""
@@ -52,14 +53,14 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
                 with ended_by_interrupt(store):
                     result = SyncAttempt(look_at(context, dataset, options, state), lease, lost=lost).run()
                 break
-            except ContentsLost as error:
+            except ValuesLost as error:
                 if attempt == _TRIES - 1:
-                    raise error.conflict from error
+                    raise
                 lost.update(error.contents)
                 sink(Note(f"{dataset}: the store has lost some of what was reused or sent; sending it again"))
-            except HeadMoved as moved:
+            except HeadMoved:
                 if attempt == _TRIES - 1:
-                    raise moved.conflict from moved
+                    raise
                 sink(Note(f"{dataset}: another machine has synced at the same time; planning again"))
     return measure.taken(replace(result, uploaded_bytes=measure.sent_bytes))
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amlctl.azure_access.azure_ai_ml import first_line, refused
+from amlctl.config.nodes import parse_yaml
 from amlctl.config.text_file import read_text
-from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.compute import FAILED_STATES, ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message

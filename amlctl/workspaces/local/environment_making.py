@@ -28,12 +28,12 @@ from amlctl.core.events import EventSink, Note, ToolSaid
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret, masked
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import read_json, remove_left_behind, write_bytes, write_json
+from amlctl.localfs.atomic import kept_json, read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder
 from amlctl.localfs.machine import ProcessIdentity
 from amlctl.localfs.regular_file import open_regular
-from amlctl.localfs.tool_variables import find_uv, tool_variables
+from amlctl.localfs.tool_variables import tool_variables
 from amlctl.runtime.process_tree import identity_of, is_alive, read_identity
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.environments import (
@@ -45,15 +45,7 @@ from amlctl.workspaces.local.environments import (
     packages_stamp,
     python_of,
 )
-from amlctl.workspaces.local.packages import (
-    base_python,
-    choose_installer,
-    conda_for,
-    install_packages,
-    is_of_network,
-    needs_pip,
-)
-from amlctl.workspaces.local.pip_settings import pip_settings
+from amlctl.workspaces.local.packages import Packages, is_of_network
 from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner
 
 EXPIRES_S = 120.0
@@ -119,10 +111,7 @@ def _is_in_force(mark: Path) -> bool:
 
 def _process(mark: Path, name: str) -> Optional[ProcessIdentity]:
     """The `owner` of a mark, or its `tool`; None where that cannot be read."""
-    try:
-        return read_identity(read_json(mark)[name])
-    except (OSError, SettingsError, LookupError, TypeError):
-        return None
+    return read_identity(kept_json(mark).get(name))
 
 
 _POLL_S = 0.2
@@ -183,13 +172,12 @@ class _Maker:
 
     def _make(self, mark: Mark) -> None:
         environments, spec = self.environments, self.spec
-        tool, path = conda_for(environments, spec)
-        settings = pip_settings(environments.variables)
-        uv = "" if needs_pip(spec, settings) else find_uv(environments.variables)
+        wanted = Packages(environments, spec)
+        tool, path = wanted.conda()
         started = time.monotonic()
-        self.sink(Note(f"making environment {spec.id} with {tool or ('uv' if uv else 'venv and pip')}"))
-        if settings.unused:
-            self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
+        self.sink(Note(f"making environment {spec.id} with {tool or ('uv' if wanted.uv else 'venv and pip')}"))
+        if wanted.settings.unused:
+            self.sink(Note(f"pip's settings that environments ignore: {', '.join(wanted.settings.unused)}"))
 
         def check() -> None:
             mark.renew()
@@ -210,16 +198,16 @@ class _Maker:
                 create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
                 run(tool, [path, *create, "--prefix", str(self.home), "--file", str(file)])
         else:
-            base = base_python(environments, spec, settings)
+            base = wanted.base_python()
             resolved = _taken(environments.resolved(spec.id, base.version))
-            if uv:
-                for command in _by_uv(uv, base, self.home):
+            if wanted.uv:
+                for command in _by_uv(wanted.uv, base, self.home):
                     run("uv", command)
             else:
                 run("venv", [base.path, "-m", "venv", str(self.home)])
-        installer = choose_installer(environments, spec, settings, str(python_of(self.home)), runner=runner)
-        packages = install_packages(installer, spec, settings, self.home, brings_conda=not tool, resolved=resolved)
-        _confirm(environments, spec, self.home, tool or ("uv" if uv else "venv"), packages)
+        installer = wanted.installer(str(python_of(self.home)), runner=runner)
+        packages = wanted.install(installer, self.home, brings_conda=not tool, resolved=resolved)
+        _confirm(environments, spec, self.home, tool or ("uv" if wanted.uv else "venv"), packages)
         self.sink(Note(f"environment {spec.id} is ready after {time.monotonic() - started:.1f} s"))
 
     @contextmanager
@@ -292,13 +280,13 @@ def _confirm(
 def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
     """Whether an environment that was changed since has all that is asked for."""
     place = environments.folder_of(spec.id)
+    ready = kept_json(place / READY_FILE)
+    if ready.get("format") != READY_FORMAT:
+        return False
     try:
-        ready = read_json(place / READY_FILE)
-        if ready["format"] != READY_FORMAT:
-            return False
         home, tool = place / Path(ready["folder"]).name, str(ready["tool"])
         packages = {str(name): str(version) for name, version in ready["packages"].items()}
-    except (OSError, SettingsError, LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError):
         return False
     try:
         _confirm(environments, spec, home, tool, packages)

@@ -32,7 +32,7 @@ from typing import IO, Any, NamedTuple
 import amlctl
 from amlctl.core.environment import OLDEST_PYTHON, PYTHON, EnvironmentSpec
 from amlctl.errors import Conflict, RightsError, SettingsError
-from amlctl.localfs.atomic import read_json
+from amlctl.localfs.atomic import kept_json, read_json
 from amlctl.localfs.disk_use import measured
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.regular_file import open_regular
@@ -138,10 +138,10 @@ class Environments:
                 return None
         if not version:
             from amlctl.config.environment_file import pinned_python  # here, since most submits find theirs ready
-            from amlctl.workspaces.local.packages import conda_for
+            from amlctl.workspaces.local.packages import Packages
             from amlctl.workspaces.local.tools import find_python
 
-            if conda_for(self, spec)[0]:
+            if Packages(self, spec).conda()[0]:
                 return pinned_python(spec)
             try:
                 version = find_python(spec.python, self.variables).version
@@ -201,11 +201,8 @@ class Environments:
     def _ready(self, environment: str) -> dict[str, Any] | None:
         """What `ready.json` says, as long as the environment has not changed since it was checked."""
         place = self.folder_of(environment)
-        try:
-            ready = read_json(place / READY_FILE)
-        except (OSError, SettingsError):
-            return None
-        if not isinstance(ready, dict) or ready.get("format") != READY_FORMAT:
+        ready = kept_json(place / READY_FILE)
+        if ready.get("format") != READY_FORMAT:
             return None
         folder = ready.get("folder")
         if not isinstance(folder, str) or not folder or "/" in folder:
@@ -300,10 +297,7 @@ def _held(path: Path, otherwise: str) -> Iterator[None]:
 
 
 def _kept(place: Path) -> KeptEnvironment:
-    ready: dict[str, Any] = {}
-    with suppress(OSError, SettingsError):
-        found = read_json(place / READY_FILE)
-        ready = found if isinstance(found, dict) else {}
+    ready = kept_json(place / READY_FILE)
     used = place / USED_FILE
     times = [_modified_at(one) for one in (used, place / READY_FILE, place)]
     return KeptEnvironment(

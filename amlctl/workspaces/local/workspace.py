@@ -21,8 +21,8 @@ from amlctl.core.run_id import is_record_run_id, newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
-from amlctl.localfs.atomic import read_json
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
+from amlctl.localfs.atomic import kept_json
 from amlctl.localfs.folders import remove_tree, touch_private
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
@@ -102,9 +102,9 @@ class LocalWorkspace:
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
         if spec.interpreter or not self._environments.find(spec.id).is_ready:
-            from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
+            from amlctl.workspaces.local.packages import Packages  # here, since it loads version rules
 
-            check_environment(self._environments, spec, sink)
+            Packages(self._environments, spec).check(sink)
 
     def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
         return self._environments.python(spec)
@@ -261,10 +261,7 @@ class LocalWorkspace:
     def usage(self, run: str) -> Usage:
         from amlctl.runtime.usage import UsageMeter  # here, since only a terminal shows it
 
-        try:
-            supervisor = read_identity(read_json(self._paths(run).supervisor))
-        except (OSError, SettingsError):
-            return Usage()
+        supervisor = read_identity(kept_json(self._paths(run).supervisor))
         if supervisor is None:
             return Usage()
         return self._meters.setdefault(run, UsageMeter(supervisor.process)).look()
