@@ -1,6 +1,6 @@
 """Every call to Azure that a command makes is answered wrongly, in each way of `tests/support/wire_faults.py`.
 
-    python -m tests.faults.every_azure_reply                    all points of all commands, about an hour
+    python -m tests.faults.every_azure_reply                    all points of all commands, hours
     python -m tests.faults.every_azure_reply --sample 5 --seed 3
     python -m tests.faults.every_azure_reply --only submit --call "ml PUT jobs/*" --fault lost --times once
 
@@ -251,6 +251,9 @@ class Sweep:
     def _prepared(self, command: str) -> list[str]:
         bench = self.bench
         bench.fault = None
+        for job in bench.service.jobs.all():  # what the point before has started: thousands would pile up
+            job.ask_to_cancel()
+            job.is_over.wait(LIMIT_S)
         shutil.rmtree(bench.folder)
         shutil.copytree(self._home, bench.folder, symlinks=True)
         prepare, arguments = COMMANDS[command]

@@ -38,11 +38,16 @@ def tried(points: Sequence[_Point], options: Any, failure: Callable[[_Point], st
             [p for p in points if p.command == command] for command in dict.fromkeys(p.command for p in points)
         ]
         points = [p for of in by_command for p in choice.sample(of, min(options.sample, len(of)))]
-    failed = 0
-    for point in points:
-        if what := failure(point):
-            failed += 1
-            sys.stdout.write(f"{point}\n    " + "\n    ".join(what.splitlines()[:_LINES]) + "\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"{len(points)} points, {failed} failed (seed {options.seed}); exit codes {dict(codes)}\n")
-    return 1 if failed else 0
+    done = failed = 0
+    try:
+        for point in points:
+            if what := failure(point):
+                failed += 1
+                sys.stdout.write(f"{point}\n    " + "\n    ".join(what.splitlines()[:_LINES]) + "\n")
+                sys.stdout.flush()
+            done += 1
+    except KeyboardInterrupt:
+        sys.stdout.write(f"interrupted at {points[done]}\n")
+    tried_points = f"{done} of {len(points)} points" if done < len(points) else f"{done} points"
+    sys.stdout.write(f"{tried_points}, {failed} failed (seed {options.seed}); exit codes {dict(codes)}\n")
+    return 1 if failed or done < len(points) else 0
