@@ -146,7 +146,7 @@ def test_a_place_with_runs_only_is_gone(here: Cli) -> None:
     assert (verified.code, "sync" in verified.err) == (6, False), verified
 
 
-def test_a_completed_run_without_outputs_in_the_store_is_not_fetched(here: Cli, tmp_path: Path) -> None:
+def test_a_completed_run_without_outputs_in_the_store_is_not_fetched(here: Cli) -> None:
     here.write("pipeline/train.py", "print('done')")
     run = here.json("submit", "train.py", "--env-from", "current")["run"]
     shutil.rmtree(_store(here) / f"runs/{run}")

@@ -56,7 +56,7 @@ def test_too_many_open_files(project: Path, most: int) -> None:
     assert limited(project, lambda: None, "sync", "raw/d").returncode == 0
 
 
-def test_a_file_that_may_not_grow(project: Path) -> None:
+def test_a_limit_of_file_sizes(project: Path) -> None:
     done = limited(project, soft(resource.RLIMIT_FSIZE, 1 << 20), "sync", "raw/d")
     assert (done.returncode, "Traceback" in done.stderr) == (6, False), done.stderr
     assert "the file is larger than allowed" in done.stderr

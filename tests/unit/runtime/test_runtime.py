@@ -266,7 +266,7 @@ def test_other_nodes_save_beside_the_first(node: Node) -> None:
         ({"TF_CONFIG": "no json"}, NodeRank(0, 0)),
     ],
 )
-def test_rank_as_launchers_tell_it(variables: dict[str, str], expected: NodeRank) -> None:
+def test_the_rank_comes_from_the_launcher(variables: dict[str, str], expected: NodeRank) -> None:
     assert node_rank(variables) == expected
 
 
