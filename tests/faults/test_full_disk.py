@@ -134,3 +134,26 @@ def test_a_pack_that_finds_no_room_leaves_nothing_and_a_later_sync_needs_nothing
     assert f"no space left on the disk mounted at {tmp_path}/disk" in reported
     assert ".amlctl-tmp-" not in reported
     assert json.loads(done.stdout)["files"] == 9
+
+
+def test_a_run_is_canceled_where_there_is_room_for_one_more_file_only(tmp_path: Path) -> None:
+    done = project(
+        tmp_path / "disk",
+        9000,
+        """
+        echo 'import time; time.sleep(100)' > pipeline/one.py
+        amlctl submit one.py --env-from current --detach > /dev/null
+        while ! amlctl runs --json | grep -q Running; do sleep 0.1; done
+        mount -o "remount,nr_inodes=$(df -i . | awk 'NR == 2 {print $3 + 20}')" .
+        number=0; while touch "file$number" 2> /dev/null; do number=$((number + 1)); done
+        rm file0
+        amlctl cancel @last
+        rm -f file*
+        wait_for_the_end
+        amlctl runs --json
+        """,
+    )
+    told, _, document = done.stdout.partition("\n")
+    assert done.returncode == 0, done.stderr
+    assert "CancelRequested" in told
+    assert [run["status"] for run in json.loads(document)["runs"]] == ["Canceled"]

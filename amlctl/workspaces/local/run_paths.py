@@ -106,6 +106,8 @@ def queue_folder(state_dir: Path, compute: str) -> Path:
 def make_folder(paths: RunPaths, lock: Path) -> Optional[int]:
     """The run's folder, which appears with `lock` in it, held: where that is free, its holder is dead. Gives its
     descriptor, or None where the folder is there already. Raises OSError."""
+    if paths.folder.exists():
+        return None  # a cancel of a run that fills the disk needs no room
     hidden = temporary_near(paths.folder)
     make_private_folder(hidden)
     descriptor = _new_lock(hidden / lock.name)
