@@ -151,8 +151,9 @@ def test_settings_of_pip_conf_do_not_bend_it_but_say_where_packages_are(
 def test_a_pip_conf_that_cannot_be_read_is_reported(tmp_path: Path, wheels: Path) -> None:
     file = tmp_path / "pip.conf"
     file.write_text("nonsense\n")
-    with pytest.raises(SettingsError, match=r"pip's settings cannot be read"):
-        pip_settings(settings(wheels, PIP_CONFIG_FILE=str(file)))
+    spec = parse_environment("name: x\ndependencies:\n- python>=3.9\n- pip:\n  - leaf\n", "pptdaml.yaml")
+    with pytest.raises(SettingsError, match=r"^pip's settings cannot be read"):
+        Packages(here(tmp_path, wheels, PIP_CONFIG_FILE=str(file)), spec).check(null_sink)
 
 
 MAKER = """

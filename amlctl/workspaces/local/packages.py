@@ -87,7 +87,9 @@ class Packages:
 
     def base_python(self) -> Python:
         """The interpreter that a virtual environment is made with. Raises SettingsError."""
-        return find_python(self.spec.python, self.environments.variables, needs_venv=not self.uv)
+        needs_venv = not self.uv  # read here: errors of pip's settings are not about that line
+        with at_line(self.spec.places.get("python", "")):
+            return find_python(self.spec.python, self.environments.variables, needs_venv=needs_venv)
 
     def installer(
         self,
@@ -147,8 +149,7 @@ class Packages:
         for line in spec.conda:
             with at_line(spec.places.get(line, "")):
                 pip_requirements([line])
-        with at_line(spec.places.get("python", "")):
-            python = self.base_python()
+        python = self.base_python()
         if not (spec.conda or spec.pip or spec.constraints):
             return
         installer = self.installer(python.path, pip=_pip_command(python))
