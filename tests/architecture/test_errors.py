@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import amlctl.errors
 from amlctl.cli.faults import InternalFault
@@ -30,8 +32,17 @@ def test_every_error_has_a_kind_of_its_own() -> None:
     assert [kind for kind, number in kinds.items() if number > 1] == []
 
 
-def test_every_error_has_a_documented_code() -> None:
-    assert {error.exit_code for error in public_errors()} <= DOCUMENTED_CODES
+def test_no_error_made_elsewhere_forgets_its_kind() -> None:
+    product = Path(amlctl.errors.__file__).parent
+    for file in product.rglob("*.py"):
+        if re.search(r"^\s*class \w+\([^)]*\bAmlctlError\b", file.read_text(encoding="utf-8"), re.MULTILINE):
+            importlib.import_module(".".join(file.relative_to(product.parent).with_suffix("").parts))
+    assert [error.__name__ for error in all_errors() if error.kind == AmlctlError.kind] == []
+
+
+def test_every_error_has_a_documented_code_that_is_the_one_of_its_kind() -> None:
+    assert {error.exit_code for error in all_errors()} <= DOCUMENTED_CODES
+    assert [error.__name__ for error in all_errors() if "exit_code" in vars(error) and "kind" not in vars(error)] == []
 
 
 def test_the_tree_is_drawn_as_it_is() -> None:
