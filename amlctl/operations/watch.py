@@ -48,8 +48,8 @@ class _Results:
                 index = self._store.info(outputs_index_key(run))
                 if index is not None and index.modified_at != saved_at:
                     files = listed_outputs(self._store, run)
-                    saved_at = None if files == {} else index.modified_at  # the list begins empty, before the script
                     metrics = metrics_among(self._store, run, files)
+                    saved_at = None if files == {} else index.modified_at  # the list begins empty, before the script
             self._found[run] = saved_at, metrics
         return saved_at, metrics
 

@@ -81,6 +81,27 @@ def test_an_active_run_shows_what_was_saved_so_far(bench: Bench, tmp_path: Path)
     assert wait_for_state(bench, run, "Canceled").metrics == {"loss": 1}
 
 
+def test_metrics_that_cannot_be_read_once_are_read_by_the_next_look(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("_LOOK_S", "_RESULTS_S"):
+        monkeypatch.setattr(f"amlctl.operations.watch.{pause}", 0.0)
+    bench.script("""
+        import os, pathlib
+        pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "metrics.json").write_text('{"loss": 1}')
+    """)
+    record = bench.submit("train.py").record
+    stored = Path(bench.store.url) / "runs" / record.run / "outputs/metrics.json"
+    kept = stored.rename(stored.with_name("kept"))
+    stored.mkdir()
+    watch = Watch(bench, record.run)
+    watch.look(record)
+    stored.rmdir()
+    kept.rename(stored)
+    watch.look(record)
+    assert [dict(event.metrics) for event in bench.reported(RunWatched)] == [{}, {"loss": 1}]
+
+
 @pytest.mark.parametrize(
     ("write", "warning"),
     [
