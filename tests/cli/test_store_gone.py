@@ -62,6 +62,7 @@ def test_a_run_outlives_its_store(here: Cli, tmp_path: Path, leaves: Sequence[st
     wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
     shown = here.json("runs", "show", run)
     assert (shown["status"], shown["error"]["kind"], shown["exit_code"]) == ("Failed", "store_gone", 0)
+    assert f" mount or restore it; then: amlctl fetch {run}\n" in here("runs", "show", run).out
     outputs = Path(shown["error"]["message"].partition("the outputs of the run are in ")[2])
     assert (outputs / "model.txt").read_text() == "the result"
     for command in (("fetch", run), ("dataset", "list")):
