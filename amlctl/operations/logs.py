@@ -27,7 +27,6 @@ from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
 from amlctl.operations.runs import children_left
 from amlctl.operations.watch import SweepWatch, Watch
-from amlctl.snapshots.heads import read_head
 from amlctl.workspaces.contract import LogChunk, Workspace
 
 
@@ -349,6 +348,8 @@ def _is_here(project: Project, parts: Sequence[str]) -> bool:
 
 def _dataset_of(context: Context, parts: Sequence[str]) -> str:
     """The dataset of the store that has the file, or one that this machine could send; else empty."""
+    from amlctl.snapshots.heads import read_head  # here, since few scripts fail
+
     with suppress(AmlctlError):
         for end in range(2, min(len(parts), _DEEPEST)):
             if read_head(context.store, name := "/".join(parts[1 : end + 1])) is not None:

@@ -135,7 +135,7 @@ def test_a_conflict(data: Cli) -> None:
     assert answer.document["error"]["details"] == ["a.txt"]
 
 
-def test_names_that_are_no_text(data: Cli) -> None:
+def test_names_that_are_not_text(data: Cli) -> None:
     odd = os.fsencode(data.cwd) + b"/data_blobs/working/x/caf\xe9\n.txt"
     try:
         with open(odd, "wb") as file:

@@ -182,7 +182,7 @@ def test_settings_that_are_a_folder(folder: Cli, command: tuple[str, ...]) -> No
     ]
 
 
-def test_settings_that_are_no_toml(project: Cli) -> None:
+def test_settings_that_are_not_toml(project: Cli) -> None:
     project.write(".amlctl.toml", 'experiment = "a"\nbroken =\n')
     answer = project("status")
     assert answer.code == 3

@@ -62,7 +62,7 @@ def test_on_a_terminal_it_asks_and_can_leave_the_run_alone(endless: Cli, termina
     wait_for_state(endless, "Canceled")
 
 
-def test_on_a_terminal_it_can_go_on_and_cancel_later(endless: Cli, terminal: StartTerminal) -> None:
+def test_on_a_terminal_it_can_continue_and_cancel_later(endless: Cli, terminal: StartTerminal) -> None:
     screen = terminal(endless.command(*SUBMIT), endless.cwd)
     screen.wait_for("begun")
     screen.type("\x03")

@@ -131,7 +131,7 @@ def test_a_run_whose_supervisor_died_is_shown_as_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", [None, "a-file", "missing", "closed"])
-def test_a_home_that_is_none(tmp_path: Path, home: str | None) -> None:
+def test_without_a_usable_home(tmp_path: Path, home: str | None) -> None:
     bench = make_bench(tmp_path / "project")
     bench.write(".amlctl.toml")
     bench.script("print(1)")

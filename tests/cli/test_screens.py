@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -174,7 +173,7 @@ def test_carriage_returns(project: Cli, terminal: StartTerminal) -> None:
     assert "done\r\n" in screen.text
 
 
-def test_a_file_is_not_a_terminal(project: Cli, tmp_path: Path, terminal: StartTerminal) -> None:
+def test_a_file_is_not_a_terminal(project: Cli, terminal: StartTerminal) -> None:
     """stdout in a file while stderr is the terminal: color for one of them only."""
     command = " ".join([*project.command("runs", "show", "nothing")])
     screen = terminal(["sh", "-c", f"{command} > out.txt"], project.cwd)

@@ -61,7 +61,7 @@ def large(project: Cli) -> Cli:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("way", ["sync", "pull"])
-def test_what_was_begun_is_cleaned_up(
+def test_what_was_started_is_cleaned_up(
     large: Cli, started: Callable[..., subprocess.Popen[str]], number: signal.Signals, way: str
 ) -> None:
     arguments = ["sync", "raw/d", "--store", "../store"]

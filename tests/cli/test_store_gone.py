@@ -62,6 +62,7 @@ def test_a_run_outlives_its_store(here: Cli, tmp_path: Path, leaves: Sequence[st
     wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
     shown = here.json("runs", "show", run)
     assert (shown["status"], shown["error"]["kind"], shown["exit_code"]) == ("Failed", "store_gone", 0)
+    assert f" mount or restore it; then: amlctl fetch {run}\n" in here("runs", "show", run).out
     outputs = Path(shown["error"]["message"].partition("the outputs of the run are in ")[2])
     assert (outputs / "model.txt").read_text() == "the result"
     for command in (("fetch", run), ("dataset", "list")):
@@ -145,7 +146,7 @@ def test_a_place_with_runs_only_is_gone(here: Cli) -> None:
     assert (verified.code, "sync" in verified.err) == (6, False), verified
 
 
-def test_a_completed_run_without_outputs_in_the_store_is_not_fetched(here: Cli, tmp_path: Path) -> None:
+def test_a_completed_run_without_outputs_in_the_store_is_not_fetched(here: Cli) -> None:
     here.write("pipeline/train.py", "print('done')")
     run = here.json("submit", "train.py", "--env-from", "current")["run"]
     shutil.rmtree(_store(here) / f"runs/{run}")

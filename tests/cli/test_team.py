@@ -46,7 +46,7 @@ def test_status_knows_the_datasets_of_the_store(team: tuple[Cli, Cli]) -> None:
     assert "amlctl sync --pull PATH" in answer.out
 
 
-def test_a_store_that_is_gone_is_said_everywhere(team: tuple[Cli, Cli], tmp_path: Path) -> None:
+def test_a_store_that_is_gone_is_reported_by_every_command(team: tuple[Cli, Cli], tmp_path: Path) -> None:
     """And what is known here is shown, and kept."""
     anna, ben = team
     anna.write("pipeline/train.py", SCRIPT)

@@ -98,7 +98,7 @@ class StoreSuite:
         assert list(store.list("")) == []
 
     @pytest.mark.parametrize("size_bytes", [0, 1000, 3 << 20, 10 << 20])
-    def test_who_may_not_go_on_leaves_the_value_as_it_was(self, store: Store, tmp_path: Path, size_bytes: int) -> None:
+    def test_a_refused_writer_leaves_the_value_as_it_was(self, store: Store, tmp_path: Path, size_bytes: int) -> None:
         path = tmp_path / "body"
 
         def put(seed: int, most: int) -> int:

@@ -407,7 +407,7 @@ def test_a_store_that_is_not_a_datastore_is_looked_for_once(azureml: AzureMLServ
         connection.close()
 
 
-def test_a_datastore_that_tells_no_endpoint_is_one_of_the_cloud(azureml: AzureMLService, tmp_path: Path) -> None:
+def test_a_datastore_without_an_endpoint_has_that_of_the_cloud(azureml: AzureMLService, tmp_path: Path) -> None:
     azureml.datastores.endpoint = None
     settings = replace(settings_for(azureml), cloud="AzureChinaCloud")
     connection = Connection(settings, make_project(tmp_path / "project"), os.environ)

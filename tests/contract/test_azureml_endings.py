@@ -66,7 +66,7 @@ def test_a_cancel_that_finds_neither_job_nor_run_ends_no_run_that_was_there(
 
 @pytest.mark.parametrize("is_other_machine", [False, True])
 def test_a_run_that_is_not_found_for_a_while_has_not_ended(
-    bench: Bench, azureml: AzureMLService, tmp_path: Path, is_other_machine: bool
+    bench: Bench, azureml: AzureMLService, is_other_machine: bool
 ) -> None:
     run = bench.start(WAITS_FOR_A_SIGNAL, created_at=LONG_AGO)
     bench.wait_for_log(run, b"ready")

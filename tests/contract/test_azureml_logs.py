@@ -82,7 +82,7 @@ def test_last_lines_do_not_wait_for_what_is_done_at_the_end(azureml: AzureMLServ
         assert before == [True]
 
 
-def test_who_follows_outlives_an_outage(azureml: AzureMLService, tmp_path: Path) -> None:
+def test_a_follower_survives_an_outage(azureml: AzureMLService, tmp_path: Path) -> None:
     """Reported once; the log continues where it was."""
     text, warnings = "", 0
 

@@ -82,7 +82,7 @@ class TestDirectoryStore(StoreSuite):
         with pytest.raises(FileNotFoundError, match="gone"):
             store.download("objects/aa/x", tmp_path / "gone" / "x")
 
-    def test_a_share_that_tells_only_at_the_end_that_it_has_no_room(self, tmp_path: Path) -> None:
+    def test_a_share_that_reports_only_at_the_end_that_it_is_full(self, tmp_path: Path) -> None:
         """As NFS and quotas do: what was written is lost, and `close` says so."""
         program = (
             "import errno, os, sys\nfrom pathlib import Path\n"

@@ -72,7 +72,7 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
         yield local_bench(tmp_path, variables=variables, store=store)
         store.close()
 
-    def test_what_is_here_already_is_not_brought_again(self, bench: Bench) -> None:
+    def test_what_is_cached_is_not_downloaded_again(self, bench: Bench) -> None:
         data = bench.project.dataset_path("working/x")
         data.mkdir(parents=True)
         (data / "small").write_bytes(b"small" * 1000)
@@ -188,7 +188,7 @@ def test_two_slots_work_at_once(tmp_path: Path) -> None:
         assert bench.finished(run).status == "Canceled"
 
 
-def test_run_goes_on_when_the_caller_is_gone_and_leaves_no_zombie(tmp_path: Path) -> None:
+def test_a_run_continues_without_its_caller_and_leaves_no_zombie(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     run = bench.start("print('done')")
     bench.finished(run)

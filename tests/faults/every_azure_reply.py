@@ -215,7 +215,6 @@ COMMANDS: Mapping[str, tuple[Prepare, Sequence[str]]] = {
     "dataset list": (_nothing, ["dataset", "list"]),
     "share": (_ended, ["runs", "share", "{}"]),
 }
-_CHANGES_RUNS = ("submit", "follow", "cancel", "delete")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_a_pack_that_is_there_is_not_sent_again(store: AzureBlobStore, proxy: Fa
     assert proxy.sent_block_bytes == sent
 
 
-def test_a_pack_that_broke_off_goes_on(store: AzureBlobStore, proxy: FaultProxy) -> None:
+def test_an_interrupted_pack_is_resumed(store: AzureBlobStore, proxy: FaultProxy) -> None:
     arrived = 0
 
     def stop_after_five(seen: Seen) -> LoseRequest | None:
@@ -142,9 +142,7 @@ def test_blocks_that_are_gone_are_not_taken_for_a_value(store: AzureBlobStore, p
     assert store.get(KEY) == WHOLE
 
 
-def test_blocks_that_another_program_left_are_no_hindrance(
-    store: AzureBlobStore, azurite: Azurite, container: str
-) -> None:
+def test_blocks_of_another_program_do_not_hinder(store: AzureBlobStore, azurite: Azurite, container: str) -> None:
     with BlobClient.from_blob_url(f"{azurite.url}/{container}/p/{KEY}", credential=azurite.key) as blob:
         blob.stage_block(base64.b64encode(b"1").decode(), b"x" * 100)
     assert store.put(KEY, PARTS) is True

@@ -77,7 +77,7 @@ def test_a_proxy_that_is_down_is_not_taken_for_the_store(kind: str, name: str, h
 
 
 @pytest.mark.parametrize("exceptions", ["example.org, 127.0.0.1", "127.0.0.1:{port}", "127.0.0.0/8", "*"])
-def test_no_proxy_is_honoured(azurite: Azurite, proxy: ForwardProxy, exceptions: str) -> None:
+def test_no_proxy_is_honored(azurite: Azurite, proxy: ForwardProxy, exceptions: str) -> None:
     listed = exceptions.format(port=urlsplit(azurite.url).port)
     assert _store_and_read(azurite, {"HTTP_PROXY": proxy.url, "NO_PROXY": listed}) == b"bytes"
     assert not proxy.passed

@@ -69,9 +69,7 @@ def test_an_answer_that_is_not_read_to_its_end_holds_no_connection(store: AzureB
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(
-    store: AzureBlobStore, proxy: FaultProxy, slept: list[float], status: int
-) -> None:
+def test_what_may_succeed_is_retried(store: AzureBlobStore, proxy: FaultProxy, slept: list[float], status: int) -> None:
     proxy.act = _once(Reply(status, {"x-ms-error-code": "ServerBusy"}), times=3)
     assert store.get("there") == b"bytes"
     assert len(proxy.seen) == 4
@@ -91,7 +89,7 @@ def test_a_broken_connection_is_tried_again(
     "header",
     [("Retry-After", "7"), ("x-ms-retry-after-ms", "7000"), ("Retry-After", "date")],
 )
-def test_retry_after_is_honoured(
+def test_retry_after_is_honored(
     store: AzureBlobStore, proxy: FaultProxy, slept: list[float], header: tuple[str, str]
 ) -> None:
     name, value = header
@@ -128,7 +126,9 @@ def test_retry_after_that_cannot_be_read_counts_as_none(
     assert 0 < slept[0] < 1
 
 
-def test_a_service_that_stays_away_is_said(store: AzureBlobStore, proxy: FaultProxy, slept: list[float]) -> None:
+def test_a_service_that_does_not_come_back_is_reported(
+    store: AzureBlobStore, proxy: FaultProxy, slept: list[float]
+) -> None:
     proxy.act = lambda seen: Reply(503, {"x-ms-error-code": "ServerBusy", "x-ms-request-id": "abc"})
     with pytest.raises(ServiceUnavailable, match=r"503 ServerBusy.*abc") as caught:
         store.get("there")
@@ -149,7 +149,7 @@ def test_a_service_that_stays_away_is_said(store: AzureBlobStore, proxy: FaultPr
         (Reply(400, {"x-ms-error-code": "InvalidHeaderValue"}), ServiceUnavailable),
     ],
 )
-def test_what_will_not_pass_is_said_at_once(
+def test_what_cannot_succeed_is_not_retried(
     store: AzureBlobStore, proxy: FaultProxy, slept: list[float], reply: Reply, error: type[AmlctlError]
 ) -> None:
     proxy.act = lambda seen: reply
@@ -196,7 +196,7 @@ def test_a_container_that_is_being_deleted_is_reported(store: AzureBlobStore, pr
     assert "in a minute" in caught.value.hint
 
 
-def test_folders_of_a_hierarchical_account_are_no_values(store: AzureBlobStore, proxy: FaultProxy) -> None:
+def test_folders_of_a_hierarchical_account_are_not_values(store: AzureBlobStore, proxy: FaultProxy) -> None:
     def blob(name: str, kind: str, size_bytes: int) -> str:
         about = f"<Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified><Content-Length>{size_bytes}"
         return f"<Blob><Name>{name}</Name><Properties>{about}</Content-Length>{kind}</Properties></Blob>"
@@ -363,7 +363,7 @@ def test_bytes_that_changed_on_the_way_are_refused(store: AzureBlobStore, azurit
     assert headers["if-none-match"] == "*"
 
 
-def test_a_download_that_breaks_off_goes_on(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path) -> None:
     data = bytes(range(251)) * 100_000
     store.put("packs/aa/large.zip", data)
     proxy.act = _once(LoseAnswer(), times=3)

@@ -100,7 +100,7 @@ def test_headers_that_are_missing(
 
 
 @pytest.mark.parametrize("moment", ["", "yesterday", "Mon, 01 Jan 2024 00:00:00 +99999999999999"])
-def test_a_time_that_is_none(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path, moment: str) -> None:
+def test_an_invalid_time(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path, moment: str) -> None:
     listed = (
         "<EnumerationResults><Blobs><Blob><Name>amlctl/there</Name><Properties><Content-Length>5</Content-Length>"
         f"<Last-Modified>{moment}</Last-Modified></Properties></Blob></Blobs></EnumerationResults>"
@@ -113,7 +113,7 @@ def test_a_time_that_is_none(store: AzureBlobStore, proxy: FaultProxy, tmp_path:
 
 
 @pytest.mark.parametrize("size", ["many", "-5", "\u00b2"])
-def test_a_size_that_is_none(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path, size: str) -> None:
+def test_an_invalid_size(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path, size: str) -> None:
     proxy.act = lambda seen: Reply(
         206, {**_SIGN, "Content-Length": "0", "Content-Range": f"bytes 0-4/{size}", "ETag": "1"}
     )

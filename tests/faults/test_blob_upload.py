@@ -100,7 +100,7 @@ def test_equal_blocks_travel_once(store: AzureBlobStore, proxy: FaultProxy, tmp_
     assert store.get(key) == bytes(40 * BLOCK)
 
 
-def test_an_upload_that_broke_off_goes_on(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_an_interrupted_upload_is_resumed(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path) -> None:
     data = _bytes(20 * BLOCK)
     key, body = _body(tmp_path, data)
     arrived = 0
@@ -122,7 +122,7 @@ def test_an_upload_that_broke_off_goes_on(store: AzureBlobStore, proxy: FaultPro
     assert store.get(key) == data
 
 
-def test_a_killed_sync_goes_on_inside_the_file(
+def test_a_killed_sync_is_resumed_inside_the_file(
     azurite: Azurite, proxy: FaultProxy, container: str, tmp_path: Path
 ) -> None:
     """The real command with real block sizes, killed with SIGKILL when some blocks have arrived."""
@@ -261,7 +261,7 @@ def test_another_machine_copies_the_same_predecessor_at_the_same_time(
     assert store.get(new_key) == new
 
 
-def test_an_object_that_a_mount_has_written_is_whole(azurite: Azurite, tmp_path: Path) -> None:
+def test_an_object_that_a_mount_has_written_is_whole(azurite: Azurite) -> None:
     """A node writes through a mounted folder, which knows no metadata of ours."""
     container, data = azurite.new_container(), b"x" * 100_000
     key = f"objects/{content_id(data)[:2]}/{content_id(data)}"
@@ -322,7 +322,7 @@ def test_a_mirrored_blob_of_another_program_is_replaced(
 
 @pytest.mark.parametrize("has_value", [False, True])
 @pytest.mark.parametrize("layout", ["object", "mirror"])
-def test_blocks_that_another_program_left_are_no_hindrance(
+def test_blocks_of_another_program_do_not_hinder(
     store: AzureBlobStore, azurite: Azurite, container: str, tmp_path: Path, layout: str, has_value: bool
 ) -> None:
     """The service refuses blocks whose ids have another length than those that wait already."""

@@ -115,7 +115,7 @@ def test_two_downloads_at_once_do_not_share_a_file(store: AzureBlobStore, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pull_goes_on_inside_a_file(azurite: Azurite, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_a_pull_is_resumed_inside_a_file(azurite: Azurite, proxy: FaultProxy, tmp_path: Path) -> None:
     container, variables = azurite.new_container(), {"AZURE_STORAGE_KEY": azurite.key}
     stores = [AzureBlobStore(f"{url}/{container}", variables, sleep=lambda s: None) for url in (azurite.url, proxy.url)]
     one, other = (Clone(tmp_path / str(number), store) for number, store in enumerate(stores))

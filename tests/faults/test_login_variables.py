@@ -92,5 +92,5 @@ def test_more_than_a_pipe_holds_arrives(tmp_path: Path) -> None:
     assert bench.log(run).split() == [b"500000"]
 
 
-def test_the_shell_of_the_tests_has_none_of_them() -> None:
+def test_the_shell_of_the_tests_does_not_have_them() -> None:
     assert not LOGINS.keys() & os.environ.keys()

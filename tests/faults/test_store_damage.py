@@ -218,7 +218,7 @@ def test_each_damage_names_its_key_and_what_repairs_it(clones: Clones) -> None:
     assert (damage.key, damage.repair) == (key, "amlctl submit --from run-1")
 
 
-def test_what_cannot_be_checked_is_said(clones: Clones) -> None:
+def test_what_cannot_be_checked_is_reported(clones: Clones) -> None:
     assert "runs/*/logs: 1" in verify(clones.store, null_sink).unchecked
 
 

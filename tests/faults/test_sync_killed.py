@@ -108,7 +108,7 @@ def test_sigkill_at_random_moments(tmp_path: Path, seed: int) -> None:
     assert verify(store, null_sink).damaged == []
 
 
-def test_a_killed_pull_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_pull_is_resumed(tmp_path: Path) -> None:
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "store")
     tree = _tree(5, 3000)
     write_tree(project.dataset_path(DATASET), tree)

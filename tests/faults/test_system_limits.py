@@ -45,7 +45,7 @@ def soft(kind: int, value: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
-@pytest.mark.parametrize("most", [7, 9, 11, 13, 15, 18, 24])
+@pytest.mark.parametrize("most", [7, 10, 14, 24])
 def test_too_many_open_files(project: Path, most: int) -> None:
     done = limited(project, soft(resource.RLIMIT_NOFILE, most), "sync", "raw/d")
     assert "Traceback" not in done.stderr
@@ -56,7 +56,7 @@ def test_too_many_open_files(project: Path, most: int) -> None:
     assert limited(project, lambda: None, "sync", "raw/d").returncode == 0
 
 
-def test_a_file_that_may_not_grow(project: Path) -> None:
+def test_a_limit_of_file_sizes(project: Path) -> None:
     done = limited(project, soft(resource.RLIMIT_FSIZE, 1 << 20), "sync", "raw/d")
     assert (done.returncode, "Traceback" in done.stderr) == (6, False), done.stderr
     assert "the file is larger than allowed" in done.stderr

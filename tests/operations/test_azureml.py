@@ -181,8 +181,8 @@ def test_a_local_run_beside_one_in_the_cloud(amlctl: Amlctl, project: Path) -> N
     assert "script" not in rows
 
 
-def test_a_job_tells_the_git_state_of_its_project(
-    amlctl: Amlctl, project: Path, service: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_job_has_the_git_state_of_its_project(
+    amlctl: Amlctl, project: Path, service: AzureMLService, tmp_path: Path
 ) -> None:
     """The SDK would ask in the working folder, with a status that data counts for, and keep a remote's password."""
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -371,7 +371,7 @@ def test_a_cluster_is_made_with_the_first_run_and_found_with_the_next(
     amlctl("cancel", again.document["run"])
 
 
-def test_a_target_that_is_nowhere_is_said_before_anything_goes_up(
+def test_an_unknown_target_is_reported_before_anything_is_uploaded(
     amlctl: Amlctl, project: Path, service: AzureMLService
 ) -> None:
     done = amlctl("submit", "train.py", "--compute", "nowhere")
@@ -379,7 +379,7 @@ def test_a_target_that_is_nowhere_is_said_before_anything_goes_up(
     assert "nowhere" in done.err
 
 
-def test_a_dry_run_says_that_a_target_is_nowhere(amlctl: Amlctl, service: AzureMLService) -> None:
+def test_a_dry_run_reports_an_unknown_target(amlctl: Amlctl, service: AzureMLService) -> None:
     done = amlctl("submit", "train.py", "--dry-run", "--compute", "nowhere")
     assert (done.code, "nowhere" in done.err) == (4, True)
     assert not [call for call in done.calls if call.method == "PUT"]
@@ -406,7 +406,7 @@ def test_a_run_is_repeated_in_the_other_workspace(amlctl: Amlctl, project: Path,
     assert (project / "outputs" / again.document["run"] / "model.bin").is_file()
 
 
-def test_doctor_tells_one_cause_once(amlctl: Amlctl, service: AzureMLService) -> None:
+def test_doctor_reports_one_cause_once(amlctl: Amlctl, service: AzureMLService) -> None:
     assert amlctl("doctor").code == 0
     service.storage.default_datastore = "workspacefilestore"
     done = amlctl("--json", "doctor")

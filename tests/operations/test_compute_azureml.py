@@ -167,7 +167,7 @@ description: for training
 """
 
 
-def test_all_that_the_service_tells_is_compared(bench: Bench) -> None:
+def test_all_fields_of_the_service_are_compared(bench: Bench) -> None:
     bench.write(text=CLUSTER + NETWORK)
     bench.create()
     assert bench.create().is_reused
@@ -251,7 +251,7 @@ def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml:
         ("name: {name}\ntype: computeinstance\nmin_instances: 1\n", "gpu.yaml:3: 'min_instances' is not a key of", ""),
     ],
 )
-def test_what_the_sdk_does_not_take_is_said_with_its_line(
+def test_what_the_sdk_refuses_is_reported_with_its_line(
     bench: Bench, azureml: AzureMLService, text: str, reported: str, hint: str
 ) -> None:
     bench.write(text=text)
@@ -262,7 +262,7 @@ def test_what_the_sdk_does_not_take_is_said_with_its_line(
     assert not azureml.calls_like(f"PUT .*/computes/{bench.name}")
 
 
-def test_what_the_service_does_not_tell_is_said(bench: Bench) -> None:
+def test_fields_that_the_service_leaves_out_are_reported(bench: Bench) -> None:
     text = "name: {name}\ntype: computeinstance\nsize: Standard_DS3_v2\nsetup_scripts: {{}}\n"
     bench.write(text=text)
     bench.create()
@@ -341,7 +341,7 @@ def test_an_instance_is_really_started_and_stopped(bench: Bench, capfd: pytest.C
 
 
 @pytest.mark.parametrize("quota", ["refused", "operation", "nodes"])
-def test_a_quota_that_is_used_up_is_said(bench: Bench, azureml: AzureMLService, quota: str) -> None:
+def test_an_exhausted_quota_is_reported(bench: Bench, azureml: AzureMLService, quota: str) -> None:
     azureml.faults.quota = quota  # type: ignore[assignment]
     with pytest.raises(ServiceUnavailable) as caught:
         bench.create()
@@ -360,7 +360,7 @@ def test_a_request_of_the_sdk_is_repeated_as_our_own(bench: Bench, azureml: Azur
     assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == 2
 
 
-def test_no_right_is_said(bench: Bench, azureml: AzureMLService) -> None:
+def test_a_missing_role_is_reported(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.deny("PUT .*/computes/", "Microsoft.MachineLearningServices/workspaces/computes/write")
     with pytest.raises(RightsError) as caught:
         bench.create()
@@ -380,7 +380,7 @@ def test_a_rule_of_the_subscription_is_not_a_missing_role(bench: Bench, azureml:
     assert "az lock list" in caught.value.hint
 
 
-def test_the_local_target_is_none_of_the_workspace(bench: Bench) -> None:
+def test_the_local_target_is_not_part_of_the_workspace(bench: Bench) -> None:
     (bench.project.compute_dir / "local.yaml").write_text("name: local\ntype: local\n")
     with pytest.raises(AmlctlError, match="this machine"):
         compute.create(bench, "local", cwd=bench.project.root)

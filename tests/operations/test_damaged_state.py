@@ -50,7 +50,7 @@ def test_a_file_that_is_not_a_database_is_recreated(one: Clone, name: str) -> No
 
 
 @pytest.mark.parametrize("name", DATABASES)
-def test_damage_further_back_is_said_once(one: Clone, name: str) -> None:
+def test_damage_further_back_is_reported_once(one: Clone, name: str) -> None:
     path = _database(one, name)
     _overwrite(path, 4096, b"\xa5" * (path.stat().st_size - 4096))
     (one.root / "d1/new").write_bytes(b"new")

@@ -71,7 +71,7 @@ def test_a_name_that_is_too_long_is_refused_before_anything_is_done(store: Store
 
 @pytest.mark.parametrize("dataset", ["raw/\u6570\u636e", "raw/it's"])
 @pytest.mark.parametrize("is_sharded", [False, True])
-def test_what_was_written_in_the_old_spelling_is_read_and_goes_on_in_the_new_one(
+def test_what_has_the_old_spelling_is_read_and_continued_in_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, *, is_sharded: bool
 ) -> None:
     if is_sharded:

@@ -304,7 +304,7 @@ def _of_before() -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in ("distribution", "processes", "instances")}
 
 
-def test_records_of_before_have_one_process() -> None:
+def test_older_records_have_one_process() -> None:
     record = RunRecord.from_json(_of_before())
     assert (record.spec.distribution, record.spec.processes, record.spec.instances) == (None, 1, 1)
     assert record.spec.process_group.text == ""

@@ -37,7 +37,7 @@ def test_a_project_in_order_passes(bench: Bench) -> None:
     assert not list(bench.store.list("doctor/"))
 
 
-def test_outside_a_project_only_that_is_said() -> None:
+def test_outside_a_project_only_that_is_reported() -> None:
     def nowhere() -> Project:
         raise NotFound("no .amlctl.toml here", hint="amlctl init")
 

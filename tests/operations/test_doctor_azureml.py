@@ -157,7 +157,7 @@ def test_without_a_login(
     assert (reported["login"].ok, reported["login"].hint) == (False, "az login")
 
 
-def test_a_login_by_a_name_that_there_is_not(
+def test_an_unknown_kind_of_login(
     settings: WorkspaceSettings, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "nonsense")

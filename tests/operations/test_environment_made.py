@@ -104,9 +104,7 @@ def test_a_script_finds_nothing_of_the_callers_own_environment(made: tuple[Envir
     assert variables["PYTHONWARNINGS"] == "error"
 
 
-def test_packages_removed_since_are_noticed_and_brought_again(
-    tmp_path: Path, made: tuple[Environments, EnvironmentSpec]
-) -> None:
+def test_removed_packages_are_noticed_and_installed_again(made: tuple[Environments, EnvironmentSpec]) -> None:
     environments, spec = made
     python = interpreter(environments.find(spec.id))
     subprocess.run([python, "-m", "pip", "uninstall", "--yes", "leaf"], capture_output=True, check=True)
@@ -216,9 +214,7 @@ def test_a_killed_maker_blocks_no_other_one_and_its_tool_is_ended(tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_stopped_maker_whose_mark_has_expired_is_not_waited_for(
-    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_maker_whose_mark_has_expired_is_not_waited_for(tmp_path: Path, wheels: Path) -> None:
     maker, tool, environments = start_maker(tmp_path)
     try:
         maker.send_signal(signal.SIGSTOP)
@@ -274,7 +270,7 @@ def test_a_constraint_of_the_caller_that_stands_against_it_is_named(tmp_path: Pa
 
 
 @pytest.mark.parametrize("is_gone", [False, True], ids=["kept", "gone"])
-def test_what_was_resolved_before_is_installed_and_said_once(tmp_path: Path, wheels: Path, is_gone: bool) -> None:
+def test_the_resolved_versions_are_installed_and_reported_once(tmp_path: Path, wheels: Path, is_gone: bool) -> None:
     """A version that the index has lost in the meantime is replaced by the one that it has now."""
     index = tmp_path / "index"
     shutil.copytree(wheels, index)

@@ -56,7 +56,7 @@ def get(bench: Bench, run: str, **more: object) -> FetchResult:
     return fetch(bench, run, **more)  # type: ignore[arg-type]
 
 
-def test_only_what_is_missing_is_brought(bench: Bench, run: str) -> None:
+def test_only_what_is_missing_is_downloaded(bench: Bench, run: str) -> None:
     first = get(bench, run)
     folder = bench.project.outputs_dir / run
     assert set(read_tree(folder)) == ALL
@@ -149,7 +149,7 @@ def test_a_run_without_outputs_has_nothing_to_fetch(bench: Bench) -> None:
     assert get(bench, run).files == 0
 
 
-def test_include_brings_what_matches(bench: Bench, run: str, tmp_path: Path) -> None:
+def test_include_downloads_what_matches(bench: Bench, run: str, tmp_path: Path) -> None:
     target = tmp_path / "else where"
     result = get(bench, run, to=target, include=("*.png", "model/"))
     assert set(read_tree(target)) == ALL - {"metrics.json"}
@@ -167,7 +167,7 @@ def test_logs_come_along_when_asked_for(bench: Bench, run: str) -> None:
     assert get(bench, run, with_logs=True).downloaded_files == 0
 
 
-def test_a_run_that_goes_on_can_be_fetched(bench: Bench) -> None:
+def test_an_active_run_can_be_fetched(bench: Bench) -> None:
     bench.script(
         """
         import os, pathlib, time
@@ -385,7 +385,7 @@ def test_outputs_of_further_nodes_go_beside_folders_of_that_name(bench: Bench) -
     assert read_tree(bench.project.outputs_dir / run) == expected
 
 
-def test_a_list_of_outputs_that_is_lost_or_damaged_is_said(bench: Bench, run: str, tmp_path: Path) -> None:
+def test_a_lost_or_damaged_list_of_outputs_is_reported(bench: Bench, run: str, tmp_path: Path) -> None:
     key = outputs_index_key(run)
     for data in (b"", b"{", None):
         bench.store.delete(key) if data is None else bench.store.put(key, data, replace=True)

@@ -179,7 +179,7 @@ def test_a_mark_that_names_no_holder_stops_nothing(clones: Clones, one: Clone, m
     assert json.loads(clones.store.get(GC_KEY)) == {"generation": 1}
 
 
-def test_the_generation_goes_on_where_the_mark_was_lost(clones: Clones, one: Clone) -> None:
+def test_the_generation_continues_after_a_lost_mark(clones: Clones, one: Clone) -> None:
     one.make(random_tree(1, 12))
     one.sync(yes=True)
     for _ in range(3):
@@ -204,7 +204,7 @@ def _of_another_machine(count: int) -> bytes:
     return json.dumps({"host": "far", "machine": "0" * 8, "process": 1, "renewed": count, "generation": 5}).encode()
 
 
-def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_not(clones: Clones) -> None:
+def test_a_command_waits_only_for_a_gc_that_is_alive(clones: Clones) -> None:
     store, clock = clones.store, _Clock()
     version = store.swap(GC_KEY, _of_another_machine(1), expected=None)
     reported: list[Event] = []

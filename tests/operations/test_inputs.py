@@ -117,7 +117,7 @@ def test_it_is_part_of_the_run(bench: Bench, site: Site, job: str) -> None:
     assert (again.status, again.spec.datasets) == ("Completed", record.spec.datasets)
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_was(bench: Bench, site: Site, job: str) -> None:
+def test_a_broken_download_is_resumed(bench: Bench, site: Site, job: str) -> None:
     site.cut = [1000, 500]
     assert submitted(bench, job) == site.content
     assert [wanted for _, wanted, _ in site.asked] == ["", "bytes=1000-", "bytes=1500-"]

@@ -31,7 +31,7 @@ PYLOCK = """
 """
 
 
-def test_pylock_pins_what_the_file_lists_and_brings_the_rest(bench: Bench) -> None:
+def test_pylock_pins_what_the_file_lists_and_adds_the_rest(bench: Bench) -> None:
     bench.write("pylock.toml", PYLOCK)
     spec, text = project_environment(bench.project, sink=null_sink)
     pins = ("leaf==1.0", "winter==2.0 ; sys_platform == 'win32'", "own @ https://host/own-1.0-py3-none-any.whl")

@@ -46,7 +46,7 @@ def test_following_loses_nothing_and_repeats_nothing(bench: Bench) -> None:
     assert read_log_text(bench.workspace, record.run) == text
 
 
-def test_reading_goes_on_at_a_cursor(bench: Bench) -> None:
+def test_reading_continues_at_a_cursor(bench: Bench) -> None:
     bench.script(COUNT)
     record = bench.submit("train.py").record
     whole = read_log_text(bench.workspace, record.run).encode()
@@ -158,7 +158,7 @@ def interrupt_once(bench: Bench, run: str, choice: InterruptChoice) -> tuple[str
     return record.status, "".join(event.text for event in events if isinstance(event, LogText))
 
 
-def test_going_on_after_an_interrupt_loses_nothing(bench: Bench) -> None:
+def test_continuing_after_an_interrupt_loses_nothing(bench: Bench) -> None:
     bench.script(WAITING)
     go = str(bench.project.root / "go")
     run = bench.submit("train.py", is_detached=True, variables={"GO": go}).record.run

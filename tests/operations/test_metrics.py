@@ -54,7 +54,7 @@ def test_all_sources_are_in_the_record_and_series_in_the_outputs(bench: Bench) -
     assert (bench.project.outputs_dir / record.run / "mlruns/0").is_dir()
 
 
-def test_a_server_of_ones_own_is_left_alone(bench: Bench) -> None:
+def test_the_users_own_server_is_left_alone(bench: Bench) -> None:
     bench.script("import os; print('at', os.environ['MLFLOW_TRACKING_URI'], os.environ.get('MLFLOW_ALLOW_FILE_STORE'))")
     variables = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1/mlflow"}
     run = bench.submit("train.py", variables=variables).record.run

@@ -105,7 +105,7 @@ def test_an_older_snapshot_that_was_packed_once_is_still_there(clones: Clones, o
 
 
 @pytest.mark.parametrize("then", ["went back", "went again", "changed again", "continued", "became packs"])
-def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: Clones, one: Clone, then: str) -> None:
+def test_an_interrupted_sync_is_completed_by_the_next(clones: Clones, one: Clone, then: str) -> None:
     before: Tree = {"a": b"before", "b": b"before", "c": b"before"}
     one.make(before)
     one.sync(layout="mirror")
@@ -203,7 +203,7 @@ class TestTwoMachines:
         assert clones.stored() == merged
         assert read_tree(_mirror(clones)) == merged
 
-    def test_who_loses_has_overwritten_nothing(self, clones: Clones, both: tuple[Clone, Clone]) -> None:
+    def test_the_loser_has_overwritten_nothing(self, clones: Clones, both: tuple[Clone, Clone]) -> None:
         one, other = both
         (one.root / "same").write_bytes(b"changed by one")
         (other.root / "same").write_bytes(b"changed by the other")
@@ -220,7 +220,7 @@ class TestTwoMachines:
 
 
 @pytest.mark.parametrize("doing", ["put", "delete"])
-def test_who_was_stopped_while_another_took_over_writes_nothing_more(clones: Clones, one: Clone, doing: str) -> None:
+def test_a_suspended_writer_writes_nothing_after_another_took_over(clones: Clones, one: Clone, doing: str) -> None:
     """As after SIGSTOP, or a closed lid, in the middle of it."""
     one.make(random_tree(1))
     one.sync(layout="mirror")
@@ -247,7 +247,7 @@ def test_who_was_stopped_while_another_took_over_writes_nothing_more(clones: Clo
     assert len(written) <= (1 if doing == "put" else one.store.concurrency)
 
 
-def test_who_sleeps_before_the_first_commit_does_not_commit_over_another(clones: Clones, one: Clone) -> None:
+def test_a_suspended_writer_does_not_commit_over_another(clones: Clones, one: Clone) -> None:
     two = clones["two"]
     one.make({"e": b"of one"})
     two.make({"e": b"of two"})

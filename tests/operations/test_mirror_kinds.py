@@ -70,7 +70,7 @@ def test_a_dataset_that_is_one_file_becomes_a_folder_and_back(clones: Clones, on
         assert verify(clones.store, null_sink).damaged == []
 
 
-def test_a_kill_between_old_and_new_is_made_good_by_the_next_sync(clones: Clones, one: Clone) -> None:
+def test_the_next_sync_repairs_a_kill_between_old_and_new(clones: Clones, one: Clone) -> None:
     """At every call; also where the change is taken back in between."""
     for at in range(1, 200):
         shutil.rmtree(clones.folder / "store", ignore_errors=True)

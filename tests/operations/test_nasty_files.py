@@ -90,7 +90,7 @@ def test_names_come_back_as_they_were(box: Box, layout: LayoutName) -> None:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
 @pytest.mark.parametrize("layout", ["pack", "mirror"])
-def test_names_that_are_no_utf8(box: Box, layout: LayoutName) -> None:
+def test_names_that_are_not_utf8(box: Box, layout: LayoutName) -> None:
     tree = {os.fsdecode(b"\xff\xfe.bin"): b"1", os.fsdecode(b"latin-\xe9"): b"2", "plain": b"3"}
     write_tree(box.root, tree)
     box.sync(SyncOptions(layout=layout))
@@ -195,7 +195,7 @@ def test_sockets_and_fifos_are_left_out_with_a_warning(box: Box) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "loop"])
-def test_what_is_neither_file_nor_folder_can_be_no_dataset(box: Box, kind: str) -> None:
+def test_only_a_file_or_folder_can_be_a_dataset(box: Box, kind: str) -> None:
     box.root.rmdir()
     if kind == "fifo":
         os.mkfifo(box.root)

@@ -64,7 +64,7 @@ def test_a_step_that_fails_is_a_row_and_leaves_nothing(
     assert_nothing_is_left(service, project, done)
 
 
-def test_a_target_that_is_not_there_is_said_before_anything_is_made(
+def test_an_unknown_target_is_reported_before_anything_is_made(
     amlctl: Amlctl, project: Path, service: AzureMLService
 ) -> None:
     (project / "compute/later.yml").write_text("name: later\ntype: amlcompute\nsize: Standard_DS3_v2\n")

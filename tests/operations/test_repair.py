@@ -102,7 +102,7 @@ class _LyingStore(DirectoryStore):
 
 
 @pytest.mark.parametrize("prefix", ["packs/", "objects/"])
-def test_what_does_not_arrive_is_not_said_to_be_repaired(clones: Clones, one: Clone, prefix: str) -> None:
+def test_what_does_not_arrive_is_not_reported_as_repaired(clones: Clones, one: Clone, prefix: str) -> None:
     for entry in [*clones.store.list(prefix)]:
         path = clones.path(entry.key)
         path.chmod(0o644)

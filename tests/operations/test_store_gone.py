@@ -106,7 +106,7 @@ def test_state_of_a_newer_version_is_not_forgotten_without_a_word(clones: Clones
     assert [one for one in one.messages if "another version of amlctl" in one and "is forgotten" in one]
 
 
-def test_a_store_that_is_gone_is_not_begun_again_unasked(gone: Clone) -> None:
+def test_a_store_that_is_gone_is_not_created_again_unasked(gone: Clone) -> None:
     with pytest.raises(NeedsConfirmation, match="is gone") as caught:
         gone.sync()
     assert caught.value.exit_code == 5
@@ -179,7 +179,7 @@ def test_a_store_whose_format_is_lost_is_not_gone(one: Clone, tmp_path: Path) ->
     assert [found.dataset for found in list_stored(_remembering(one).store).datasets] == [DATASET]
 
 
-def test_a_dataset_without_a_head_is_named(clones: Clones, tmp_path: Path) -> None:
+def test_a_dataset_without_a_head_is_named(clones: Clones) -> None:
     """To clones that never synced it, too; it is not offered, nor passed over, nor taken for one that never was."""
     one, two = clones["one"], clones["two"]
     one.make(BEFORE)

@@ -324,7 +324,7 @@ def test_ctrl_c_before_a_run_is_handed_over_cancels_it(bench: Bench) -> None:
     assert bench.events[-1] == Note(f"run {created.run} is canceled")
 
 
-def test_ctrl_c_cancels_and_brings_what_there_is(bench: Bench) -> None:
+def test_ctrl_c_cancels_and_fetches_what_there_is(bench: Bench) -> None:
     bench.script(
         """
         import os, pathlib, time

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -340,7 +339,7 @@ def test_what_goes_to_scripts(bench: Bench, more: dict[str, Any]) -> None:
         bench.submit("jobs/train.yml", **more)
 
 
-def test_a_missing_file(bench: Bench, tmp_path: Path) -> None:
+def test_a_missing_file(bench: Bench) -> None:
     with pytest.raises(NotFound, match=r"none\.yml"):
         bench.submit("none.yml")
 

@@ -155,7 +155,7 @@ def test_from_has_the_commit_of_the_code_that_it_repeats(bench: Bench) -> None:
     assert present.spec.git["dirty"] is True
 
 
-def test_from_tells_what_is_gone(bench: Bench) -> None:
+def test_from_names_what_is_gone(bench: Bench) -> None:
     bench.script(SHOW_ALL)
     bench.write("data_blobs/raw/x.txt", "one")
     record = bench.submit("train.py", datasets=("raw",)).record

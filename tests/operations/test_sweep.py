@@ -115,7 +115,7 @@ def waiting_sweep(bench: Bench, tmp_gate: str, *, parallel: int) -> RunRecord:
     return parent
 
 
-def test_so_many_run_at_a_time_and_a_cancel_ends_all(swept: Bench) -> None:
+def test_parallel_bounds_the_runs_and_a_cancel_ends_all(swept: Bench) -> None:
     parent = waiting_sweep(swept, str(swept.project.root / "gate"), parallel=2)
     assert [run.status for run in children(swept, parent)] == ["Running", "Running", "NotStarted", "NotStarted"]
     assert swept.workspace.read(parent.run).status == "Running"

@@ -166,9 +166,7 @@ def test_many_machines_at_once_lose_nothing(tmp_path: Path, azurite: Azurite) ->
         assert clones[0].tree == {f"{number}/{file}": b"%d" % file for number in range(4) for file in range(5)}
 
 
-def test_a_mirror_that_was_cut_off_goes_on(
-    two: tuple[Clone, Clone, FaultProxy], azurite: Azurite, tmp_path: Path
-) -> None:
+def test_an_interrupted_mirror_is_resumed(two: tuple[Clone, Clone, FaultProxy], azurite: Azurite) -> None:
     """What has arrived is named by no manifest yet. A plain file that another program has replaced since goes again."""
     one, other, proxy = two
     tree = random_tree(5, 40)

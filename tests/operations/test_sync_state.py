@@ -95,7 +95,7 @@ def test_a_manifest_of_a_newer_format_is_not_read(clones: Clones, one: Clone) ->
         clones["two"].pull()
 
 
-def test_what_a_pull_has_not_brought_yet_is_not_called_deleted(clones: Clones) -> None:
+def test_what_a_pull_has_not_downloaded_yet_is_not_called_deleted(clones: Clones) -> None:
     one, two = clones["one"], clones["two"]
     one.make({"a": b"1", "b": b"2", "c": b"3"})
     one.sync()

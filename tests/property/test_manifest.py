@@ -90,7 +90,7 @@ def test_escaped_paths_are_one_line_and_come_back(path: str) -> None:
 
 
 @given(snapshots, snapshots)
-def test_the_snapshot_id_tells_snapshots_apart(one: list[FileEntry], other: list[FileEntry]) -> None:
+def test_the_snapshot_id_distinguishes_snapshots(one: list[FileEntry], other: list[FileEntry]) -> None:
     assert (snapshot_id(one) == snapshot_id(other)) == (one == other)
 
 
@@ -118,7 +118,7 @@ def test_paths_that_leave_the_dataset_are_refused(path: str) -> None:
 
 
 @given(st.text("a./\0", max_size=6))
-def test_a_path_is_refused_exactly_where_a_part_of_it_is_none(path: str) -> None:
+def test_paths_with_an_invalid_part_are_refused(path: str) -> None:
     parts = path.removesuffix("/").split("/")
     is_good = path == "." or not ("\0" in path or {"", ".", ".."} & set(parts))
     try:

@@ -277,6 +277,7 @@ def run_lines(view: RunView, root: Path, width: int) -> Iterator[Line]:
             ("status", state_cell(record.status)),
             ("now", record.waits_for),
             ("error", error.get("message", "")),
+            ("hint", error.get("hint", "")),
             ("exit code", "" if record.exit_code is None else str(record.exit_code)),
             ("services", named_values(record.services)),
             ("experiment", record.spec.experiment),

@@ -67,7 +67,7 @@ class TestRunning:
         assert azureml.job(job).wait() == "Completed"
         assert not state.exists()
 
-    def test_failure_tells_its_reason(self, azureml: AzureMLService, send: Send, submit: Callable[..., str]) -> None:
+    def test_a_failure_has_its_reason(self, azureml: AzureMLService, send: Send, submit: Callable[..., str]) -> None:
         job = submit("echo oh no >&2; exit 3")
         assert azureml.job(job).wait() == "Failed"
         error = send("GET", f"/history/v1.0{azureml.place.id}/runs/{job}/details").json()["error"]["error"]

@@ -55,7 +55,7 @@ def test_merging_loses_no_change(base: list[FileEntry], ours: list[FileEntry], t
 
 
 @given(flat, flat)
-def test_who_did_not_change_takes_all(base: list[FileEntry], side: list[FileEntry]) -> None:
+def test_the_unchanged_side_takes_all(base: list[FileEntry], side: list[FileEntry]) -> None:
     assert list(merge(base, base, side).entries) == side
     assert list(merge(base, side, base).entries) == side
     assert merge(base, side, side).conflicts == []

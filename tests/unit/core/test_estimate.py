@@ -119,7 +119,7 @@ def test_the_end_is_known_after_a_fifth(case: str, jitter: float) -> None:
     assert _worst([*_simulated(lanes, bytes_per_s, jitter)], lanes) < 0.2
 
 
-def test_nothing_is_said_before_something_has_moved() -> None:
+def test_no_estimate_before_something_has_moved() -> None:
     estimate = Estimate(0.0)
     assert estimate.left_s(1.0, MB, 1) is None
     assert estimate.rate(0.1) is None

@@ -132,7 +132,7 @@ def test_masking_leaves_the_rest_of_the_command_line() -> None:
     ]
 
 
-def test_names_of_secrets_are_no_secrets() -> None:
+def test_names_of_secrets_are_not_secrets() -> None:
     words = ["amlctl", "submit", "--secret", "dsn", "--secret=token", "--", "--secret", "CANARY", "--secret=CANARY"]
     assert mask_command_line(words, ()) == [*words[:7], "***", "--secret=***"]
 

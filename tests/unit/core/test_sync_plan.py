@@ -105,7 +105,7 @@ def test_what_the_store_has_besides_is_asked_for_once_and_reused() -> None:
     assert plan.reused_bytes == 20
 
 
-def test_plain_files_of_a_mirror_are_no_place_for_a_pack_or_object() -> None:
+def test_plain_files_of_a_mirror_do_not_stand_for_packs_or_objects() -> None:
     entry = FileEntry("f", 10, False, content_id(b"f"))
     head = Manifest("d", "mirror", [entry], {entry.content_id: MIRROR}, {})
     assert plan_sync([entry], head, Layout("pack"), _nothing).send_files == 1

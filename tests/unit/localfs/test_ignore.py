@@ -221,7 +221,7 @@ def test_without_rules_folders_are_empty(tmp_path: Path) -> None:
     assert rules.enter("b", [".amlctlignore"]).is_empty
 
 
-def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     (tmp_path / ".amlctlignore").write_bytes(b"\xff*\n")
     here = IgnoreRules(tmp_path, (".amlctlignore",)).enter("", [".amlctlignore"])
     assert here.match(os.fsdecode(b"\xffabc"), False) is not None

@@ -101,7 +101,7 @@ def test_what_is_open_already_is_narrowed_but_not_the_store(tmp_path: Path) -> N
     assert elsewhere.stat().st_mode & 0o777 == 0o644
 
 
-def test_narrowing_goes_on_after_what_cannot_be_changed(tmp_path: Path) -> None:
+def test_narrowing_continues_after_what_cannot_be_changed(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_bytes(b"")
     close_to_others(tmp_path, but=tmp_path / "store")

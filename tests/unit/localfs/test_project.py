@@ -33,7 +33,7 @@ def test_the_root_is_absolute(project: Project, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("kind", ["folder", "link to nowhere"])
-def test_settings_that_are_no_file(tmp_path: Path, kind: str) -> None:
+def test_settings_that_are_not_a_file(tmp_path: Path, kind: str) -> None:
     settings = tmp_path / ".amlctl.toml"
     settings.mkdir() if kind == "folder" else settings.symlink_to("nowhere")
     with pytest.raises(SettingsError, match="folder" if kind == "folder" else "link"):
@@ -86,7 +86,7 @@ def test_an_absolute_path_names_a_dataset(project: Project) -> None:
         *[("data_blobs/../pipeline", ""), ("working/../../outputs", ""), ("outputs", "")],
     ],
 )
-def test_other_paths_are_no_datasets(project: Project, path: str, cwd: str) -> None:
+def test_other_paths_are_not_datasets(project: Project, path: str, cwd: str) -> None:
     with pytest.raises(UsageError) as caught:
         project.dataset_name(path, project.root / cwd)
     assert "data_blobs" in caught.value.message

@@ -70,7 +70,7 @@ def test_gpus_are_those_that_the_run_may_use(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("says", [b"5, inf", b"nan, 1", b"inf, inf", b"-5, 1", b"[N/A], [N/A]", b"5", b"\377", b""])
-def test_values_of_a_driver_that_are_no_numbers_are_left_out(says: bytes) -> None:
+def test_values_of_a_driver_that_are_not_numbers_are_left_out(says: bytes) -> None:
     assert gpus_of(says + b"\n") == (None, None)
 
 

@@ -48,7 +48,7 @@ def test_it_goes_from_one_to_the_next(store: DirectoryStore) -> None:
         assert reported == []
 
 
-def test_who_is_not_renewed_any_more_loses_it(store: DirectoryStore) -> None:
+def test_a_holder_that_does_not_renew_loses_it(store: DirectoryStore) -> None:
     """Like a killed process: its lease is not renewed."""
     store.swap(KEY, b'{"host": "a machine that died", "process": 1}', expected=None)
     reported: list[Event] = []
@@ -113,7 +113,7 @@ class TestAStoppedHolder:
         assert [call.method for call in watched.calls] == ["swap"]
 
 
-def test_who_was_killed_on_this_machine_is_not_waited_for(store: DirectoryStore) -> None:
+def test_a_holder_killed_on_this_machine_is_not_waited_for(store: DirectoryStore) -> None:
     code = "import os, platform, json; print(json.dumps({'host': platform.node(), 'process': os.getpid()}))"
     dead = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     store.swap(KEY, dead, expected=None)

@@ -156,7 +156,7 @@ def test_environment_whose_interpreter_is_gone_is_made_again(tmp_path: Path) -> 
     assert calls.read_text().count("pip install") == 2
 
 
-def test_who_comes_meanwhile_waits_and_uses_the_same(tmp_path: Path) -> None:
+def test_a_second_maker_waits_and_uses_the_same(tmp_path: Path) -> None:
     here, spec, calls = with_pip(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done")
     waiting = threading.Event()
 

@@ -33,7 +33,7 @@ UV = Uv("uv", "python", {}, (), ToolRunner())
         ({"UV_INDEX_OWN_PASSWORD": "x"}, {"UV_INDEX_OWN_PASSWORD": "x"}),
     ],
 )
-def test_what_is_said_for_pip_holds_for_uv(given: dict[str, str], expected: dict[str, str]) -> None:
+def test_settings_of_pip_apply_to_uv(given: dict[str, str], expected: dict[str, str]) -> None:
     variables = pip_settings({**NOWHERE, **given}).for_uv
     assert expected.items() <= variables.items()
     assert ("UV_DEFAULT_INDEX" in variables) == ("UV_DEFAULT_INDEX" in expected)
@@ -106,7 +106,7 @@ def test_the_log_of_an_environment_is_short_and_it_has_pip(tmp_path: Path) -> No
     assert list(Path(made.location).glob("lib/python*/site-packages/pip"))
 
 
-def test_conda_brings_python_and_uv_the_rest(tmp_path: Path) -> None:
+def test_conda_installs_python_and_uv_the_rest(tmp_path: Path) -> None:
     wheels, tools = tmp_path / "wheels", tmp_path / "tools"
     copy_installed(wheels, "xxhash")
     tools.mkdir()

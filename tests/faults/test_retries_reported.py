@@ -152,7 +152,7 @@ def _give_up(store: AzureBlobStore) -> None:
         store.delete("there")
 
 
-def test_azure_ml_tells_its_retries(silent: Silent) -> None:
+def test_retries_of_azure_ml_are_reported(silent: Silent) -> None:
     events: list[Event] = []
     cloud = Cloud("mine", silent.url, silent.url, "x", silent.url, silent.url)
     exchange = Exchange({}, Login(), cloud, sleep=lambda s: None, tell=events.append)
