@@ -15,7 +15,8 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import FollowOptions, InterruptChoice
 from amlctl.operations.submit.submit import plan
-from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
+from tests.support.bench import Bench, wait_for_state, wait_until_tidied
+from tests.support.runs import wait_until
 from tests.support.shown_run import SHOW_ALL, log_of, seen
 
 
