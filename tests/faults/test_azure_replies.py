@@ -14,7 +14,7 @@ from tests.faults.every_azure_reply import FITTING, ONCE, Sweep, opened
 from tests.support.azurite import Azurite
 from tests.support.warm_command import WarmCommand
 
-SAMPLE = 3
+SAMPLE = 2
 SEED = int(os.environ.get("AMLCTL_TEST_SEED", "1"))
 
 

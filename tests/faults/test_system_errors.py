@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.every_system_error import COMMANDS
 
-SAMPLE = 4
+SAMPLE = 3
 SEED = int(os.environ.get("AMLCTL_TEST_SEED", "1"))
 
 

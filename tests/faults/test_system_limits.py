@@ -45,7 +45,7 @@ def soft(kind: int, value: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
-@pytest.mark.parametrize("most", [7, 9, 11, 13, 15, 18, 24])
+@pytest.mark.parametrize("most", [7, 10, 14, 24])
 def test_too_many_open_files(project: Path, most: int) -> None:
     done = limited(project, soft(resource.RLIMIT_NOFILE, most), "sync", "raw/d")
     assert "Traceback" not in done.stderr

@@ -17,9 +17,9 @@ from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
 from amlctl.operations.submit.submit import plan
 from amlctl.workspaces.local.rank_processes import gpu_variables
-from tests.support.bench import Bench, wait_until
+from tests.support.bench import Bench
 from tests.support.logs import read_log_text
-from tests.support.runs import run_record
+from tests.support.runs import run_record, wait_until
 
 MEET = """
     import os, socket, time

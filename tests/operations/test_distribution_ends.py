@@ -11,8 +11,9 @@ import pytest
 from amlctl.operations.fetch import fetch
 from amlctl.workspaces.local.run_paths import RunPaths
 from tests.contract.test_local import is_running
-from tests.support.bench import Bench, wait_for_state, wait_until
+from tests.support.bench import Bench, wait_for_state
 from tests.support.logs import read_log_text
+from tests.support.runs import wait_until
 
 WAITS = """
     import os, pathlib, signal, subprocess, sys, time

@@ -19,9 +19,10 @@ from amlctl.operations.fetch import FetchResult, fetch
 from amlctl.operations.runs import open_run
 from amlctl.runs.records import save_local_record, save_record
 from amlctl.runs.tree_saver import TreeSaver
-from tests.support.bench import Bench, copy_into, make_bench, open_bench, wait_until, wait_until_tidied
+from tests.support.bench import Bench, copy_into, make_bench, open_bench, wait_until_tidied
 from tests.support.dying_fetch import DIED
 from tests.support.faulty_store import Call, FaultyStore
+from tests.support.runs import wait_until
 from tests.support.trees import Tree, read_tree, write_tree
 from tests.support.warm_command import WarmCommand
 

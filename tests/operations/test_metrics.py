@@ -16,7 +16,8 @@ from amlctl.operations.watch import Watch
 from tests.operations.test_azureml import Amlctl, amlctl, project, service
 from tests.support.azureml_bench import opened_bench
 from tests.support.azureml_service import AzureMLService
-from tests.support.bench import Bench, wait_for_state, wait_until
+from tests.support.bench import Bench, wait_for_state
+from tests.support.runs import wait_until
 
 __all__ = ["amlctl", "opened_bench", "project", "service"]
 

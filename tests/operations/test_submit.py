@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from amlctl.cli.render.run_text import result_lines
 from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warned
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import FollowOptions, InterruptChoice
 from amlctl.operations.submit.submit import plan
-from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
+from tests.support.bench import Bench, wait_for_state, wait_until_tidied
+from tests.support.runs import wait_until
 from tests.support.shown_run import SHOW_ALL, log_of, seen
 
 
@@ -170,7 +172,8 @@ def test_a_produced_dataset_is_the_next_ones_input(bench: Bench) -> None:
     bench.write("data_blobs/raw/x.txt", "ab")
     made = bench.submit("preprocess.py")
     assert made.record.published.keys() == {"working/made"}
-    assert any("amlctl sync --pull data_blobs/working/made" in note.message for note in bench.reported(Note))
+    shown = [line if isinstance(line, str) else "" for line in result_lines(made, bench.project.root, 80)]
+    assert "    amlctl sync --pull data_blobs/working/made" in shown
     result = bench.submit("train.py", datasets=("working/made",))
     assert result.record.spec.datasets == {"working/made": made.record.published["working/made"]}
     assert seen(bench, result.record.run)["data"] == {"working/made/y.txt": "abab"}

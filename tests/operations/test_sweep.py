@@ -24,7 +24,8 @@ from amlctl.snapshots.heads import ensure_format
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.azurite import Azurite
-from tests.support.bench import Bench, wait_for_state, wait_until
+from tests.support.bench import Bench, wait_for_state
+from tests.support.runs import wait_until
 
 SCRIPT = """
 import json, os, pathlib, sys, time

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -25,9 +24,8 @@ from amlctl.stores.presence import RememberedStore
 from amlctl.workspaces.local.starting import LocalTiming
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.context import Context
+from tests.support.runs import wait_until
 from tests.support.shared_runtime import RUNTIMES, share_runtime
-
-LIMIT_S = 60.0
 
 
 def never_interrupted() -> InterruptChoice:
@@ -110,13 +108,6 @@ def copy_into(bench: Bench, made: Path) -> None:
     leave_out = shutil.ignore_patterns(RUNTIMES)  # shared by all
     shutil.copytree(made, bench.project.root, symlinks=True, dirs_exist_ok=True, ignore=leave_out)
     bench.store.get(FORMAT_KEY)  # from now on it is a store that the project knows
-
-
-def wait_until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {limit_s} s"
-        time.sleep(0.02)
 
 
 def wait_until_tidied(bench: Bench) -> None:

@@ -22,7 +22,7 @@ DEADLINE_S = 60.0
 _NUMBERS = count(1)
 
 
-def wait_until(condition: Callable[[], Any], *, what: str = "", deadline_s: float = DEADLINE_S) -> Any:
+def wait_until(condition: Callable[[], Any], what: str = "", *, deadline_s: float = DEADLINE_S) -> Any:
     """The first true value of `condition`; fails the test at the deadline."""
     limit = time.monotonic() + deadline_s
     while True:

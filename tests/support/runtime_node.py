@@ -19,6 +19,7 @@ from amlctl.core.store_keys import (
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.node_files import make_container
 from tests.support.runs import make_project, make_record, write_script
+from tests.support.shared_runtime import unpack_shared
 
 
 class Node:
@@ -29,12 +30,16 @@ class Node:
         self.store = DirectoryStore(tmp_path / "store")
         self.container = tmp_path / "container"
         self.runtime = self.container / RUNTIME_ARCHIVE
+        self.is_zipped = False
+        """The runtime stays in its archive, as on Azure ML; else it need not be compiled again."""
         self._store_folder = tmp_path / "store"
 
     def make_container(self, record: RunRecord) -> None:
-        """As on Azure ML, where the runtime stays in its archive."""
         make_container(self.store, record.spec.code, self.container, self._store_folder.parent / "runtimes")
-        self.runtime.write_bytes(self.store.get(code_prefix(record.spec.code) + RUNTIME_ARCHIVE))
+        if not self.runtime.exists():
+            self.runtime.write_bytes(self.store.get(code_prefix(record.spec.code) + RUNTIME_ARCHIVE))
+            if not self.is_zipped:
+                unpack_shared(self.runtime)
 
     def record(self, script: str, **fields: Any) -> RunRecord:
         record = make_record(self.project, self.store, write_script(self.project, script), **fields)

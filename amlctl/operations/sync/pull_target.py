@@ -50,7 +50,7 @@ class PullTarget:
             if not self._is_as_seen(ONE_FILE):
                 return ()
             self._root.unlink()
-        for folder in {part for entry in to_write for part in _folders(entry)}:
+        for folder in _all_folders(entry.path for entry in to_write):
             path = self._root / folder
             if os.path.lexists(path) and not path.is_dir():
                 if self._is_as_seen(folder):
@@ -154,8 +154,8 @@ class PullTarget:
 
 def hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEntry]) -> list[str]:
     """Paths that would be overwritten, or are in the way, although no snapshot and no merge has seen them."""
-    folders = {part for path in here for part in folders_above(path)}
-    new_folders = {part for entry in to_write for part in _folders(entry)} - folders
+    folders = _all_folders(here)
+    new_folders = _all_folders(entry.path for entry in to_write) - folders
     found = {
         folder
         for folder in new_folders
@@ -206,6 +206,12 @@ def _unknown_below(root: Path, folder: str, here: Collection[str]) -> Iterator[s
             path = f"{above[len(top) + 1 :]}/{name}"
             if path not in here:
                 yield path
+
+
+def _all_folders(paths: Iterable[str]) -> set[str]:
+    """Those that have to be there for the paths; of many files in one folder its parts are cut once."""
+    nearest = {path.rpartition("/")[0] for path in paths} - {""}
+    return nearest | {part for folder in nearest for part in folders_above(folder)}
 
 
 def _folders(entry: FileEntry) -> list[str]:

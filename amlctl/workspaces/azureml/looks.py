@@ -78,7 +78,7 @@ class Look:
 
 
 class Looks:
-    """The last look at each run. Not thread-safe."""
+    """The last look at each run. Thread-safe for different runs."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

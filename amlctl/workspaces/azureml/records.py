@@ -21,6 +21,7 @@ from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
+from amlctl.parallel import in_parallel
 from amlctl.runs.known import read_order
 from amlctl.runs.records import load_local_record, local_records, save_local_record
 from amlctl.stores.contract import Store
@@ -156,6 +157,7 @@ def has_job(connection: Connection, run: str) -> bool:
 _VERSION = "2024-10-01"
 _MAX_JOBS = 200
 _MAX_PAGES = 10
+_LOOKS_AT_A_TIME = 8
 
 
 @dataclass
@@ -210,11 +212,28 @@ def _is_of(job: Mapping[str, Any], experiment: str) -> bool:
     return is_shown and properties.get("experimentName") == experiment
 
 
-def listed_record(
+def listed_records(
+    connection: Connection,
+    own: Mapping[str, RunRecord],
+    listed: ListedJobs,
+    looks: Looks,
+    is_settled: Callable[[Look], bool],
+) -> dict[str, RunRecord | None]:
+    """Records of this machine, updated from the list, and from a look if the list shows an end. None if the run has to
+    be read."""
+    here = [run for run in listed.jobs if run in own]
+    if here:
+        connection.facts  # noqa: B018  # once, before threads ask for them
+
+    def updated(run: str) -> RunRecord | None:
+        return _listed_record(own[run], listed.jobs[run], looks, is_settled)
+
+    return dict(zip(here, in_parallel(updated, here, _LOOKS_AT_A_TIME), strict=True))
+
+
+def _listed_record(
     own: RunRecord, job: Mapping[str, Any], looks: Looks, is_settled: Callable[[Look], bool]
 ) -> RunRecord | None:
-    """A record of this machine, updated from the list, and from a look if the list shows an end. None if the run has to
-    be read."""
     if has_ended(own):
         return own
     own = reopened(own)

@@ -27,7 +27,7 @@ from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import record_of_job, record_of_run, time_of, watched
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services, Tracked
-from amlctl.workspaces.azureml.records import MissingRuns, Records, has_ended, list_jobs, listed_record, reopened
+from amlctl.workspaces.azureml.records import MissingRuns, Records, has_ended, list_jobs, listed_records, reopened
 from amlctl.workspaces.azureml.sweeps import Families, ended_sweep, save_trials
 from amlctl.workspaces.contract import (
     Check,
@@ -237,10 +237,11 @@ class AzureMLWorkspace:
             with suppress(NotFound):  # it may belong to another workspace
                 own[run] = self.read(run)
         listed = list_jobs(self._connection, self._experiment, own, self._sink)
+        updated = listed_records(self._connection, own, listed, self._looks, self._is_settled)
         for run, job in listed.jobs.items():
             with suppress(NotFound):  # deleted since
                 if run in own:
-                    found[run] = listed_record(own[run], job, self._looks, self._is_settled) or self.read(run)
+                    found[run] = updated[run] or self.read(run)
                 else:
                     found[run] = replace(record_of_job(job, self.name), studio_url=self._studio_url(run))
         for run, record in own.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -34,13 +33,6 @@ def without_login(url: str) -> HttpResponse:
     client: Client = PipelineClient(url, policies=[])
     with client:
         return client.send_request(HttpRequest("GET", url))
-
-
-def eventually(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < until, "it never came true"
-        time.sleep(0.01)
 
 
 def environment_document(conda: str | None = None, image: str = IMAGE) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from tests.contract.azureml_service.requests import (
     artifact,
     cluster_document,
     environment_document,
-    eventually,
     log_of,
     without_login,
 )
 from tests.support.azureml_service import AzureMLService, Faults
 from tests.support.azurite import running_azurite
+from tests.support.runs import wait_until
 from tests.support.throwaway_ca import make_certificate
 
 
@@ -89,7 +89,7 @@ class TestFaults:
             return
         operation = created.headers["Azure-AsyncOperation"]
         assert "Retry-After" not in created.headers
-        eventually(lambda: send("GET", operation).json()["status"] != "InProgress")
+        wait_until(lambda: send("GET", operation).json()["status"] != "InProgress")
         properties = send("GET", f"/computes/{name}").json()["properties"]
         if way == "operation":
             assert send("GET", operation).json()["error"]["code"] == "ClusterCoreQuotaReached"
@@ -174,7 +174,7 @@ class TestFaults:
             outputs={"m": {"jobOutputType": "uri_folder"}},
         )
         state = azureml.storage.blob(azureml.default_container, f"azureml/{job}/m/state")
-        eventually(state.exists)
+        wait_until(state.exists)
         azureml.preempt(job)
         assert azureml.job(job).wait() == "Completed", azureml.job(job).error
         assert azureml.job(job).statuses.count("Running") == 2

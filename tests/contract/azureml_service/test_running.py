@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.azureml_service.requests import Send, cluster_document, eventually, log_of, log_or_nothing, put_blob
+from tests.contract.azureml_service.requests import Send, cluster_document, log_of, log_or_nothing, put_blob
 from tests.support.azureml_service import AzureMLService
+from tests.support.runs import wait_until
 
 
 class TestRunning:
@@ -58,10 +59,10 @@ class TestRunning:
             outputs={"m": {"jobOutputType": "uri_folder"}},
         )
         state = azureml.storage.blob(azureml.default_container, f"azureml/{job}/m/state")
-        eventually(
+        wait_until(
             lambda: state.exists() and azureml.storage.blob("azureml", f"ExperimentRun/dcid.{job}/outputs/o").exists()
         )
-        eventually(lambda: log_of(azureml, job) == "from a\n")
+        wait_until(lambda: log_of(azureml, job) == "from a\n")
         assert azureml.job(job).status == "Running"
         go_on.touch()
         assert azureml.job(job).wait() == "Completed"
@@ -91,7 +92,7 @@ class TestRunning:
             "time.sleep(60)\n"
         )
         job = submit(f'python -c "{program}"; echo not reached')
-        eventually(lambda: azureml.job(job).status == "Running" and log_or_nothing(azureml, job) == "ready\n")
+        wait_until(lambda: azureml.job(job).status == "Running" and log_or_nothing(azureml, job) == "ready\n")
         assert send("POST", f"/jobs/{job}/cancel").text() == "null"
         assert azureml.job(job).wait() == "Canceled"
         assert azureml.job(job).statuses[-2:] == ["CancelRequested", "Canceled"]
@@ -181,7 +182,7 @@ def test_a_process_ends_with_its_service(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], cwd=root, capture_output=True, text=True, check=True
     )
-    eventually(lambda: not _alive_in(done.stdout.strip()))
+    wait_until(lambda: not _alive_in(done.stdout.strip()))
 
 
 def _alive_in(group: str) -> list[str]:

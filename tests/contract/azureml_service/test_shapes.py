@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.azureml_service.requests import Send, cluster_document, eventually
+from tests.contract.azureml_service.requests import Send, cluster_document
 from tests.support.azureml_service import AzureMLService, Faults
+from tests.support.runs import wait_until
 
 RECORDED = Path(__file__).parents[4] / "shared/azureml/recorded"
 SHAPES: Mapping[str, tuple[str, int]] = {
@@ -91,7 +92,7 @@ class TestShapes:
             if shape == "compute_created":
                 return created.json()
             operation = created.headers["Azure-AsyncOperation"]
-            eventually(lambda: send("GET", operation).json()["status"] == "Succeeded")
+            wait_until(lambda: send("GET", operation).json()["status"] == "Succeeded")
             return send("GET", operation if shape == "operation" else f"/computes/{name}").json()
         code = f"/codes/{name}/versions/1"
         if shape == "pending_upload":

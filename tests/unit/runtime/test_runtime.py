@@ -131,7 +131,7 @@ def test_damaged_dataset_is_one_line(node: Node, tmp_path: Path) -> None:
     assert json.loads(node.store.get(failure_key(record.run)))["kind"] == "integrity"
 
 
-@pytest.mark.parametrize("code", [0, 1, 3, 255])
+@pytest.mark.parametrize("code", [0, 1, 255])
 def test_exit_code_is_the_scripts(node: Node, code: int) -> None:
     record = node.record(f"import sys; sys.exit({code})")
     assert node.run(record) == (code, "")
@@ -139,6 +139,7 @@ def test_exit_code_is_the_scripts(node: Node, code: int) -> None:
 
 
 def test_produced_dataset_is_published_without_head(node: Node) -> None:
+    node.is_zipped = True
     script = """
         import os
         root = os.environ["AMLCTL_DATA_BLOBS_DIR"] + "/working/new"
@@ -308,6 +309,7 @@ def test_runs_under_python_3_9(node: Node, tmp_path: Path) -> None:
     source.mkdir()
     (source / "a.txt").write_text("data")
     published = Publisher(node.store, source, "d").publish()
+    node.is_zipped = True
     record = node.record(
         """
         import os, sys
