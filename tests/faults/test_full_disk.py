@@ -153,7 +153,7 @@ def test_a_run_is_canceled_where_there_is_room_for_one_more_file_only(tmp_path: 
         amlctl runs --json
         """,
     )
-    told, _, document = done.stdout.partition("\n")
+    shown, _, document = done.stdout.partition("\n")
     assert done.returncode == 0, done.stderr
-    assert "CancelRequested" in told
+    assert "CancelRequested" in shown
     assert [run["status"] for run in json.loads(document)["runs"]] == ["Canceled"]
