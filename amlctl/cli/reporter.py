@@ -39,7 +39,7 @@ from amlctl.core.log_text import CarriageReturnCollapser, TerminalFilter
 from amlctl.core.run_state import is_final
 
 if TYPE_CHECKING:
-    from amlctl.cli.render.live import RunScreen
+    from amlctl.cli.render.run_screen import RunScreen
     from amlctl.cli.render.run_text import StatesSeen
 
 
@@ -136,7 +136,7 @@ class Reporter:
 
     def _watched(self) -> RunScreen:
         if self._screen is None:
-            from amlctl.cli.render.live import RunScreen
+            from amlctl.cli.render.run_screen import RunScreen
 
             self._progress.pause()
             self._log.end_line()

@@ -128,14 +128,18 @@ def fetch(
     )
 
 
-def _undelivered(context: Context, record: RunRecord) -> AmlctlError | None:
+class _Undelivered(ServiceUnavailable):
+    """Of one run: the store answers, and does not have its results."""
+
+
+def _undelivered(context: Context, record: RunRecord) -> _Undelivered | None:
     """Why the store does not have the results of a run, which wait on this machine. Raises what the store raises."""
     if not (context.settings.workspace().runs_here and record.is_final and record.may_change):
         return None
     stored, error = load_record(context.store, record.run), record.error or {}
     if stored is None or stored.is_final:
         return None
-    return ServiceUnavailable(error.get("message", ""), hint=error.get("hint", ""))
+    return _Undelivered(error.get("message", ""), hint=error.get("hint", ""))
 
 
 def _fetch_each(
@@ -148,7 +152,7 @@ def _fetch_each(
         target = None if to is None else to / run
         try:
             done.append(fetch(context, run, to=target, include=include, with_logs=with_logs, is_unlisted=is_unlisted))
-        except (IntegrityError, NotFound) as error:
+        except (IntegrityError, NotFound, _Undelivered) as error:
             failures.append(error)
     if failures:
         raise _one_failure(failures)

@@ -12,7 +12,6 @@ from amlctl.core.events import Warned
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.message import Command
 from amlctl.errors import NotFound, StoreGone
-from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.ignore import IgnoreRules, Rule, dataset_rules
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.localfs.project import Project
@@ -137,6 +136,8 @@ class Why(Document):
 def why(context: Context, path: Path) -> Why:
     """`path` is absolute. Raises NotFound: neither on this disk nor in a synced dataset, or outside of what is
     synced."""
+    from amlctl.localfs.code_rules import code_rules  # here, since a status does without what starts git
+
     project = context.project
     if path.is_relative_to(project.pipeline_dir):
         is_ignored, rule = _decide(code_rules(project), project.pipeline_dir, path)

@@ -79,6 +79,11 @@ def test_rich_is_for_terminals(project: Path, command: tuple[str, ...]) -> None:
     assert not {name for name in loaded_by(project, *command) if name.split(".")[0] == "rich"}
 
 
+def test_the_bars_of_a_sync_load_nothing_of_runs(tmp_path: Path) -> None:
+    program = 'import amlctl.cli.render.live, sys\nprint("LOADED", *sys.modules, sep="\\n")'
+    assert "amlctl.core.run" not in loaded_by(tmp_path, program=program)
+
+
 @pytest.mark.parametrize("command", [("sync", "data_blobs/working/x"), ("runs",), ("status",)])
 def test_typer_brings_no_pydantic(project: Path, command: tuple[str, ...]) -> None:
     assert not {name for name in loaded_by(project, *command) if name.split(".")[0] == "pydantic"}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from amlctl.cli.render.live import RunScreen
+from amlctl.cli.render.run_screen import RunScreen
 from amlctl.core.events import RunWatched, Usage
 from amlctl.core.phases import Phase, begun
 from amlctl.core.run import RunRecord

@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from amlctl.cli.render.live import RunScreen
+from amlctl.cli.render.run_screen import RunScreen
 from amlctl.core.events import SweepWatched
 from amlctl.core.metrics import Goal
 from amlctl.core.run import RunRecord

@@ -15,11 +15,13 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from amlctl.core.events import Note
 from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.core.sweep import Sweep, combinations
-from amlctl.errors import Conflict, UsageError
+from amlctl.errors import Conflict, ServiceUnavailable, UsageError
+from amlctl.operations.fetch import fetch
 from amlctl.operations.runs import delete
 from amlctl.operations.submit.result import SubmitResult
-from amlctl.runs.records import load_record
+from amlctl.runs.records import load_record, save_local_record, save_record
 from amlctl.snapshots.heads import ensure_format
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
@@ -71,6 +73,19 @@ def test_a_run_for_every_combination(swept: Bench) -> None:
         ("Completed", parent.run, parent.spec.code)
     }
     assert [run.metrics["loss"] for run in runs] == pytest.approx([0.1, 0.2, 0.3, 0.2, 0.4, 0.6])
+
+
+def test_results_of_one_run_that_wait_for_the_store_keep_no_other_run_from_being_fetched(swept: Bench) -> None:
+    parent = sweep(swept, "lr=0.1,0.2").record
+    first, second = children(swept, parent)
+    save_record(swept.store, replace(first, status=RunState.FINALIZING))
+    error = {"kind": "unavailable", "message": "the results cannot be saved", "hint": "make room"}
+    save_local_record(swept.project.state_dir, replace(first, status=RunState.FAILED, error=error))
+    output = swept.project.outputs_dir / second.run / "metrics.json"
+    output.unlink(missing_ok=True)
+    with pytest.raises(ServiceUnavailable, match="the results cannot be saved"):
+        fetch(swept, parent.run)
+    assert output.is_file()
 
 
 def test_a_failed_run_stops_no_other_one_and_needed_runs_what_is_left(swept: Bench) -> None:
