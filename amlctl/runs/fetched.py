@@ -100,7 +100,7 @@ class FetchedFiles(Place):
         folders: dict[str, dict[str, list[Any]]] = {}
         found = kept_json(self._file)
         if found.get("format") == _FORMAT:
-            with contextlib.suppress(AttributeError, TypeError, ValueError):
+            with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
                 folders = {
                     name: {p: list(marks) for p, marks in known.items()} for name, known in found["folders"].items()
                 }

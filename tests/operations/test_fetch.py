@@ -320,6 +320,15 @@ def test_what_an_earlier_version_has_fetched_is_still_its_own(bench: Bench, run:
     assert (folder / "grows").read_text() == "gg"
 
 
+def test_damaged_notes_of_a_fetch_count_as_none(bench: Bench, run: str) -> None:
+    save_as_run(bench, run, FIRST)
+    state = bench.project.state_dir / "runs" / run / "fetched.json"
+    for damaged in ('{"format": 2}', '{"format": 2, "folders": []}', '{"format": 2, "folders": {"x": 1}}', "[]", "{"):
+        get(bench, run)
+        state.write_text(damaged)
+        assert get(bench, run).kept == (), damaged
+
+
 def test_a_project_that_was_moved_still_knows_what_it_has_fetched(bench: Bench, run: str, tmp_path: Path) -> None:
     save_as_run(bench, run, FIRST)
     get(bench, run)
