@@ -25,7 +25,7 @@ from amlctl.core.message import did_you_mean
 from amlctl.errors import NotFound, SettingsError
 
 if TYPE_CHECKING:
-    from amlctl.config.text_file import Document, Place
+    from amlctl.config.text_file import Place, TextDocument
 
 CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -97,7 +97,7 @@ _NOT_FOUND = ("Can't find", "No such file")
 _UNHELPFUL = ("is not a data binding string", "data cannot be a string", "In order to specify an existing")
 
 
-def check_job(file: Document, path: Path) -> str:
+def check_job(file: TextDocument, path: Path) -> str:
     """The type of the job in `file`, which was read from `path`: `command`, `sweep` or `pipeline`, say.
 
     Raises SettingsError or NotFound, with the line that the SDK refuses.
@@ -120,7 +120,7 @@ def check_job(file: Document, path: Path) -> str:
 
 
 def refused(
-    file: Document, text: str, *, what: str = "a job", keys: Sequence[str] = _COMMAND_KEYS
+    file: TextDocument, text: str, *, what: str = "a job", keys: Sequence[str] = _COMMAND_KEYS
 ) -> SettingsError | NotFound:
     """The SDK's error about a file in one line, with the line of the file. `keys` are those of the outermost level."""
     yaml_path, messages = _simplest(file, (), _innermost(text))
@@ -166,7 +166,7 @@ def _innermost(text: str) -> Any:
     return found
 
 
-def _simplest(file: Document, yaml_path: Place, errors: Any) -> tuple[Place, list[str]]:
+def _simplest(file: TextDocument, yaml_path: Place, errors: Any) -> tuple[Place, list[str]]:
     """The first error, and of alternatives that a value may be, those with the fewest errors.
 
     Keys that are not in the file, such as the `value` of a mapping's entry, come from the SDK.

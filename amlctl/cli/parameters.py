@@ -31,7 +31,7 @@ Url = Annotated[str | None, option("Use this store instead of the workspace's", 
 
 def open_store(call: Invocation, url: str | None) -> Store:
     """The store at the URL, or that of the workspace in use. Raises NotFound, SettingsError (another format)."""
-    from amlctl.snapshots.heads import require_format
+    from amlctl.snapshots.store_format import require_format
 
     store = at_store(call, url).store
     require_format(store)
@@ -40,7 +40,7 @@ def open_store(call: Invocation, url: str | None) -> Store:
 
 def with_datasets(call: Invocation, url: str | None) -> App:
     """With that store in use; only one that was named has to exist."""
-    from amlctl.snapshots.heads import require_format
+    from amlctl.snapshots.store_format import require_format
 
     app = at_store(call, url)
     if url is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.nodes import parse_yaml
-from amlctl.config.text_file import Document, file_error, read_text
+from amlctl.config.text_file import TextDocument, file_error, read_text
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
 from amlctl.core.message import Command, did_you_mean
 from amlctl.errors import AmlctlError, NotFound, SettingsError
@@ -39,7 +39,7 @@ def read_compute(path: Path) -> ComputeTarget:
     return _local(file, name, values) if kind == "local" else _cluster(file, path, name, kind, values)
 
 
-def _kind(file: Document) -> str:
+def _kind(file: TextDocument) -> str:
     kind = file.value.get("type")
     folded = kind.lower() if isinstance(kind, str) else ""
     if folded in _KINDS:
@@ -48,7 +48,7 @@ def _kind(file: Document) -> str:
     raise file.error(f"Invalid type {kind!r}" if folded else "type is missing", "type", hint=hint)
 
 
-def _local(file: Document, name: str, values: Mapping[str, Any]) -> LocalTarget:
+def _local(file: TextDocument, name: str, values: Mapping[str, Any]) -> LocalTarget:
     for key, value in values.items():
         if key not in _LOCAL:
             hint = did_you_mean(key, _LOCAL) or f"its keys are {', '.join(sorted(('name', 'type', *_LOCAL)))}"
@@ -58,7 +58,7 @@ def _local(file: Document, name: str, values: Mapping[str, Any]) -> LocalTarget:
     return LocalTarget(name, **values)
 
 
-def _cluster(file: Document, path: Path, name: str, kind: str, values: dict[str, Any]) -> ClusterTarget:
+def _cluster(file: TextDocument, path: Path, name: str, kind: str, values: dict[str, Any]) -> ClusterTarget:
     counts: dict[str, Any] = {key: _count(file, key) for key in _COUNTS if values.pop(key, None) is not None}
     texts = {key: file.value[key] for key in _TEXTS if values.pop(key, None) is not None}
     for key, value in texts.items():
@@ -77,7 +77,7 @@ def _cluster(file: Document, path: Path, name: str, kind: str, values: dict[str,
     return ClusterTarget(name, kind, **texts, **counts, rest=values, file=str(path))
 
 
-def _count(file: Document, key: str) -> int:
+def _count(file: TextDocument, key: str) -> int:
     """Azure ML accepts digits in quotes, too."""
     value = file.value[key]
     if isinstance(value, str) and value.isdecimal():

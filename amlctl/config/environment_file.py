@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from amlctl.config.nodes import parse_yaml
 from amlctl.config.pip_list import PipListReader
-from amlctl.config.text_file import Document, Place, parse_toml, read_text
+from amlctl.config.text_file import Place, TextDocument, parse_toml, read_text
 from amlctl.core.environment import DEFAULT_IMAGE, OLDEST_PYTHON, EnvironmentSpec, environment_without_file
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message, did_you_mean
@@ -76,7 +76,7 @@ def _written_version(python: str) -> str:
     return f"={python}" if python[:1].isdigit() else python
 
 
-def conda_environment(file: Document, folder: Path | None = None) -> EnvironmentSpec:
+def conda_environment(file: TextDocument, folder: Path | None = None) -> EnvironmentSpec:
     """The environment of a parsed conda file. Raises SettingsError."""
     document = {} if file.value is None else file.value
     if not isinstance(document, dict):
@@ -128,7 +128,7 @@ def conda_environment(file: Document, folder: Path | None = None) -> Environment
     )
 
 
-def _read_pip(file: Document, tables: Mapping[int, dict[str, Any]], reader: PipListReader) -> None:
+def _read_pip(file: TextDocument, tables: Mapping[int, dict[str, Any]], reader: PipListReader) -> None:
     """`tables` are the items of `dependencies` that are not text, by position; `- pip:` alone may be one."""
     seen: set[str] = set()
     for number, (at, table) in enumerate(tables.items()):
@@ -147,7 +147,7 @@ def _read_pip(file: Document, tables: Mapping[int, dict[str, Any]], reader: PipL
             reader.add(line, file.where(*place))
 
 
-def _python_version(file: Document, text: str, place: Place) -> str:
+def _python_version(file: TextDocument, text: str, place: Place) -> str:
     """`3.11` of conda's `=3.11`, `3.11`, `3.11.*`, `=3.11=build`; anything else as written, without spaces."""
     joined = re.sub(r"\s*([,|<>=!~]+)\s*", r"\1", text).partition(" ")[0]
     if plain := re.fullmatch(r"=?(\d+(?:\.\d+)*)(?:\.\*)?(?:=[^=]+)?", joined):
@@ -157,7 +157,7 @@ def _python_version(file: Document, text: str, place: Place) -> str:
     return joined
 
 
-def _list(file: Document, value: Any, *place: str | int) -> list[Any]:
+def _list(file: TextDocument, value: Any, *place: str | int) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
@@ -165,13 +165,13 @@ def _list(file: Document, value: Any, *place: str | int) -> list[Any]:
     return value
 
 
-def _mapping(file: Document, value: Any, *place: str) -> dict[str, Any]:
+def _mapping(file: TextDocument, value: Any, *place: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise file.error(f"{place[-1]} must be a mapping", *place)
     return value or {}
 
 
-def _text(file: Document, value: Any, place: Place) -> str:
+def _text(file: TextDocument, value: Any, place: Place) -> str:
     if not isinstance(value, str) or not value.strip():
         what = "this" if isinstance(value, (list, dict)) else repr(value)
         raise file.error(f"{what} must be a string", *place, hint="put it in quotes")
@@ -261,7 +261,7 @@ def read_lock(folder: Path) -> Lock | None:
     return None
 
 
-def _of_pylock(document: Document) -> tuple[str, ...]:
+def _of_pylock(document: TextDocument) -> tuple[str, ...]:
     packages = document.value.get("packages", [])
     if not isinstance(packages, list):
         raise SettingsError("pylock.toml: packages must be a list of tables", hint="write it again with uv or pip")

@@ -14,7 +14,7 @@ from typing import Any
 
 from amlctl.config.environment_file import conda_environment, recorded_text
 from amlctl.config.nodes import parse_yaml
-from amlctl.config.text_file import Document, read_text
+from amlctl.config.text_file import TextDocument, read_text
 from amlctl.core.environment import DEFAULT_IMAGE, BuildContext, EnvironmentSpec
 from amlctl.core.job import placeholders_in
 from amlctl.core.message import did_you_mean
@@ -32,7 +32,7 @@ def is_job_file(script: str) -> bool:
     return script.lower().endswith((".yml", ".yaml"))
 
 
-def parse_job_file(path: Path, shown: str) -> Document:
+def parse_job_file(path: Path, shown: str) -> TextDocument:
     """`shown` names the file in errors. Raises NotFound, RightsError, SettingsError."""
     file = parse_yaml(read_text(path, shown), shown)
     if not isinstance(file.value, dict):
@@ -51,7 +51,7 @@ class CommandJob:
     build: BuildContext | None
 
 
-def read_command_job(file: Document, folder: Path) -> CommandJob:
+def read_command_job(file: TextDocument, folder: Path) -> CommandJob:
     """A file in `folder` that the SDK has taken as a command job. Raises SettingsError and NotFound with the line, for
     what the SDK finds only when it submits."""
     value = file.value
@@ -99,7 +99,7 @@ def read_command_job(file: Document, folder: Path) -> CommandJob:
     return CommandJob(PartialSpec(file.source, values, lines), value.get("code"), build)
 
 
-def _input(file: Document, name: str) -> dict[str, str]:
+def _input(file: TextDocument, name: str) -> dict[str, str]:
     value = file.value["inputs"][name]
     if not isinstance(value, dict):
         return {"value": str(value)}
@@ -111,7 +111,7 @@ def _input(file: Document, name: str) -> dict[str, str]:
     return {"path": path, "type": _word(value, "type", "uri_folder"), "mode": _word(value, "mode", "")}
 
 
-def _output(file: Document, name: str) -> tuple[str, dict[str, str]]:
+def _output(file: TextDocument, name: str) -> tuple[str, dict[str, str]]:
     """Its type, and where Azure ML has to store it; empty for one in the run's own folder."""
     value = file.value["outputs"][name] or {}
     names = {key: str(value[key]) for key in ("name", "version") if value.get(key) is not None}
@@ -138,7 +138,7 @@ def _distribution(value: Mapping[str, Any], instances: int) -> tuple[str | None,
     return kind or None, _number(value.get("process_count_per_instance")), {}
 
 
-def _environment(file: Document, folder: Path) -> tuple[str | None, str | None, BuildContext | None]:
+def _environment(file: TextDocument, folder: Path) -> tuple[str | None, str | None, BuildContext | None]:
     """The id of an environment that others have made, the text of one with a conda file, or what an image is built
     from."""
     value = file.value.get("environment")
@@ -168,7 +168,7 @@ def _environment(file: Document, folder: Path) -> tuple[str | None, str | None, 
     return None, recorded_text(json.dumps({"image": image, "conda_file": conda_file.value}), spec), None
 
 
-def _check_names(file: Document) -> None:
+def _check_names(file: TextDocument) -> None:
     """They become variables and folders."""
     for kind in ("inputs", "outputs"):
         for name in file.value.get(kind) or {}:
@@ -176,7 +176,7 @@ def _check_names(file: Document) -> None:
                 raise file.error(f"{name!r} is not a valid name", kind, name, hint="letters, digits and _ only")
 
 
-def _check_places(file: Document, command: str, variables: Mapping[str, str]) -> None:
+def _check_places(file: TextDocument, command: str, variables: Mapping[str, str]) -> None:
     """Everything between `${{` and `}}` names an input or an output."""
     known = {f"{kind}.{name}" for kind in ("inputs", "outputs") for name in file.value.get(kind) or {}}
     texts = [(command, ("command",)), *((text, (_VARIABLES, name)) for name, text in variables.items())]

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from amlctl.config.text_file import FIX_LINE, Document, Place
+from amlctl.config.text_file import FIX_LINE, Place, TextDocument
 from amlctl.config.yaml_scalars import DATE, NOTHING, NUMBER, TEXT, TRUTH, core_value, old_value, plain_kinds
 from amlctl.core.run_schema import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
@@ -264,7 +264,7 @@ def _json_number(text: str) -> str:
     return {"NaN": ".nan", "-NaN": ".nan", "Infinity": ".inf", "-Infinity": "-.inf"}.get(word, text)
 
 
-def parse_yaml(text: str, source: str) -> Document:
+def parse_yaml(text: str, source: str) -> TextDocument:
     """Raises SettingsError with `source` and the line: not YAML, too large, a key that is repeated or not a string, a
     scalar that does not match its tag or its form."""
     documents = yaml_documents(text, source)
@@ -272,9 +272,9 @@ def parse_yaml(text: str, source: str) -> Document:
         raise SettingsError(f"{source}:{documents[1].line}: a second document begins here", hint="keep one of them")
     reader = _Reader(source)
     if not documents:
-        return Document(source, None, reader.lines)
+        return TextDocument(source, None, reader.lines)
     check(documents[0], source)
-    return Document(source, reader.read(documents[0], ()), reader.lines)
+    return TextDocument(source, reader.read(documents[0], ()), reader.lines)
 
 
 class _Reader:

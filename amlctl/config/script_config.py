@@ -23,7 +23,7 @@ from amlctl.config.environment_file import python_specifiers
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.nodes import MAX_EXPANDED, Kind, Node, check_expanded, plain_value, yaml_documents
 from amlctl.config.pip_list import PipListReader
-from amlctl.config.text_file import Document, parse_toml, read_bytes
+from amlctl.config.text_file import TextDocument, parse_toml, read_bytes
 from amlctl.config.yaml_scalars import date_error, is_date
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.message import did_you_mean
@@ -224,7 +224,7 @@ def read_script_environment(source: str, file: str) -> EnvironmentSpec | None:
     )
 
 
-def _block_of(source: str, file: str) -> Document | None:
+def _block_of(source: str, file: str) -> TextDocument | None:
     source = source.replace("\r\n", "\n")
     openings = [_line_of(source, match.start()) for match in _OPENING.finditer(source)]
     blocks = [match for match in _BLOCK.finditer(source) if match["type"] == "script"]

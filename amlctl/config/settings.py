@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from amlctl.config.text_file import Document, Key, parse_toml, read_text
+from amlctl.config.text_file import Key, TextDocument, parse_toml, read_text
 from amlctl.core.message import did_you_mean
 from amlctl.core.secret_names import carries_secret, has_secret_name
 from amlctl.core.settings import (
@@ -158,7 +158,7 @@ def _read_file(path: Path, shown: str) -> Mapping[Key, _Value]:
     return values
 
 
-def _flat(document: Document, key: Key, value: Any) -> Iterator[tuple[Key, _Value]]:
+def _flat(document: TextDocument, key: Key, value: Any) -> Iterator[tuple[Key, _Value]]:
     pattern = _pattern(key)
     if not any(known[:-1][: len(key)] == pattern for known in _BY_KEY):
         yield key, _Value(value, document.where(*key))

@@ -66,7 +66,7 @@ _PLACE = re.compile(r"\s*\(at line (\d+), column (\d+)\)|\s*\(at end of document
 
 
 @dataclass(frozen=True)
-class Document:
+class TextDocument:
     """Plain values (mappings have strings as keys) of a YAML or TOML text; `source` names the file in errors."""
 
     source: str
@@ -90,17 +90,17 @@ class Document:
             value = value[key]
         return value
 
-    def below(self, *path: str | int) -> Document:
+    def below(self, *path: str | int) -> TextDocument:
         """The value as a document of its own, with its lines. Raises KeyError."""
         value, depth = self.value_at(*path), len(path)
         lines = {at[depth:]: line for at, line in self.lines.items() if at[:depth] == path}
-        return Document(self.source, value, lines)
+        return TextDocument(self.source, value, lines)
 
 
-def parse_toml(text: str, source: str, *, first_line: int = 1, first_column: int = 1) -> Document:
+def parse_toml(text: str, source: str, *, first_line: int = 1, first_column: int = 1) -> TextDocument:
     """`text` begins at that line and column of `source`. Raises SettingsError naming `source` and the line."""
     try:
-        return Document(source, tomllib.loads(text), dict(_lines(text, first_line)))
+        return TextDocument(source, tomllib.loads(text), dict(_lines(text, first_line)))
     except RecursionError as error:
         raise SettingsError(f"{source}:{first_line}: invalid TOML: nested too deep", hint="write it flatter") from error
     except ValueError as error:  # a TOMLDecodeError, or for a number of 5,000 digits one without a line

@@ -22,8 +22,9 @@ from amlctl.operations.sync.dataset_state import LocalState, local_state, look_a
 from amlctl.operations.sync.merge import agreed_entries, was_removed
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.contents import place_key
-from amlctl.snapshots.heads import find_store_id, has_snapshots, no_head, read_head
+from amlctl.snapshots.heads import has_snapshots, no_head, read_head
 from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.store_format import find_store_id
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
 from amlctl.parallel import in_background, in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
-from amlctl.snapshots.heads import ensure_format
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import FileBody, Store
 

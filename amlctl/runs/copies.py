@@ -26,9 +26,9 @@ from amlctl.parallel import for_each
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.contents import Value, downloaded, values_of
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import ensure_format
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
 
 _TRIES = 4

@@ -48,9 +48,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     container = options.container.absolute()
-    store: Store = DirectoryStore(options.store)
     if options.rank:  # a supervisor on this machine has started it
-        store = StoreOfRun(store, options.run)
+        store: Store = StoreOfRun(DirectoryStore(options.store, may_be_new=False), options.run)
+    else:
+        store = DirectoryStore(options.store)
     node = Node(
         store=store,
         save_store=DirectoryStore(options.save) if options.save else store,

@@ -60,9 +60,11 @@ _MOST_DOCUMENT_BYTES = 4 << 20
 class DirectoryStore:
     """Thread-safe; several processes may use the same folder. `traffic.requests` counts calls."""
 
-    def __init__(self, root: Path, *, is_synced: bool = True) -> None:
-        """`is_synced`: what HEAD relies on survives a power cut."""
+    def __init__(self, root: Path, *, is_synced: bool = True, may_be_new: bool = True) -> None:
+        """`is_synced`: what HEAD relies on survives a power cut. `may_be_new`: the first write makes the folder;
+        otherwise writing to a folder that is gone raises NotFound."""
         self._root = root.absolute()
+        self._may_be_new = may_be_new
         self._traffic = Traffic()
         self._is_synced = is_synced
         self._is_swept = False
@@ -150,7 +152,11 @@ class DirectoryStore:
         self._remove_left_behind()
         temporary = self._temporary(key)
         try:
-            descriptor = create(temporary)
+            try:
+                descriptor = create(temporary)
+            except FileNotFoundError:
+                self._make(temporary.parent)
+                descriptor = create(temporary)
             try:
                 if isinstance(body, FileBody):
                     copy_checked(body, descriptor, on_bytes)
@@ -184,8 +190,16 @@ class DirectoryStore:
         try:
             return appear(temporary, path, replace)
         except FileNotFoundError:
-            make(path.parent)
+            self._make(path.parent)
             return appear(temporary, path, replace)
+
+    def _make(self, folder: Path) -> None:
+        if self._may_be_new:
+            make(folder)
+            return
+        for missing in reversed([folder, *folder.parents]):
+            if missing != self._root and missing.is_relative_to(self._root):
+                missing.mkdir(exist_ok=True)
 
     def _remove_left_behind(self) -> None:
         """Once, before the first write: temporary files of writers that were killed."""
@@ -319,7 +333,8 @@ class DirectoryStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        make(self._root)
+        if self._may_be_new:
+            make(self._root)
         with locked(self._root / _LOCK_NAME):
             yield
 

@@ -39,15 +39,13 @@ class PresentStore(StoreWrapper, ABC):
 
     def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         self._check()
-        was_written = self.store.put(key, body, replace=replace, on_bytes=on_bytes)
-        self._found(key)
-        return was_written
+        with self._present(key):
+            return self.store.put(key, body, replace=replace, on_bytes=on_bytes)
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         self._check()
-        version = self.store.swap(key, data, expected=expected)
-        self._found(key)
-        return version
+        with self._present(key):
+            return self.store.swap(key, data, expected=expected)
 
     def info(self, key: str) -> Optional[Entry]:
         found = self.store.info(key)

@@ -30,12 +30,7 @@ def make(folder: Path) -> None:
 
 
 def create(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        make(path.parent)
-        return os.open(path, flags, 0o600)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def write_buffers(descriptor: int, buffers: Sequence[Buffer]) -> None:

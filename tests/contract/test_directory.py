@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.errors import ServiceUnavailable, SettingsError
+from amlctl.errors import NotFound, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
@@ -52,6 +52,23 @@ class TestDirectoryStore(StoreSuite):
         (tmp_path / "store/objects").write_text("a file")
         with pytest.raises(SettingsError, match="a file stands where a folder is needed"):
             DirectoryStore(tmp_path / "store").put("objects/aa/x", b"1")
+
+    def test_only_who_may_begin_a_store_makes_its_folder(self, tmp_path: Path) -> None:
+        root = tmp_path / "store"
+        store = DirectoryStore(root, may_be_new=False)
+        writes: list[Callable[[], object]] = [
+            lambda: store.put("objects/aa/x", b"1"),
+            lambda: store.put("top", b"1"),
+            lambda: store.swap("heads/x", b"1", expected=None),
+        ]
+        for write in writes:
+            with pytest.raises(NotFound):
+                write()
+            assert not root.exists()
+        root.mkdir()
+        for write in writes:
+            write()
+        assert {entry.key for entry in store.list("")} == {"top", "heads/x", "objects/aa/x"}
 
     def test_a_full_disk(self, tmp_path: Path) -> None:
         """The real error of a real device that is always full."""

@@ -18,6 +18,7 @@ from tests.support.supervised_runs import (
     kill_supervisor,
     pids_of,
     supervisor_of,
+    wait_until_noted,
 )
 
 REOPENS = """
@@ -67,6 +68,7 @@ def test_a_killed_supervisor_costs_no_line_and_does_not_stop_the_script(tmp_path
     bench = local_bench(tmp_path)
     run = bench.start(COUNTS)
     wait_until(lambda: b"ready" in RunPaths(bench.project.state_dir, run).log.read_bytes(), what="the first lines")
+    wait_until_noted(bench, run)
     kill_supervisor(bench, run)
     printed = RunPaths(bench.project.state_dir, run).node_folders(0).outputs_dir / "printed"
     before = int(printed.read_text())

@@ -20,7 +20,8 @@ from amlctl.localfs.database import check_of
 from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.needed import KeepRules
-from amlctl.snapshots.heads import find_store_id, read_head
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones

@@ -12,7 +12,8 @@ from amlctl.core.events import null_sink
 from amlctl.core.store_keys import FORMAT_KEY, head_key
 from amlctl.errors import IntegrityError
 from amlctl.operations.store.verify import verify
-from amlctl.snapshots.heads import fence, find_store_id, read_head
+from amlctl.snapshots.heads import fence, read_head
+from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Body, OnBytes, unobserved
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import DATASET, Clone, Clones, random_tree

@@ -18,7 +18,7 @@ from amlctl.localfs.known_stores import known_store
 from amlctl.operations.dataset.listing import list_stored, show_stored
 from amlctl.operations.dataset.removal import remove
 from amlctl.operations.status import all_datasets
-from amlctl.snapshots.heads import require_format
+from amlctl.snapshots.store_format import require_format
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.presence import RememberedStore

@@ -22,7 +22,7 @@ from amlctl.operations.fetch import fetch
 from amlctl.operations.runs import delete
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.runs.records import load_record, save_local_record, save_record
-from amlctl.snapshots.heads import ensure_format
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.azurite import Azurite

@@ -37,8 +37,9 @@ from amlctl.operations.store.verify import verify
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import find_store_id, read_head
+from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clones, random_tree

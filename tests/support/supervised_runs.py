@@ -37,8 +37,20 @@ def kill_supervisor(bench: Bench, run: str) -> None:
     wait_until(lambda: not is_running(pid), what="the supervisor's death")
 
 
+def wait_until_noted(bench: Bench, run: str) -> None:
+    """The supervisor notes that a run is Running a moment after the first lines of its log."""
+
+    def is_noted() -> bool:
+        record = bench.workspace.read(run)
+        return record.status == "Running" or record.is_final
+
+    wait_until(is_noted, what=f"{run} is Running")
+
+
 def pids_of(bench: Bench, run: str) -> list[int]:
+    """Once the supervisor has noted that the run is Running."""
     bench.wait_for_log(run, b"ready")
+    wait_until_noted(bench, run)
     line = next(line for line in bench.log_so_far(run).splitlines() if line.startswith(b"pids"))
     return [int(pid) for pid in line.split()[1:]]
 

@@ -34,8 +34,9 @@ from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.store.needed import KeepRules, Needed, needed
 from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
 from amlctl.snapshots.gc_mark import GcLease
-from amlctl.snapshots.heads import ensure_format, fence, fence_writer, find_head, has_snapshots, read_head
+from amlctl.snapshots.heads import fence, fence_writer, find_head, has_snapshots, read_head
 from amlctl.snapshots.lease import delete_all
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
 
 

@@ -41,8 +41,9 @@ from amlctl.operations.store.damage import (
 from amlctl.operations.store.verify_runs import code_checks, manifests_of_runs, run_checks
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.contents import stored_content_id
-from amlctl.snapshots.heads import find_head, find_store_id, require_format
+from amlctl.snapshots.heads import find_head
 from amlctl.snapshots.manifests import read_header, read_manifest
+from amlctl.snapshots.store_format import find_store_id, require_format
 from amlctl.stores.contract import Store
 from amlctl.stores.wrappers import without_copies
 

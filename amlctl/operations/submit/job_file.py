@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from amlctl.azure_access.azure_ai_ml import check_job
 from amlctl.config.environment_file import parse_environment
 from amlctl.config.job_file import CommandJob, is_job_file, parse_job_file, read_command_job
-from amlctl.config.text_file import Document
+from amlctl.config.text_file import TextDocument
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.job import parse_asset
@@ -61,7 +61,7 @@ class JobFile:
     """One that the SDK has accepted; `kind` is `command`, `sweep` or `pipeline`, say."""
 
     path: Path
-    document: Document
+    document: TextDocument
     kind: str
 
     @property

@@ -23,9 +23,10 @@ from amlctl.operations.sync.merge import new_store_confirmed, was_removed
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import ensure_format, find_head, swap_head
+from amlctl.snapshots.heads import find_head, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import PlainFile, PlainFiles
 
 _TRIES = 4

@@ -43,10 +43,11 @@ from amlctl.operations.sync.repair import (
 from amlctl.operations.sync.result import SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync.stored import EarlyPacks, StoredContents
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import HeadMoved, ensure_format, has_snapshots, next_head, no_head, swap_head
+from amlctl.snapshots.heads import HeadMoved, has_snapshots, next_head, no_head, swap_head
 from amlctl.snapshots.known import ensure_kept
 from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.send import PackSender, send_plan
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.snapshots.transfers import Transfers
 
 

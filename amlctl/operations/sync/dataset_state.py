@@ -35,8 +35,9 @@ from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.parallel import in_background
-from amlctl.snapshots.heads import find_head, find_store_id, has_snapshots, last_written, no_head
+from amlctl.snapshots.heads import find_head, has_snapshots, last_written, no_head
 from amlctl.snapshots.manifests import KeptManifests, read_manifest
+from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
 
 

@@ -19,8 +19,9 @@ from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Setti
 from amlctl.operations.store.damage import Member, is_of_one_value, is_whole_shard, read_pack
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import place_key, stored_content_id
-from amlctl.snapshots.heads import STORE_FORMAT, find_store_id, list_datasets, list_manifests, read_head
+from amlctl.snapshots.heads import list_datasets, list_manifests, read_head
 from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.store_format import STORE_FORMAT, find_store_id
 from amlctl.stores.contract import Store
 
 _MOST_WORKERS = 4

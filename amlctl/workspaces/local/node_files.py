@@ -96,7 +96,7 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
 def node_store(store: Store, state_dir: Path) -> DirectoryStore:
     """The folder that stands for `store` on this machine."""
     if store.folder is not None:
-        return DirectoryStore(store.folder)
+        return DirectoryStore(store.folder, may_be_new=False)
     return DirectoryStore(state_dir / "node-stores" / content_id(store.url.encode())[:16])
 
 
@@ -108,7 +108,7 @@ def open_run_store(url: str, run: str, variables: MutableMapping[str, str], sink
     """
     token = variables.pop(TOKEN_VARIABLE, "")
     if url.startswith("/"):
-        return StoreOfRun(DirectoryStore(Path(url)), run)
+        return StoreOfRun(DirectoryStore(Path(url), may_be_new=False), run)
     from amlctl.stores.azure_blob.store import AzureBlobStore  # here, since a list of runs does not need it
 
     return AzureBlobStore(f"{url}?{token}" if token else url, variables, tell=sink)
