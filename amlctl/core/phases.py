@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Optional
 
 from amlctl.core.run import RunRecord
-from amlctl.core.run_schema import is_time
+from amlctl.core.run_schema import is_time, parse_time
 from amlctl.core.run_state import FINAL_STATES, RunState
 
 
@@ -64,16 +64,16 @@ def began(record: RunRecord, phase: Phase, now: datetime, note: str = "") -> Non
 
 def begun_at(times: Mapping[str, Any]) -> Mapping[Phase, datetime]:
     """From the times that a node has kept, by phase; what is not one is left out."""
-    return {phase: _time(times[phase]) for phase in Phase if is_time(times.get(phase))}
+    return {phase: parse_time(times[phase]) for phase in Phase if is_time(times.get(phase))}
 
 
 def timeline(record: RunRecord, now: datetime) -> Sequence[Span]:
     """Its phases in order; the last one of an active run lasts until `now`."""
-    found = {one["name"]: (_time(one["at"]), one.get("note", "")) for one in record.phases}
+    found = {one["name"]: (parse_time(one["at"]), one.get("note", "")) for one in record.phases}
     for state, phase in _OF_STATE.items():
         if state in record.times:
-            found.setdefault(phase.value, (_time(record.times[state]), ""))
-    end = next((_time(at) for state, at in record.times.items() if state in FINAL_STATES), None)
+            found.setdefault(phase.value, (parse_time(record.times[state]), ""))
+    end = next((parse_time(at) for state, at in record.times.items() if state in FINAL_STATES), None)
     ordered = sorted(found.items(), key=lambda one: one[1][0])
     ends = [at for _, (at, _) in ordered[1:]] + [end or now]
     return [
@@ -87,7 +87,3 @@ def script_s(record: RunRecord) -> Optional[float]:
     if not record.is_final:
         return None
     return next((span.seconds for span in timeline(record, datetime.now(timezone.utc)) if span.name == Phase.RUN), None)
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.9 does not read Z

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from amlctl.core.hidden_values import filled, filled_text
 from amlctl.core.job import Distribution
-from amlctl.core.run_schema import MAX_BYTES, RULES, wrong_field
+from amlctl.core.run_schema import MAX_BYTES, RULES, parse_time, wrong_field
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked, masked_values
 from amlctl.errors import (
@@ -118,6 +118,9 @@ class RunSpec:
         return {name: one for name, one in self.inputs.items() if "asset" in one}
 
 
+_STARTING_S = 600.0
+
+
 @dataclass
 class RunRecord:
     """A run: what it does, who made it, and how far it is. Times are ISO 8601 in UTC.
@@ -159,6 +162,12 @@ class RunRecord:
         """Whether its workspace may know more by now: it is not final, or perhaps Failed only until its store can be
         written to."""
         return not self.is_final or (self.error or {}).get("kind") in STORE_FAILURES
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Whether it was recorded so long ago, and has not started, that the command that was to start it is dead."""
+        if self.status != RunState.NOT_STARTED or not self.created_at:
+            return False
+        return (now - parse_time(self.created_at)).total_seconds() > _STARTING_S
 
     def reached(self, state: RunState, now: datetime) -> None:
         """Move to `state`. A final state is never left: what comes after it is ignored."""

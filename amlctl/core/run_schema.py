@@ -61,6 +61,11 @@ def is_time(value: Any) -> bool:
     return value.endswith("Z") or (int(value[-5:-3]) < 24 and int(value[-2:]) < 60)
 
 
+def parse_time(text: str) -> datetime:
+    """Of a time that `is_time` accepts."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.9 does not read Z
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str) and _UNSAFE.search(value) is None
 

@@ -17,8 +17,9 @@ from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sync_plan import Layout
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.folders import remove_tree
+from amlctl.runs.known import note_made
 from amlctl.runs.produced import Publisher
-from amlctl.runs.records import read_published, save_both
+from amlctl.runs.records import read_published, save_both, save_record
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.azure_blob.store import AzureBlobStore
@@ -270,6 +271,26 @@ def test_run_that_was_recorded_but_never_started_can_be_canceled(tmp_path: Path)
     bench.workspace.start(record, {})
     assert bench.workspace.read(record.run).status == "Canceled"
     bench.workspace.delete(record.run)
+
+
+def test_a_run_whose_submit_was_killed_before_it_was_handed_over_ends(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    now = datetime.now(UTC)
+    ages = {"new": now, "old": now - timedelta(hours=1)}
+    runs = {name: bench.record("print('never')", created_at=at.isoformat()) for name, at in ages.items()}
+    for record in runs.values():
+        save_record(bench.store, record)
+    there = LocalWorkspace(make_project(tmp_path / "clone"), WorkspaceSettings("local"), bench.store, timing=QUICK)
+    assert there.read(runs["old"].run).status == "NotStarted"  # which is not its business
+    for record in runs.values():
+        note_made(bench.project.ensure_state_dir(), record.run)
+    assert bench.workspace.read(runs["new"].run).status == "NotStarted"
+    ended = bench.workspace.read(runs["old"].run)
+    assert (ended.status, ended.error and ended.error["kind"]) == ("Failed", "lost")
+    assert there.read(ended.run) == ended
+    bench.workspace.start(runs["old"], {})  # a command that was only slow
+    assert bench.workspace.read(ended.run) == ended
+    bench.workspace.delete(ended.run)
 
 
 def test_a_reader_while_a_run_is_started_does_not_take_its_supervisor_for_dead(

@@ -26,11 +26,8 @@ from amlctl.runs.known import read_order
 from amlctl.runs.records import load_local_record, local_records, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
-from amlctl.workspaces.azureml.job import EXPERIMENT_PROPERTY, time_of, watched
+from amlctl.workspaces.azureml.job import EXPERIMENT_PROPERTY, watched
 from amlctl.workspaces.azureml.looks import Look, Looks
-
-_STARTING_S = 600.0
-"""A run that was recorded this long ago, and that Azure ML does not have, is lost."""
 
 
 class Records:
@@ -94,8 +91,7 @@ class MissingRuns:
         if self._has_existed(known):
             why = "Azure ML does not find this run; it may have been deleted there"
             return replace(known, status=RunState.NOT_RESPONDING, waits_for=why)
-        created = time_of(known.created_at)
-        if created is not None and (utc_now() - created).total_seconds() > _STARTING_S:
+        if known.is_overdue(utc_now()):
             known.failed("lost", "it was recorded, but did not reach Azure ML", utc_now())
             self._save(known)
         return known

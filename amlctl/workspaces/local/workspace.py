@@ -184,9 +184,15 @@ class LocalWorkspace:
             raise NotFound(f"run {run} belongs to the workspace {record.spec.workspace}", hint=hint)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
-            if record is not None and not record.is_final and self._is_left(paths):
-                record.status = RunState.NOT_RESPONDING
-                record.waits_for = f"nothing of it has changed for {QUIET_DAYS} days"
+            if record is not None and not record.is_final:
+                if self._is_left(paths):
+                    record.status = RunState.NOT_RESPONDING
+                    record.waits_for = f"nothing of it has changed for {QUIET_DAYS} days"
+                elif record.is_overdue(utc_now()) and not record.spec.parent and not is_elsewhere(paths):
+                    record.failed("lost", "it was recorded, but never started: its command was ended", utc_now())
+                    with contextlib.suppress(AmlctlError, OSError):  # it is shown all the same
+                        if not self._record_unstarted(paths, record):
+                            return self.read(run)  # it is being started after all
         if record is None:
             raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
         if record.spec.sweep and not record.is_final:
@@ -276,18 +282,23 @@ class LocalWorkspace:
         if record.spec.sweep:
             self._sweep(run).cancel(record)
             return
-        lock = make_folder(paths, paths.lock)
-        if lock is None:
-            touch_private(paths.cancel_request)
-            return
-        # It was recorded but never handed over; now that its folder exists, it cannot be.
         record.reached(RunState.CANCELED, utc_now())
         record.error = {"kind": "canceled", "message": "canceled before it was started"}
+        if not self._record_unstarted(paths, record):
+            touch_private(paths.cancel_request)
+
+    def _record_unstarted(self, paths: RunPaths, record: RunRecord) -> bool:
+        """The end of a run that was recorded but never handed over: once its folder exists, it cannot be. False where
+        it exists already. Raises what saving raises."""
+        lock = make_folder(paths, paths.lock)
+        if lock is None:
+            return False
         try:
             if (failure := save_both(paths.state_dir, self._store, record)) is not None:
                 raise failure
         finally:
             os.close(lock)
+        return True
 
     def delete(self, run: str) -> Sequence[str]:
         paths = self._paths(run)
