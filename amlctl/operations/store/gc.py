@@ -13,6 +13,7 @@ from typing import Any
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import Head, encode_head
+from amlctl.core.message import count
 from amlctl.core.store_keys import (
     CODE,
     DATASETS,
@@ -94,7 +95,7 @@ def _dead(store: Store, rules: KeepRules, sink: EventSink) -> tuple[Sequence[Ent
     plain = {key for keys in found.forgotten.values() for key in keys}
     dead = [entry for entry in entries if entry.modified_at < rules.young_after and _is_dead(entry.key, found, plain)]
     forgotten = {dataset: [e.key for e in dead if e.key in keys] for dataset, keys in found.forgotten.items()}
-    sink(Note(f"Checked {len(entries):,} objects; {f'{len(dead):,}' if dead else 'none'} unused"))
+    sink(Note(f"Checked {count(len(entries), 'object')}"))
     return dead, forgotten
 
 
