@@ -41,7 +41,7 @@ from amlctl.runs.fetched import FetchedFiles
 from amlctl.runs.records import load_record, read_failure
 from amlctl.runs.tree import read_tree_index, restore_tree
 from amlctl.stores.contract import Store, is_valid_key
-from amlctl.workspaces.contract import RunFile, RunFiles, Workspace
+from amlctl.workspaces.contract import RunFile, Workspace
 
 _WORKERS = 8
 _NAMED = 3
@@ -99,7 +99,7 @@ def fetch(
             if not job.files and not job.failures and workspace.service is not None:
                 # Outputs in a datastore stay there.
                 files, own = workspace.service.run_files(run), record.spec.output_places
-                job.bring_files(files, is_wanted=lambda path: path.partition("/")[0] not in own)
+                job.bring_files([file for file in files if file.path.partition("/")[0] not in own])
             if with_logs:
                 job.bring_logs(workspace)
             job.sweep()
@@ -216,18 +216,17 @@ class _Fetch:
         run, store = self._record.run, self._store
         tree = outputs_tree(run, node)
         folder = f"{free_name(f'rank-{node}', self._taken)}/" if node else ""
-        stored, why = UnlistedOutputs(store, tree.prefix), ""
+        index, why = None, f"{tree.index_key} is missing in the store"
         try:
             index = read_tree_index(store, tree.index_key)
-            # Nothing was saved yet, or the run never started; unless something shows that a list was lost.
-            if index is None and not is_unlisted and (stored.files() or self._must_have_list(node)):
-                why = f"{tree.index_key} is missing in the store"
+            is_lost = index is None and self._must_have_list(node)
         except IntegrityError as error:
-            index, why = None, error.message
+            is_lost, why = True, error.message
         if index is None:
+            stored = unlisted_outputs(store, tree.prefix)
             if is_unlisted:
                 self.bring_files(stored, folder=folder)
-            elif why:
+            elif is_lost or stored:  # else nothing was saved yet, or the run never started
                 self.failures.append(without_list(run, why, stored))
             return
         if folder:
@@ -257,16 +256,14 @@ class _Fetch:
         has_started = record.is_final and store.info(attempt_key(record.run, node)) is not None
         return has_started and read_failure(store, record.run) is None
 
-    def bring_files(
-        self, run_files: RunFiles, *, folder: str = "", is_wanted: Callable[[str], bool] = lambda path: True
-    ) -> None:
+    def bring_files(self, found: Sequence[RunFile], *, folder: str = "") -> None:
         """Without a list content ids are unknown: size and time tell what is up to date."""
-        files = [file for file in run_files.files() if self._include(folder + file.path) and is_wanted(file.path)]
+        files = [file for file in found if self._include(folder + file.path)]
         missing = [file for file in files if not _is_here(self._target / folder / file.path, file)]
         missing = [file for file in missing if self._fetched.make_way(folder + file.path)]
 
         def bring(file: RunFile) -> None:
-            self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
+            self._put(folder + file.path, partial(_download, file))
 
         for_each(bring, missing, _WORKERS)
         self._fetched.settle({})
@@ -342,6 +339,11 @@ def _is_here(path: Path, file: RunFile) -> bool:
     return stat.st_size == file.size_bytes and int(stat.st_mtime) == int(file.modified_at)
 
 
+def _download(file: RunFile, target: Path) -> None:
+    file.store.download(file.key, target)
+    os.utime(target, (file.modified_at, file.modified_at))
+
+
 def _copy_log(workspace: Workspace, run: str, name: str, target: Path) -> None:
     with target.open("wb") as file:
         for part in collapsed_log(workspace, run, name):
@@ -352,39 +354,22 @@ _DETAILS = 20
 """Unlisted files that the error names."""
 
 
-class UnlistedOutputs:
-    """Outputs whose list is lost: what the store has of one node, unverified. Satisfies `RunFiles`."""
-
-    def __init__(self, store: Store, prefix: str) -> None:
-        """`prefix` is that of the outputs; their layers (see `runs.tree`) are beside it."""
-        self._store = store
-        self._prefix = prefix
-        self._keys: dict[str, str] = {}
-        self._files: list[RunFile] | None = None
-
-    def files(self) -> Sequence[RunFile]:
-        if self._files is None:
-            folder = self._prefix[: self._prefix.rindex("/", 0, -1) + 1]
-            layer = re.compile(re.escape(self._prefix[:-1]) + r"(?:\.[0-9]+)?/")
-            found: dict[str, RunFile] = {}
-            for entry in self._store.list(folder):
-                match = layer.match(entry.key)
-                path = entry.key[match.end() :] if match else ""
-                if path and is_valid_key(path):
-                    known = found.get(path)
-                    if known is None or known.modified_at < entry.modified_at:  # the newer one of two layers
-                        found[path] = RunFile(path, entry.size_bytes, entry.modified_at)
-                        self._keys[path] = entry.key
-            self._files = [found[path] for path in sorted(found)]
-        return self._files
-
-    def download(self, file: RunFile, target: Path) -> None:
-        self._store.download(self._keys[file.path], target)
-        os.utime(target, (file.modified_at, file.modified_at))
+def unlisted_outputs(store: Store, prefix: str) -> list[RunFile]:
+    """What the store has of one node's outputs, unverified; `prefix` is theirs, and their layers (see `runs.tree`) are
+    beside it."""
+    layer = re.compile(re.escape(prefix[:-1]) + r"(?:\.[0-9]+)?/")
+    found: dict[str, RunFile] = {}
+    for entry in store.list(prefix[: prefix.rindex("/", 0, -1) + 1]):
+        match = layer.match(entry.key)
+        path = entry.key[match.end() :] if match else ""
+        if path and is_valid_key(path):
+            known = found.get(path)
+            if known is None or known.modified_at < entry.modified_at:  # the newer one of two layers
+                found[path] = RunFile(path, entry.size_bytes, entry.modified_at, store, entry.key)
+    return [found[path] for path in sorted(found)]
 
 
-def without_list(run: str, why: str, stored: UnlistedOutputs) -> IntegrityError:
-    files = stored.files()
+def without_list(run: str, why: str, files: Sequence[RunFile]) -> IntegrityError:
     if not files:
         return IntegrityError(
             f"the list of outputs of run {run} is lost: {why}, and the store has no outputs of it",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from amlctl.core.job import AssetName
     from amlctl.core.metrics import Point
     from amlctl.core.run import RunRecord
+    from amlctl.stores.contract import Store
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,14 @@ class EnvironmentCache(Protocol):
 
 @dataclass(frozen=True)
 class RunFile:
-    """A file of a run outside of the store; `modified_at` is in seconds since 1970 UTC."""
+    """A file of a run that no list of outputs names: its bytes are the value of `key` in `store`. `modified_at` is in
+    seconds since 1970 UTC."""
 
     path: str
     size_bytes: int
     modified_at: float
-
-
-class RunFiles(Protocol):
-    """Of one run. Thread-safe once `files` has returned."""
-
-    def files(self) -> Sequence[RunFile]: ...
-
-    def download(self, file: RunFile, target: Path) -> None:
-        """Write the file to `target`, which then has its size and time."""
-        ...
+    store: Store
+    key: str
 
 
 @dataclass(frozen=True)
@@ -209,8 +203,8 @@ class Service(Protocol):
     @property
     def tracked(self) -> TrackedMetrics: ...
 
-    def run_files(self, run: str) -> RunFiles:
-        """Raises NotFound."""
+    def run_files(self, run: str) -> Sequence[RunFile]:
+        """Raises NotFound, RightsError, ServiceUnavailable."""
         ...
 
     def hand_over(self, record: RunRecord, path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.core.run import RunRecord
@@ -19,7 +17,7 @@ from amlctl.parallel import for_each
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import default_datastore, named_datastore
-from amlctl.workspaces.contract import RunFile, RunFiles
+from amlctl.workspaces.contract import RunFile
 
 _ARTIFACT_STORE = "workspaceartifactstore"
 _VERSION = "2024-01-01-preview"
@@ -48,7 +46,6 @@ class Artifacts:
         self._open_store = open_store
         self._run = run
         self._container = container
-        self._sources: dict[str, tuple[Store, str]] = {}
 
     def files(self) -> list[RunFile]:
         """Raises RightsError, ServiceUnavailable."""
@@ -65,15 +62,9 @@ class Artifacts:
             ]
             target = _free_target(folder.target, [entry.key for entry in files], found)
             for entry in files:
-                self._sources[target + entry.key] = store, entry.key
-                found[target + entry.key] = RunFile(target + entry.key, entry.size_bytes, entry.modified_at)
+                path = target + entry.key
+                found[path] = RunFile(path, entry.size_bytes, entry.modified_at, store, entry.key)
         return list(found.values())
-
-    def download(self, file: RunFile, target: Path) -> None:
-        """To an existing file; it gets the blob's time, by which it is recognized later."""
-        store, key = self._sources[file.path]
-        store.download(key, target)
-        os.utime(target, (file.modified_at, file.modified_at))
 
     def delete(self) -> list[str]:
         """All folders that Azure ML has made for the run; returns what stays, and why.
@@ -176,29 +167,13 @@ def delete_run(connection: Connection, store: Store, record: RunRecord, artifact
 
 
 def files_of_family(
-    own: RunFiles, children: Sequence[Mapping[str, str]], of_run: Callable[[str], RunFiles]
-) -> RunFiles:
-    """A run's own files, and those of each child run in a folder."""
-    return _FamilyFiles({"": own, **{folder: of_run(run) for folder, run in _folder_names(children).items()}})
-
-
-class _FamilyFiles:
-    """Satisfies `RunFiles`, with `members` by folder."""
-
-    def __init__(self, members: Mapping[str, RunFiles]) -> None:
-        self._members = members
-
-    def files(self) -> Sequence[RunFile]:
-        return [
-            RunFile(str(PurePosixPath(folder, file.path)), file.size_bytes, file.modified_at)
-            for folder, member in self._members.items()
-            for file in member.files()
-        ]
-
-    def download(self, file: RunFile, target: Path) -> None:
-        folder = next((one for one in self._members if one and file.path.startswith(f"{one}/")), "")
-        path = file.path[len(folder) + 1 :] if folder else file.path
-        self._members[folder].download(RunFile(path, file.size_bytes, file.modified_at), target)
+    own: Artifacts, children: Sequence[Mapping[str, str]], of_run: Callable[[str], Artifacts]
+) -> list[RunFile]:
+    """A run's own files, and those of each child run in a folder. Raises RightsError, ServiceUnavailable."""
+    found = own.files()
+    for folder, run in _folder_names(children).items():
+        found += [replace(file, path=f"{folder}/{file.path}") for file in of_run(run).files()]
+    return found
 
 
 def _folder_names(children: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -36,7 +36,7 @@ from amlctl.workspaces.contract import (
     LogChunk,
     ProbeSteps,
     RegisteredAssets,
-    RunFiles,
+    RunFile,
 )
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ class AzureMLWorkspace:
         self._logs.forget(run)
         return kept
 
-    def run_files(self, run: str) -> RunFiles:
+    def run_files(self, run: str) -> Sequence[RunFile]:
         from amlctl.workspaces.azureml.artifacts import files_of_family
 
         record = self.read(run)
