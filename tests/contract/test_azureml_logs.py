@@ -11,7 +11,7 @@ import pytest
 
 from amlctl.core.events import Event, LogText, Warned
 from amlctl.errors import RightsError, ServiceUnavailable
-from amlctl.operations.logs import FollowOptions, Outage, follow
+from amlctl.operations.logs import FollowOptions, Outage, follow, log_pieces
 from amlctl.runs.records import load_record
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
 from tests.support.azureml_bench import QUICK, bench, opened_bench, pointed_at  # noqa: F401  (fixtures)
@@ -48,9 +48,10 @@ def test_last_lines_that_come_late(bench: Bench, azureml: AzureMLService) -> Non
     assert followed(bench, run).endswith(expected_log())
 
 
-@pytest.mark.parametrize("late_s", [0.0, 1.5])
-def test_logs_of_all_ranks_settle_together(azureml: AzureMLService, tmp_path: Path, late_s: float) -> None:
+@pytest.mark.parametrize(("late_s", "digits"), [(0.0, 2), (1.5, 1)])
+def test_logs_of_all_ranks_settle_together(azureml: AzureMLService, tmp_path: Path, late_s: float, digits: int) -> None:
     azureml.faults.last_lines_after_s = late_s
+    azureml.faults.log_digits = digits  # the name of a log is the same
     pauses: list[float] = []
 
     def settle(seconds: float) -> None:
@@ -162,8 +163,8 @@ def test_image_that_cannot_be_built(bench: Bench, azureml: AzureMLService) -> No
     assert b"Pip failed" in bench.log(run)
 
 
-@pytest.mark.parametrize("how", ["rewritten", "continued"])
-def test_preempted(bench: Bench, azureml: AzureMLService, how: Literal["rewritten", "continued"]) -> None:
+@pytest.mark.parametrize("how", ["rewritten", "continued", "apart"])
+def test_preempted(bench: Bench, azureml: AzureMLService, how: Literal["rewritten", "continued", "apart"]) -> None:
     azureml.faults.log_after_preemption = how
     script = """
         import os, time
@@ -183,3 +184,9 @@ def test_preempted(bench: Bench, azureml: AzureMLService, how: Literal["rewritte
     assert (record.status, record.exit_code) == ("Completed", 0), record.error
     assert b"attempt 2" in data
     assert b"found from the first" in data
+    assert bench.workspace.log_names(run)[0] == "std_log.txt"
+    if how == "apart":  # together they are the log: from the start, from its end, and in the store
+        assert data.startswith(b"attempt 1")
+        assert bench.log(run) == data == bench.store.get(f"runs/{run}/logs/std_log.txt")
+        assert "".join(log_pieces(bench.workspace, run, tail=100)).encode() == data
+        assert "".join(log_pieces(bench.workspace, run, tail=1)) == "found from the first\n"

@@ -157,7 +157,9 @@ class TestFaults:
             read.append((answer.status_code, "hello\n" in answer.text()))
         assert read == [(200, True), (403, False)]
 
-    @pytest.mark.parametrize(("way", "expected"), [("rewritten", "two\n"), ("continued", "one\ntwo\n")])
+    @pytest.mark.parametrize(
+        ("way", "expected"), [("rewritten", "two\n"), ("continued", "one\ntwo\n"), ("apart", "one\n")]
+    )
     def test_preempted_node(
         self,
         faults: Faults,

@@ -134,8 +134,10 @@ class TestRunning:
     ) -> None:
         job = submit(f'echo "{shown}"', distribution=distribution, resources={"instanceCount": 2})
         assert azureml.job(job).wait() == "Completed", azureml.job(job).error
-        logs = [log_of(azureml, job, f"std_log_process_{rank}.txt") for rank in range(len(expected))]
-        assert logs == [f"{text}\n" for text in expected]
+        names = [f"std_log_process_{rank}.txt" for rank in range(len(expected))]
+        if distribution["distributionType"] == "TensorFlow":
+            names = ["std_log_node_00_worker.txt", "std_log_node_01_worker.txt", "std_log_node_00_ps.txt"]
+        assert [log_of(azureml, job, name) for name in names] == [f"{text}\n" for text in expected]
 
     def test_one_failed_rank_ends_the_others(self, azureml: AzureMLService, submit: Callable[..., str]) -> None:
         job = submit(

@@ -50,7 +50,7 @@ class Attempt:
         self._uploads: list[OutputFolder] = []
         self._pumps: list[LogPump] = []
         self._running: list[processes.Running] = []
-        self._ranks = ranks_of(job.asked.get("distribution"), job.instance_count)
+        self._ranks = ranks_of(job.asked.get("distribution"), job.instance_count, faults.log_digits)
         self._values: list[dict[str, str]] = []
         self._stopping = threading.Event()
         self._carrier_error: Exception | None = None
@@ -69,8 +69,10 @@ class Attempt:
             log = node / "user_logs" / rank.log
             command = _filled(str(job.asked["command"]), values)
             self._running.append(processes.start(command, node / "wd", self._variables(rank, node, values), log))
-            blob = f"{job.artifacts}user_logs/{rank.log}"
-            continues = job.attempt > 1 and self._faults.log_after_preemption == "continued"
+            way = self._faults.log_after_preemption if job.attempt > 1 else ""
+            apart = f"retry_{job.attempt - 1:03}/" if way == "apart" else ""
+            blob = f"{job.artifacts}user_logs/{apart}{rank.log}"
+            continues = way == "continued"
             self._pumps.append(LogPump(log, self._storage, blob, continues=continues))
         text = f"attempt {job.attempt} with {len(self._ranks)} processes\n"
         self._storage.send_text(text, ARTIFACTS, f"{job.artifacts}system_logs/lifecycler/lifecycler.log")

@@ -45,7 +45,10 @@ class Faults:
     """Seconds from the start of the command in which the run details list no log."""
     last_lines_after_s: float = 0.0
     """The last three lines of a log can be read only so long after the run's end."""
-    log_after_preemption: Literal["rewritten", "continued"] = "rewritten"
+    log_after_preemption: Literal["rewritten", "continued", "apart"] = "rewritten"
+    """In the same file, or in one of its own below `retry_001/`."""
+    log_digits: int = 1
+    """Of the numbers in names of logs; the real service pads them where there are many processes."""
     node_start_s: float = 0.0
     """How long nodes take to come, with the job still Queued."""
     cancel_grace_s: float = 30.0

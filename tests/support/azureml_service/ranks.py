@@ -18,7 +18,7 @@ class Rank:
     variables: Mapping[str, str]
 
 
-def ranks_of(distribution: Mapping[str, Any] | None, instance_count: int) -> list[Rank]:
+def ranks_of(distribution: Mapping[str, Any] | None, instance_count: int, log_digits: int = 1) -> list[Rank]:
     """One process a node without a distribution."""
     asked = distribution or {}
     kind = str(asked.get("distributionType") or "").lower()
@@ -50,7 +50,8 @@ def ranks_of(distribution: Mapping[str, Any] | None, instance_count: int) -> lis
                 "OMPI_COMM_WORLD_LOCAL_SIZE": str(each),
                 "AZ_BATCH_MASTER_NODE": f"127.0.0.1:{port}",
             }
-        ranks.append(Rank(node, _log(rank, world), variables))
+        log = "std_log.txt" if world == 1 else f"std_log_process_{rank:0{log_digits}}.txt"
+        ranks.append(Rank(node, log, variables))
     return ranks
 
 
@@ -61,7 +62,7 @@ def _tensorflow(workers: int, servers: int, instance_count: int) -> list[Rank]:
     return [
         Rank(
             number % instance_count,
-            _log(number, len(tasks)),
+            f"std_log_node_{index:02}_{kind}.txt",
             {
                 "TF_CONFIG": json.dumps(
                     {"cluster": cluster, "task": {"type": kind, "index": index}, "environment": "cloud"}
@@ -70,10 +71,6 @@ def _tensorflow(workers: int, servers: int, instance_count: int) -> list[Rank]:
         )
         for number, (kind, index) in enumerate(tasks)
     ]
-
-
-def _log(number: int, count: int) -> str:
-    return "std_log.txt" if count == 1 else f"std_log_process_{number}.txt"
 
 
 def _free_ports(count: int) -> list[int]:
