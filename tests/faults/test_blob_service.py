@@ -15,11 +15,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+from azure.storage.blob import ContainerClient, ContainerSasPermissions, generate_container_sas
 
 from amlctl.azure_access.http import WireResponse
 from amlctl.core.content_id import content_id
+from amlctl.core.events import null_sink
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.operations.store.verify import verify
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import FileBody, PlainFile
@@ -206,6 +208,16 @@ def test_folders_of_a_hierarchical_account_are_not_values(store: AzureBlobStore,
     body = f"<EnumerationResults><Blobs>{listed}</Blobs><NextMarker/></EnumerationResults>".encode()
     proxy.act = lambda seen: Reply(200, {"x-ms-version": "1"}, body)
     assert [entry.key for entry in store.list("packs/")] == ["packs/ab/abcd.zip"]
+
+
+def test_folders_that_mounts_have_made_are_not_values(azurite: Azurite, store: AzureBlobStore) -> None:
+    """An empty blob for each, with metadata, whose letters depend on the tool."""
+    container = ContainerClient(azurite.url, store.url.split("/")[-2], credential=azurite.key)
+    for name, mark in (("objects/ab", "hdi_isfolder"), ("mirror/raw/x/sub", "Hdi_isfolder")):
+        container.upload_blob(f"amlctl/{name}", b"", metadata={mark: "true"})
+    store.put("mirror/raw/x/sub/a.txt", b"")
+    assert [entry.key for entry in store.list("mirror/")] == ["mirror/raw/x/sub/a.txt"]
+    assert not [one for one in verify(store, null_sink).damages if one.key.startswith("objects/")]
 
 
 def test_a_wrong_clock_is_explained(store: AzureBlobStore, proxy: FaultProxy) -> None:

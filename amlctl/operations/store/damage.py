@@ -87,7 +87,12 @@ class StoreListing:
     """Every key with the size of its value in bytes. What was never asked of is told as unchecked."""
 
     def __init__(self, store: Store) -> None:
-        self.sizes = {entry.key: entry.size_bytes for entry in store.list("")}
+        # A mount leaves empty blobs that stand for folders among packs and objects, of which none is empty.
+        self.sizes = {
+            entry.key: entry.size_bytes
+            for entry in store.list("")
+            if entry.size_bytes or not area_of(entry.key).is_immutable or store.info(entry.key) is not None
+        }
         self._checked: set[str] = set()
 
     def below(self, prefix: str) -> list[str]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 NAME = "blob store"
 _TRIES = 6
 _META = "x-ms-meta-"
+FOLDER_MARK = "hdi_isfolder"
+"""Metadata of an empty blob that stands for a folder, by mounts and hierarchical accounts."""
 _ONE_REQUEST = 256 << 20
 """Larger than any request: the store cuts values into blocks, not the SDK."""
 _PAGE = 5000
@@ -375,7 +377,10 @@ def _text_of(name: ElementTree.Element | None) -> str:
 
 
 def _is_folder(blob: ElementTree.Element) -> bool:
-    return blob.findtext("Properties/ResourceType") == "directory"  # an account with a hierarchical namespace
+    """Of a hierarchical namespace; or the empty blob of a mount, where metadata was asked for."""
+    if blob.findtext("Properties/ResourceType") == "directory":
+        return True
+    return any(one.tag.lower() == FOLDER_MARK and one.text == "true" for one in blob.iterfind("Metadata/*"))
 
 
 def _headers(condition: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.links import BlobLinks
 from amlctl.stores.azure_blob.plain_files import BlobFiles
-from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
+from amlctl.stores.azure_blob.service import ANY, FOLDER_MARK, NAME, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, DEFAULT_LIMITS, Jobs, Limits, Uploader
 from amlctl.stores.contract import (
     Body,
@@ -45,8 +45,7 @@ from amlctl.stores.wrappers import Pace
 
 _CONTENT_ID = f"x-ms-meta-{CONTENT_ID}"
 _COPIED_FROM = f"x-ms-meta-{COPIED_FROM}"
-_IS_FOLDER = "x-ms-meta-hdi_isfolder"
-"""Metadata of an empty blob that stands for a folder, by mounts and hierarchical accounts."""
+_IS_FOLDER = f"x-ms-meta-{FOLDER_MARK}"
 _ASK_FIRST = 1 << 20
 """From this size, asking first is cheaper than sending a value that exists."""
 _RANGE = 8 << 20
