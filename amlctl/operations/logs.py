@@ -22,7 +22,7 @@ from amlctl.core.log_text import CarriageReturnCollapser, CodePaths, TailFinder,
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import AmlctlError, NotFound, RunFailed, ServiceUnavailable, UsageError
+from amlctl.errors import AmlctlError, LoginError, NotFound, RightsError, RunFailed, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
 from amlctl.operations.runs import children_left
@@ -52,17 +52,25 @@ class Outage(NamedTuple):
     pause_s: float = 5.0
     limit_s: float = 1800.0
 
-    def since(self, silent_since: float | None, error: ServiceUnavailable, sink: EventSink) -> float:
-        """The beginning of the silence (None: it begins now, which is reported). Raises the error after the limit."""
+    def since(self, silent_since: float | None, error: AmlctlError, sink: EventSink, *, was_reached: bool) -> float:
+        """The beginning of the silence (None: it begins now, which is reported). Raises the error after the limit, and
+        at once if it is about a login that has not worked before (`was_reached`): one that has may have expired, and
+        without its VPN a machine has no right."""
         now_s = time.monotonic()
+        if not was_reached and not isinstance(error, ServiceUnavailable):
+            raise error
         if silent_since is None:
-            sink(Warned(f"{error.message}; the run stays active; trying again"))
+            message = f"{error.message}; the run stays active; trying again"
+            is_silence = isinstance(error, ServiceUnavailable)
+            sink(Warned(message if is_silence else Message(message, "; meanwhile: ", error.hint)))
         elif now_s - silent_since > self.limit_s:
             raise error
         return now_s if silent_since is None else silent_since
 
 
 DEFAULT_OUTAGE = Outage()
+OUTAGES = (ServiceUnavailable, LoginError, RightsError)
+"""What may pass while a run is watched."""
 
 
 class InterruptChoice(Enum):
@@ -102,7 +110,8 @@ def follow(
     """Report the log from byte `cursor` on, and every change of state, until the run has finished.
 
     Returns the record as last read: not final if the user detached. A service that cannot be reached is tried again, as
-    the run stays active. Raises NotFound, ServiceUnavailable (after the limit of the outage).
+    the run stays active; so is a login that expires. Raises NotFound, and one of `OUTAGES` (after the limit of the
+    outage; at once without a login).
     """
     outage, is_cancelling = options.outage, False
     reader = _Reader(context, run, name, cursor, is_watched=options.is_watched)
@@ -114,8 +123,8 @@ def follow(
                     time.sleep(outage.pause_s)
                 if reader.has_ended():
                     return reader.record
-        except ServiceUnavailable as error:
-            reader.silent_since = outage.since(reader.silent_since, error, context.sink)
+        except OUTAGES as error:
+            reader.silent_since = outage.since(reader.silent_since, error, context.sink, was_reached=reader.was_reached)
         except KeyboardInterrupt:
             if is_cancelling:
                 return reader.record
@@ -128,7 +137,8 @@ def follow(
 
 
 class _Reader:
-    """The log and the record of a run, as far as they were reported. `silent_since`: no answer since that moment."""
+    """The log and the record of a run, as far as they were reported. `silent_since`: no answer since that moment;
+    `was_reached`: there was one before."""
 
     def __init__(self, context: Context, run: str, name: str | None, cursor: int, *, is_watched: bool) -> None:
         self._context, self._workspace, self._sink = context, context.workspace, context.sink
@@ -139,6 +149,7 @@ class _Reader:
         self._shown_services: set[str] = set()
         self._is_page_known = False
         self.silent_since: float | None = None
+        self.was_reached = False
         self._is_live = is_watched
 
     @cached_property
@@ -169,6 +180,7 @@ class _Reader:
                 self._watch.look(record)
             self._sink(_state_event(record))
             return True
+        self.was_reached = True
         if not chunk.data:
             self.silent_since = None
             wait_s = WAIT_S if self._watch is None else self._watch.wait_s or WAIT_S

@@ -11,10 +11,10 @@ from amlctl.core.events import Note
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.errors import RunFailed, ServiceUnavailable
+from amlctl.errors import RunFailed
 from amlctl.operations.context import Context
 from amlctl.operations.find_run import located
-from amlctl.operations.logs import DEFAULT_OUTAGE, WAIT_S, Outage
+from amlctl.operations.logs import DEFAULT_OUTAGE, OUTAGES, WAIT_S, Outage
 from amlctl.operations.runs import RunAt, children_left, warn_of_deleted
 
 _WHATEVER_THE_LOG = 1 << 62
@@ -42,7 +42,7 @@ class Waited:
 
 def wait_for(runs: Sequence[RunAt], outage: Outage = DEFAULT_OUTAGE) -> Waited:
     """Until all of them have finished. A service that cannot be reached is tried again, as `logs -f` does. Raises
-    NotFound, ServiceUnavailable (after the limit of the outage)."""
+    NotFound, and one of `OUTAGES` as `follow` does."""
     found = []
     for run, context in runs:
         silent_since, is_noted = None, False
@@ -56,8 +56,8 @@ def wait_for(runs: Sequence[RunAt], outage: Outage = DEFAULT_OUTAGE) -> Waited:
                     is_noted = True
                 context.workspace.wait(run, _WHATEVER_THE_LOG, WAIT_S)
                 silent_since = None
-            except ServiceUnavailable as error:
-                silent_since = outage.since(silent_since, error, context.sink)
+            except OUTAGES as error:
+                silent_since = outage.since(silent_since, error, context.sink, was_reached=is_noted)
                 time.sleep(outage.pause_s)
         if record.spec.sweep:
             warn_of_deleted(context, record, list(children_left(context.workspace, record.children)))

@@ -9,7 +9,7 @@ import pytest
 
 from amlctl.core.events import Event, LogText, RunStateChanged, Warned
 from amlctl.core.run import RunRecord
-from amlctl.errors import NotFound, ServiceUnavailable
+from amlctl.errors import AmlctlError, LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.operations.logs import FollowOptions, InterruptChoice, Outage, code_paths, follow, log_pieces, tail_cursor
 from amlctl.operations.runs import RunAt
 from amlctl.operations.waiting import wait_for
@@ -233,3 +233,38 @@ def test_a_wait_outlives_an_outage(bench: Bench) -> None:
     waits = replace(bench, workspace=FailsOnce(bench.workspace, ServiceUnavailable("no network")))  # type: ignore[arg-type]
     assert [one.status for one in wait_for([RunAt(run, waits)], Outage(pause_s=0.01)).records] == ["Completed"]
     assert ["no network" in warning.message for warning in bench.reported(Warned)] == [True]
+
+
+class FailsLater(LogReads):
+    """The first wait for a change fails, and the run ends after that."""
+
+    def __init__(self, workspace: LocalWorkspace, failure: Exception, go: Path) -> None:
+        super().__init__(workspace)
+        self._failure, self._go = failure, go
+
+    def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
+        if self._go.exists():
+            return self._workspace.wait(run, cursor, timeout_s, name=name)
+        self._go.touch()
+        raise self._failure
+
+
+@pytest.mark.parametrize("failure", [LoginError("expired", hint="az login"), RightsError("no VPN", hint="use a VPN")])
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_a_login_that_expires_ends_no_watching(bench: Bench, failure: AmlctlError, is_followed: bool) -> None:
+    """One that has never worked does."""
+    bench.script(WAITING)
+    go, outage = bench.project.root / "go", Outage(pause_s=0.01)
+    run = bench.submit("train.py", is_detached=True, variables={"GO": str(go)}).record.run
+
+    def watch(workspace: LogReads) -> RunRecord:
+        watched = replace(bench, workspace=workspace)  # type: ignore[arg-type]
+        if is_followed:
+            return follow(watched, run, FollowOptions(outage=outage))
+        return wait_for([RunAt(run, watched)], outage).records[0]
+
+    with pytest.raises(type(failure)):
+        watch(FailsOnce(bench.workspace, failure))
+    assert watch(FailsLater(bench.workspace, failure, go)).status == "Completed"
+    warned = f"{failure.message}; the run stays active; trying again; meanwhile: {failure.hint}"
+    assert [warning.message for warning in bench.reported(Warned)] == [warned]

@@ -233,7 +233,7 @@ class Logs:
 
 
 def _files_of(name: str, files: Mapping[str, str]) -> list[str]:
-    """One for each attempt that has its own; the expected one if there is none yet."""
+    """One for each attempt that has its own; only the expected one before any exists."""
     key = name if name in files and not name.startswith(USER_LOGS) else USER_LOGS + name
     return sorted((one for one in files if _log_of(one) == key), key=_attempt_of) or [key]
 
