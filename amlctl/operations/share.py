@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,10 +96,10 @@ def _wanted(context: Context, run: str, patterns: Sequence[str], most: int | Non
 
 
 def share_links(
-    context: Context, run: str, patterns: Sequence[str], links: Links, until: datetime, page: Callable[[], bytes]
+    context: Context, run: str, patterns: Sequence[str], links: Links, page: Callable[[], bytes]
 ) -> ShareResult:
     """`page` is the report, which is linked where no file is named. Raises NotFound, RightsError, SettingsError."""
-    wanted = _wanted(context, run, patterns, MOST_FILES)
+    wanted, until = _wanted(context, run, patterns, MOST_FILES), links.until
     store, folder = wanted.store, f"{shared_prefix(run)}{int(until.timestamp())}-{secrets.token_hex(8)}/"
     _delete(store, [key for key in _shared_keys(store, run) if _expired(key, run)])
     found: list[Shared] = []

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Callable, NamedTuple, Optional, Protocol, Union
@@ -219,7 +220,9 @@ class Store(Protocol):
 
 
 class Links(Protocol):
-    """Makes links that need no account, and hold until a certain time."""
+    """Makes links that need no account, and hold `until` a certain time."""
+
+    until: datetime
 
     def copy(self, source: str, key: str) -> None:
         """Within the service. Raises RightsError."""

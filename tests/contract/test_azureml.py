@@ -286,6 +286,17 @@ def test_what_a_job_has_left_is_deleted_with_its_run(bench: Bench, azureml: Azur
     assert list(azureml.storage.under("azureml", f"ExperimentRun/dcid.{kept.run}/"))
 
 
+def test_a_run_that_was_archived_in_studio_is_not_a_deleted_one(bench: Bench, azureml: AzureMLService) -> None:
+    run = bench.start("print('kept')")
+    azureml.job(run).wait_for("Completed")
+    azureml.job(run).asked["isArchived"] = True
+    assert bench.workspace.read(run).status == "Completed"
+    assert bench.log(run) == b"kept\n"
+    bench.workspace.delete(run)
+    with pytest.raises(NotFound, match="was deleted"):
+        bench.workspace.read(run)
+
+
 def test_outputs_that_were_given_a_path_stay_and_are_named(bench: Bench, azureml: AzureMLService) -> None:
     own = assert_submitted(bench, azureml)
     name = f"plain{uuid.uuid4().hex[:8]}"

@@ -75,7 +75,7 @@ def share(
         )
         return
     until = datetime.now(UTC) + timedelta(seconds=parse_duration_s(expires or _DEFAULT))
-    _print(call, operations.share_links(app_, run_id, patterns, app_.links(until), until, page))
+    _print(call, operations.share_links(app_, run_id, patterns, app_.links(until), page))
 
 
 def _print(call: Invocation, shared: operations.ShareResult) -> None:

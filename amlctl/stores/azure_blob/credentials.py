@@ -153,7 +153,7 @@ class Token(Credential):
         return "the login lacks the role Storage Blob Data Contributor on the container or account"
 
     def remedy(self) -> str:
-        return "az login as a user with that role, or ask for it"
+        return "az login as a user with that role, or ask for it; a new role takes up to ten minutes to be valid"
 
 
 class _Signed(HTTPPolicy[Any, Any]):

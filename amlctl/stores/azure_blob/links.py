@@ -31,7 +31,7 @@ class BlobLinks:
         self._address = address
         self._uploader = uploader
         self._transport = transport
-        self._until = until
+        self.until = until
         self._signing = self._signed_with(credential.for_links())
 
     def copy(self, source: str, key: str) -> None:
@@ -46,7 +46,7 @@ class BlobLinks:
             address.container,
             address.prefix + key,
             permission=BlobSasPermissions(read=True),
-            expiry=self._until,
+            expiry=self.until,
             content_type=media_type,
             content_disposition="inline",
             protocol="https" if address.is_https else None,
@@ -68,15 +68,17 @@ class BlobLinks:
         from azure.storage.blob import BlobServiceClient
 
         now = datetime.now(UTC)
-        if self._until - now > _DELEGATION_LASTS:
+        if self.until - now > _DELEGATION_LASTS:
             raise UsageError(
                 "links that a login signs hold for 7 days at most", hint="use --expires 7d, or set AZURE_STORAGE_KEY"
             )
+        # The service counts the 7 days by its own clock.
+        self.until = min(self.until, now + _DELEGATION_LASTS - _CLOCKS_DIFFER)
         client = BlobServiceClient(
             self._address.account_url, credential=credential.for_sdk, transport=self._transport, api_version=VERSION
         )
         try:
-            return client.get_user_delegation_key(now - _CLOCKS_DIFFER, self._until)
+            return client.get_user_delegation_key(now - _CLOCKS_DIFFER, self.until)
         except HttpResponseError as error:
             raise RightsError(
                 f"the service gives this login no key to sign links with ({error.status_code})",

@@ -212,7 +212,7 @@ class AzureMLWorkspace:
                 return known
         if look is None:
             return self._missing.record(run, known)
-        if look.is_archived:
+        if look.is_archived and self._stored(run) is None:  # one that a person archived in Studio has all its results
             raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint=Command("runs"))
         if known is None:
             return self._foreign(run, look)
