@@ -215,10 +215,10 @@ _LONGEST_REASON = 200
 
 
 class Explained(NamedTuple):
-    """Why a script failed, in its own words, and the package or the file that it lacks; all may be empty."""
+    """Why a script failed, in its own words, and the module or the file that it lacks; all may be empty."""
 
     reason: str = ""
-    package: str = ""
+    module: str = ""
     file: str = ""
 
 
@@ -227,10 +227,7 @@ def explained(lines: Sequence[str]) -> Explained:
     for line in reversed(lines):
         missing = _MISSING.match(line)
         if missing is not None:
-            from amlctl.core.package_names import package_of  # here, since few logs end so
-
-            module = missing[1]  # `a.b`: there is an `a`, so it is not about a package
-            return Explained(line.strip(), "" if "." in module else package_of(module))
+            return Explained(line.strip(), missing[1])
         if _EXCEPTION.match(line):
             no_file = _NO_FILE.match(line)
             return Explained(line.strip()[:_LONGEST_REASON], file=no_file[2] if no_file else "")

@@ -188,6 +188,22 @@ class IgnoreRules:
         return source
 
 
+def decide_path(rules: IgnoreRules, root: Path, path: Path) -> tuple[bool, Optional[Rule], Path]:
+    """Walk down from `root`: the first ignored folder decides for all that is in it. Also the path that was decided."""
+    parts = path.relative_to(root).parts
+    folder = root
+    decided: Optional[Rule] = None
+    for depth, part in enumerate(parts):
+        names = [name for name in rules.file_names if (folder / name).exists()]
+        here = rules.enter("/".join(parts[:depth]), names)
+        is_dir = depth < len(parts) - 1 or (folder / part).is_dir()
+        is_ignored, decided = here.decide(part, is_dir)
+        folder = folder / part
+        if is_ignored:
+            return True, decided, folder
+    return False, decided, folder
+
+
 def read_rules(path: Path, source: str, folder: str) -> list[Rule]:
     """The rules of one ignore file, the last line first; none where it is missing, or not a file.
 

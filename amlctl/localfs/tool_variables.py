@@ -86,6 +86,8 @@ def uv_variables(inherited: Mapping[str, str]) -> dict[str, str]:
 def script_base_variables(inherited: Mapping[str, str], *, is_conda: bool) -> dict[str, str]:
     """What a script in an environment of its own inherits: everything except what would mix another environment in."""
     kept = {name: value for name, value in inherited.items() if name not in _MIXED_IN}
+    if kept.get("MPLBACKEND", "").startswith("module://"):  # a notebook's own, from a package of its environment
+        del kept["MPLBACKEND"]
     if is_conda:  # a conda environment also sees ~/.local, a virtual environment does not
         kept["PYTHONNOUSERSITE"] = "1"
     return kept

@@ -10,16 +10,14 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from amlctl.core.events import EventSink, LogText, Note, RunPageKnown, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, CodePaths, TailFinder, explained
-from amlctl.core.message import Command, Message, below_data_blobs
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, LoginError, NotFound, RightsError, RunFailed, ServiceUnavailable, UsageError
@@ -296,9 +294,6 @@ def _decoded(parts: Iterable[bytes]) -> Iterator[str]:
 _READ_LINES = 40
 _SHOWN_LINES = 8
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
-_CURRENT = "current"
-_DEEPEST = 8
-"""Levels of folders at which a dataset is looked for."""
 
 
 def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: str | None = None) -> RunFailed | None:
@@ -322,59 +317,13 @@ def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: st
         if name is not None and name != shown_log:
             details = list(lines[-_SHOWN_LINES:])
         # Where to read what the script said, unless it is known what to do.
-        hint = _add(record, found.package) if found.package else hint
-        hint = _send(context, record, found.file) or hint
+        if found.module or found.file:
+            from amlctl.operations.not_sent import next_step  # here, since few scripts fail so
+
+            hint = next_step(context, record, found) or hint
     says_how = message.startswith("canceled")
     what = f"was {message}" if says_how else f"is {record.status}" + (f": {message}" if message else "")
     return RunFailed(f"run {record.run} {what}", hint=hint, details=details)
-
-
-def _add(record: RunRecord, package: str) -> str:
-    if record.spec.environment == _CURRENT:
-        return f"pip install {package}"
-    return Message(f"add {package} to pptdaml.yaml, then ", Command("submit", record.spec.script.rpartition("/")[2]))
-
-
-def _send(context: Context, record: RunRecord, file: str) -> str:
-    """What to do about a file that the script did not find but this project, or its store, has; else empty."""
-    project, parts = context.project, PurePosixPath(file).parts
-    data, is_absolute = project.data_blobs_dir.name, parts[:1] == ("/",)
-    if is_absolute and data in parts:  # as `file_paths.py` gives it
-        parts = parts[-1 - parts[::-1].index(data) :]
-    elif is_absolute or not parts or ".." in parts or not _is_here(project, parts):
-        return ""
-    if parts[0] == data:
-        dataset = _dataset_of(context, parts)
-        return _with_dataset(record, dataset) if dataset and dataset not in record.spec.datasets else ""
-    wanted = f"working/{parts[0]}"
-    why = f"{parts[0]} is not sent with a run; move it to {below_data_blobs(wanted)} and read it there, then "
-    return Message(why, _with_dataset(record, wanted))
-
-
-def _is_here(project: Project, parts: Sequence[str]) -> bool:
-    try:
-        return project.root.joinpath(*parts).exists()
-    except OSError:
-        return False
-
-
-def _dataset_of(context: Context, parts: Sequence[str]) -> str:
-    """The dataset of the store that has the file, or one that this machine could send; else empty."""
-    from amlctl.snapshots.heads import read_head  # here, since few scripts fail
-
-    with suppress(AmlctlError):
-        for end in range(2, min(len(parts), _DEEPEST)):
-            if read_head(context.store, name := "/".join(parts[1 : end + 1])) is not None:
-                return name
-    return "/".join(parts[1:3]) if _is_here(context.project, parts) else ""
-
-
-def _with_dataset(record: RunRecord, dataset: str) -> Command:
-    """With the config and arguments of the run, if it has any."""
-    spec = record.spec
-    earlier = ("--from", record.run) if spec.config or spec.arguments or spec.datasets else ()
-    options = [part for name in (*spec.datasets, dataset) for part in ("--dataset", below_data_blobs(name))]
-    return Command("submit", spec.script.rpartition("/")[2], *earlier, *options)
 
 
 def _last_lines(context: Context, record: RunRecord, name: str | None) -> Sequence[str]:

@@ -12,7 +12,7 @@ from amlctl.core.events import Warned
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.message import Command
 from amlctl.errors import NotFound, StoreGone
-from amlctl.localfs.ignore import IgnoreRules, Rule, dataset_rules
+from amlctl.localfs.ignore import Rule, dataset_rules, decide_path
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
@@ -141,7 +141,7 @@ def why(context: Context, path: Path) -> Why:
 
     project = context.project
     if path.is_relative_to(project.pipeline_dir):
-        is_ignored, rule = _decide(code_rules(project), project.pipeline_dir, path)
+        is_ignored, rule, _ = decide_path(code_rules(project), project.pipeline_dir, path)
         return _answer(project, path, is_ignored, rule)
     if not path.is_relative_to(project.data_blobs_dir):
         raise NotFound(f"{path} is outside of pipeline/ and data_blobs/", hint="nothing else is synced or sent")
@@ -150,7 +150,7 @@ def why(context: Context, path: Path) -> Why:
         known = known_datasets(context, state)
     dataset = max((d for d in known if name == d or name.startswith(f"{d}/")), key=len, default="")
     root = project.dataset_path(dataset) if dataset else project.data_blobs_dir
-    is_ignored, rule = _decide(dataset_rules(project, dataset, context.settings.sync.ignore), root, path)
+    is_ignored, rule, _ = decide_path(dataset_rules(project, dataset, context.settings.sync.ignore), root, path)
     answer = _answer(project, path, is_ignored, rule)
     try:
         head = read_head(context.store, dataset) if dataset else None
@@ -189,19 +189,3 @@ def _answer(project: Project, path: Path, is_ignored: bool, rule: Rule | None) -
     if rule is None:
         return Why(shown, is_ignored, None, None, None)
     return Why(shown, is_ignored, rule.pattern, rule.source, rule.line or None)
-
-
-def _decide(rules: IgnoreRules, root: Path, path: Path) -> tuple[bool, Rule | None]:
-    """Walk down from the root: the first ignored folder decides for all that is in it."""
-    parts = path.relative_to(root).parts
-    folder = root
-    decided: Rule | None = None
-    for depth, part in enumerate(parts):
-        names = [name for name in rules.file_names if (folder / name).exists()]
-        here = rules.enter("/".join(parts[:depth]), names)
-        is_dir = depth < len(parts) - 1 or (folder / part).is_dir()
-        is_ignored, decided = here.decide(part, is_dir)
-        if is_ignored:
-            return True, decided
-        folder = folder / part
-    return False, decided

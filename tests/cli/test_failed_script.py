@@ -36,12 +36,18 @@ def test_a_missing_module_says_which_package_to_add(project: Cli) -> None:
             "amlctl submit train.py --dataset data_blobs/working/data",
         ),
         ("data_blobs/raw/x/y/1.txt", "amlctl submit train.py --dataset data_blobs/raw/x"),
+        ("near/1.txt", "a script runs in the folder above pipeline/; open it as pipeline_dir() / 'near/1.txt' (file_p"),
+        (
+            "pipeline/lib/1.txt",
+            "pipeline/lib/ is not sent (.gitignore:1: lib/); to send it: echo '!/pipeline/lib/' >> .amlctlignore",
+        ),
         ("nowhere/1.txt", "amlctl logs "),
     ],
 )
 def test_a_file_of_the_project_that_was_not_sent_says_how_to_send_it(project: Cli, path: str, hint: str) -> None:
+    project.write(".gitignore", "lib/\n")
     if "nowhere" not in path:
-        project.write(path, "1")
+        project.write(path if "near" not in path else f"pipeline/{path}", "1")
     project.write("pipeline/train.py", f"open({path!r})\n")
     answer = project("submit", "train.py", *CURRENT)
     assert answer.err.splitlines()[-1].startswith(f"hint: {hint}"), answer.err
@@ -77,7 +83,7 @@ def test_the_log_of_another_rank_is_shown_as_far_as_it_says_why(project: Cli) ->
     assert "--file std_log_process_1.txt" in answer.err.splitlines()[-1]
 
 
-def test_imports_that_the_environment_will_not_have_are_named_before_the_run(project: Cli) -> None:
+def test_imports_that_a_run_will_not_have_are_named_before_it(project: Cli) -> None:
     project.write("pipeline/own/__init__.py")
     project.write("pipeline/own/part.py", "import sklearn_but_not_there\n")
     project.write(
@@ -85,6 +91,10 @@ def test_imports_that_the_environment_will_not_have_are_named_before_the_run(pro
         """
         import json, xxhash
         from own import part
+        from .own import part
+        from own import made_pb2
+        import lib.deep
+        import near.common, pipeline.own, in_src
         try:
             import quite_optional
         except ImportError:
@@ -92,11 +102,24 @@ def test_imports_that_the_environment_will_not_have_are_named_before_the_run(pro
         import missing_here
         """,
     )
+    project.write(".gitignore", "lib/\n*_pb2.py\n")
+    for path in ("pipeline/own/made_pb2", "pipeline/lib/deep", "near/common", "src/in_src/__init__"):
+        project.write(f"{path}.py")
     answer = project("submit", "train.py", *CURRENT, "--dry-run")
     warnings = [line for line in answer.err.splitlines() if line.startswith("warning:")]
     where = "which the environment will not have"
+    link, out = "is not sent with a run; to send it: ln -s ../", "is not sent (.gitignore"
     assert warnings == [
-        f"warning: pipeline/train.py:8 imports missing_here, {where}: add missing-here to the environment of amlctl",
+        "warning: pipeline/train.py:4 imports .own, which fails in a script: import own without the dots",
+        f"warning: pipeline/train.py:5 imports own.made_pb2, but pipeline/own/made_pb2.py {out}:2: *_pb2.py); "
+        "to send it: echo '!/pipeline/own/made_pb2.py' >> .amlctlignore",
+        f"warning: pipeline/train.py:6 imports lib.deep, but pipeline/lib/ {out}:1: lib/); "
+        "to send it: echo '!/pipeline/lib/' >> .amlctlignore",
+        f"warning: pipeline/train.py:7 imports near.common, but near {link}near pipeline/near",
+        "warning: pipeline/train.py:7 imports pipeline.own, "
+        "but modules of pipeline/ are imported without its name: import own",
+        f"warning: pipeline/train.py:7 imports in_src, but src/in_src {link}src/in_src pipeline/in_src",
+        f"warning: pipeline/train.py:12 imports missing_here, {where}: add missing-here to the environment of amlctl",
         f"warning: pipeline/own/part.py:1 imports sklearn_but_not_there, {where}: "
         "add sklearn-but-not-there to the environment of amlctl",
     ]

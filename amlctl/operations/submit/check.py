@@ -99,7 +99,8 @@ def _check_imports(context: Context, run: CheckedRun) -> None:
     listed_in = "the environment of amlctl" if spec.is_current else "pptdaml.yaml"
     warn_of_missing_modules(
         project.root / run.spec.script,
-        project.pipeline_dir,
+        project,
+        run.rules(),
         lambda module: workspace.has_module(spec, module),
         context.sink,
         listed_in=listed_in,

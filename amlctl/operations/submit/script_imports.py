@@ -1,15 +1,19 @@
-"""Before anything is sent: modules that a script needs to start, and that its environment will not have."""
+"""Before anything is sent: modules that a script needs to start, and that its run will not have."""
 
 from __future__ import annotations
 
 import ast
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Union
 
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.package_names import package_of
+from amlctl.localfs.code_rules import CodeRules
+from amlctl.localfs.project import Project
+from amlctl.operations.not_sent import left_out, module_files, module_left_out
 
 _MOST_FILES = 300
 _BUILT_IN = frozenset(sys.stdlib_module_names) | {"distutils", "imp", "asyncore", "asynchat", "amlctl", "xxhash"}
@@ -17,22 +21,39 @@ _BUILT_IN = frozenset(sys.stdlib_module_names) | {"distutils", "imp", "asyncore"
 
 
 def warn_of_missing_modules(
-    script: Path, pipeline: Path, has_module: Callable[[str], bool | None], sink: EventSink, *, listed_in: str
+    script: Path,
+    project: Project,
+    rules: CodeRules,
+    has_module: Callable[[str], bool | None],
+    sink: EventSink,
+    *,
+    listed_in: str,
 ) -> None:
     """Follows the imports of the project's own modules. `has_module` answers None where that is not known."""
-    known: dict[str, bool] = {}
-    for path, one in _foreign(script, pipeline):
+    in_environment, warned = cache(has_module), set[str]()
+    for path, one, own in _followed(script, project.pipeline_dir):
         top = one.module.partition(".")[0]
-        if top not in known:
-            known[top] = has_module(top) is not False
-            if not known[top]:
-                shown = path.relative_to(pipeline.parent) if path.is_relative_to(pipeline.parent) else path
-                what = f"{shown}:{one.line} imports {top}, which the environment will not have"
-                sink(Warned(f"{what}: add {package_of(top)} to {listed_in}"))
+        if path == script and one.level:
+            top, why = ".", f"which fails in a script: import {one.module} without the dots" if one.module else ""
+        elif own:
+            why = next((f"but {why}" for file in own if (why := left_out(project, rules, file))), "")
+            why = "" if one.level == 0 and why and in_environment(top) else why
+        elif one.level == 0 and (
+            in_environment(top) is False or one.module.startswith(f"{project.pipeline_dir.name}.")
+        ):
+            found = module_left_out(project, rules, one.module, script)
+            adding = f"which the environment will not have: add {package_of(top)} to {listed_in}"
+            why = f"but {found}" if found else adding if in_environment(top) is False else ""
+        else:
+            continue
+        if why and not {top, why} & warned:
+            warned |= {top, why}
+            shown = path.relative_to(project.root) if path.is_relative_to(project.root) else path
+            sink(Warned(f"{shown}:{one.line} imports {'.' * one.level}{one.module}, {why}"))
 
 
-def _foreign(script: Path, pipeline: Path) -> Iterator[tuple[Path, Import]]:
-    """Imports that are neither Python's own nor the project's, with the file that has them."""
+def _followed(script: Path, pipeline: Path) -> Iterator[tuple[Path, Import, Sequence[Path]]]:
+    """Imports that are not Python's own, with the file that has them, and the files of the project that they run."""
     waiting, seen = [script], {script}
     while waiting and len(seen) <= _MOST_FILES:
         path = waiting.pop(0)
@@ -46,29 +67,21 @@ def _foreign(script: Path, pipeline: Path) -> Iterator[tuple[Path, Import]]:
                 if file not in seen:
                     seen.add(file)
                     waiting.append(file)
-            if not own and one.level == 0 and one.module.partition(".")[0] not in _BUILT_IN:
-                yield path, one
+            if own or one.level or one.module.partition(".")[0] not in _BUILT_IN:
+                yield path, one, own
 
 
 def _own_files(one: Import, importer: Path, *roots: Path) -> list[Path]:
     """Files of the project that the import runs; empty for a module of something else."""
     if one.level:
         above = importer.parents[min(one.level, len(importer.parents)) - 1]
-        return [file for file in _candidates(above, one.module) if file.is_file()]
+        return [file for file in module_files(above, one.module) if file.is_file()]
     for root in dict.fromkeys(roots):
         top = root / one.module.partition(".")[0]
         if top.is_dir() or top.with_suffix(".py").is_file():
             # A folder without modules is a namespace package: it is the project's all the same.
-            return [file for file in _candidates(root, one.module) if file.is_file()] or [top]
+            return [file for file in module_files(root, one.module) if file.is_file()] or [top]
     return []
-
-
-def _candidates(root: Path, module: str) -> Iterator[Path]:
-    parts = [part for part in module.split(".") if part]
-    for length in range(1, len(parts) + 1):
-        place = root.joinpath(*parts[:length])
-        yield place / "__init__.py"
-        yield place.with_suffix(".py")
 
 
 class Import(NamedTuple):

@@ -189,7 +189,10 @@ def test_stopped_on_request(tmp_path: Path) -> None:
 
 
 def test_real_venv_with_the_runtimes_requirement(tmp_path: Path) -> None:
-    here = Environments(tmp_path / "environments", {**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": "/nowhere"})
+    notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    here = Environments(
+        tmp_path / "environments", {**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": "/nowhere", **notebook}
+    )
     spec = EnvironmentSpec()
     try:
         made = prepare_environment(here, spec, null_sink)
@@ -197,7 +200,7 @@ def test_real_venv_with_the_runtimes_requirement(tmp_path: Path) -> None:
         pytest.skip(f"no package index here: {error.message}")
     code = "import sys, xxhash; print(sys.prefix)"
     variables = here.inherited_variables(here.find(spec.id))
-    assert "PYTHONPATH" not in variables
+    assert not {"PYTHONPATH", "MPLBACKEND"} & set(variables)
     result = subprocess.run(["python", "-c", code], env=variables, capture_output=True, text=True, check=True)
     assert Path(result.stdout.strip()) == Path(made.location).resolve()
 
