@@ -122,7 +122,8 @@ def pip_requirements(conda: Sequence[str]) -> list[str]:
     if missing:
         raise SettingsError(
             f"without conda these packages of the environment cannot be installed: {', '.join(missing)}",
-            hint="install micromamba, mamba or conda, or take them out of the environment file",
+            hint="install micromamba, mamba or conda, or take them out of the environment file "
+            "(`conda env export --from-history` lists only what you asked for)",
         )
     return [PYPI_NAMES.get(name, name) + _pip_version(name, version) for name, version in parsed if name != "pip"]
 

@@ -157,7 +157,9 @@ def project_environment(project: Project, *, sink: EventSink) -> tuple[Environme
     if lock is not None:
         return _locked(project, lock)
     if not path.exists():
-        sink(Note(f"No {path.name} found; using Python without extra packages"))
+        unused = project.root / "requirements.txt"
+        how = f"; to use {unused.name}: amlctl init" if unused.is_file() else ""
+        sink(Note(f"No {path.name} found; using Python without extra packages{how}"))
         return EnvironmentSpec(), None
     spec = replace(read_environment(path), source=path.name)
     return spec, recorded_text(path.read_text(encoding="utf-8-sig"), spec)

@@ -59,7 +59,10 @@ def init(folder: Path) -> InitResult:
             (result.created if is_new else result.kept).append(f"{name}/")
         for name, template in _TEMPLATES.items():
             path = folder / name
-            is_new = _write_new(path, (templates / template).read_bytes())
+            content = (templates / template).read_bytes()
+            if path.name == "pptdaml.yaml" and (folder / "requirements.txt").is_file():
+                content += b"  - pip:\n      - -r requirements.txt\n"
+            is_new = _write_new(path, content)
             (result.created if is_new else result.kept).append(name)
         if ".gitignore" in result.kept:
             result.unignored.extend(_unignored(folder / ".gitignore", (templates / "gitignore").read_text()))

@@ -39,6 +39,8 @@ _NETWORK_SIGNS = (
     "CondaHTTPError",
     "Connection refused",
     "Network is unreachable",
+    "Could not resolve host",
+    "Failed to connect to",
     "error sending request",
     "dns error",
     "operation timed out",

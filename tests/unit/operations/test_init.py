@@ -40,6 +40,12 @@ def test_what_init_writes_can_be_used(tmp_path: Path) -> None:
     assert (spec.python, spec.conda, spec.pip) == (">=3.9", (), ())
 
 
+def test_the_packages_of_an_existing_project_are_used(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("six==1.16.0\n")
+    init(tmp_path)
+    assert read_environment(tmp_path / "pptdaml.yaml").pip == ("six==1.16.0",)
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "pptdaml.yaml").write_text("name: mine\n")
     (tmp_path / "pipeline").mkdir()

@@ -140,8 +140,9 @@ def test_failed_pip_says_why_and_leaves_nothing_that_counts(tmp_path: Path) -> N
     assert not here.find(spec.id).is_ready
 
 
-def test_a_missing_network_is_recognized(tmp_path: Path) -> None:
-    reported = "WARNING: Retrying after connection broken by NewConnectionError"
+@pytest.mark.parametrize("sign", ["connection broken by NewConnectionError", "fatal: Could not resolve host: x.test"])
+def test_a_missing_network_is_recognized(tmp_path: Path, sign: str) -> None:
+    reported = f"WARNING: {sign}"
     here, spec, _ = with_pip(tmp_path, f"echo '{reported}'; exit 1")
     with pytest.raises(ServiceUnavailable, match="cannot reach a package index"):
         prepare_environment(here, spec, null_sink)
