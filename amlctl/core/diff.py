@@ -157,14 +157,14 @@ def displaced(before: Iterable[str], written: Collection[str], kept: Collection[
     for path in written:
         above.update(_above(path))
     new = set(written)
-    folded = {_folded(path) for path in written}
+    names = {folded(path) for path in written}
     wanted = set(kept)
     found: set[str] = set()
     for path in before:
         if path in new:
             continue
         is_displaced = path in above or not new.isdisjoint(_above(path))
-        if is_displaced or (path not in wanted and _folded(path) in folded):
+        if is_displaced or (path not in wanted and folded(path) in names):
             found.add(path)
     return found
 
@@ -180,7 +180,8 @@ def folders_above(path: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def _folded(path: str) -> str:
+def folded(path: str) -> str:
+    """The same for paths that are one on a disk that ignores case and the Unicode form."""
     return path.casefold() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
 
 
@@ -191,8 +192,7 @@ def colliding_names(entries: Sequence[FileEntry]) -> list[tuple[str, str]]:
     seen: dict[str, str] = {}
     pairs = []
     for entry in entries:
-        folded = entry.path if entry.path.isascii() else unicodedata.normalize("NFC", entry.path)
-        other = seen.setdefault(folded.casefold(), entry.path)
+        other = seen.setdefault(folded(entry.path), entry.path)
         if other != entry.path:
             pairs.append((other, entry.path))
     return pairs

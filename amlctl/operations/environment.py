@@ -14,7 +14,7 @@ from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import read_text
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
-from amlctl.core.message import Command
+from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import masked
 from amlctl.errors import Conflict, NotFound, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
@@ -157,9 +157,9 @@ def project_environment(project: Project, *, sink: EventSink) -> tuple[Environme
     if lock is not None:
         return _locked(project, lock)
     if not path.exists():
-        unused = project.root / "requirements.txt"
-        how = f"; to use {unused.name}: amlctl init" if unused.is_file() else ""
-        sink(Note(f"No {path.name} found; using Python without extra packages{how}"))
+        note = f"No {path.name} found; using Python without extra packages"
+        has_list = (project.root / "requirements.txt").is_file()
+        sink(Note(Message(note, "; to use requirements.txt: ", Command("init")) if has_list else note))
         return EnvironmentSpec(), None
     spec = replace(read_environment(path), source=path.name)
     return spec, recorded_text(path.read_text(encoding="utf-8-sig"), spec)

@@ -15,6 +15,7 @@ import pytest
 
 from amlctl.errors import Conflict
 from amlctl.localfs.scan import RACY_NS
+from tests.support import folding_os
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
@@ -415,3 +416,39 @@ def test_an_empty_folder_behind_a_link_is_not_removed(clones: Clones) -> None:
     with pytest.raises(Conflict, match="links"):
         two.pull()
     assert (outside / "sub").is_dir()
+
+
+def test_another_spelling_in_the_store_is_taken_over_on_a_disk_that_ignores_case(
+    clones: Clones, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that a colleague has renamed is not in the way, and deleting its old name leaves the new one."""
+    one, two = clones["one"], clones["two"]
+    before = {
+        "IMG.JPG": b"1",
+        "edited.txt": b"2",
+        "Sub/Deep/a": b"3",
+        "Sub/Deep/b": b"4",
+        "\u00e9": b"5",
+        "Empty/": b"",
+    }
+    one.make(before)
+    one.sync()
+    folding_os.install(two.root, monkeypatch.setattr)
+    two.pull()
+    after = {
+        "img.jpg": b"1",
+        "Edited.TXT": b"new",
+        "sub/deep/a": b"3",
+        "sub/deep/b": b"4",
+        "e\u0301": b"5",
+        "empty/": b"",
+    }
+    one.make(after)
+    one.sync()
+    write_tree(two.root, {"Sub/Deep/mine": b"6"})
+    two.pull()
+    assert two.tree == {**after, "sub/deep/mine": b"6"}
+    assert two.status().new == ["sub/deep/mine"]
+    two.sync()
+    one.pull()
+    assert one.tree == two.tree

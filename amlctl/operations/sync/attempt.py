@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
-from amlctl.core.diff import colliding_names, diff
+from amlctl.core.diff import diff
 from amlctl.core.events import Note, SnapshotCommitted, Stage, Warned
 from amlctl.core.head import Head, encode_head
 from amlctl.core.manifest import (
@@ -40,6 +40,7 @@ from amlctl.operations.sync.repair import (
     to_send_again,
     without,
 )
+from amlctl.operations.sync.respelled import warn_of_twins
 from amlctl.operations.sync.result import SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync.stored import EarlyPacks, StoredContents
 from amlctl.snapshots.gc_mark import GcWatch
@@ -183,8 +184,7 @@ class SyncAttempt:
     def _identify(self, early: EarlyPacks | None) -> Identified:
         hashing = None if early is None else early.hashing
         identified = self._looked.identify(taker=early, sink=hashing, reads_all=self._options.repair)
-        for one, other in colliding_names(identified.entries)[:5]:
-            self._sink(Warned(f"{self._dataset}: {one!r} and {other!r} are one name on some file systems"))
+        warn_of_twins(self._dataset, identified.entries, self._sink)
         return identified
 
     def _early_packs(self, sender: PackSender, stored: StoredContents) -> EarlyPacks | None:

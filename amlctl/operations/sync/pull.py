@@ -25,6 +25,7 @@ from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import DatasetState, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, confirm_deletions, was_removed
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
+from amlctl.operations.sync.respelled import respelled, warn_of_twins
 from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult, unchanged_result
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import list_manifests
@@ -106,7 +107,10 @@ class _Pull:
             downloaded_bytes=sum(entry.size_bytes for entry in to_write),
             hashed_bytes=hashed,
         )
-        self._refuse(here, changes, to_write, wanted)
+        if to_write:
+            warn_of_twins(looked.dataset, target, looked.sink)
+        renamed = respelled(looked.root, changes.deleted, to_write, wanted.entries) if looked.scanned else {}
+        self._refuse({**here, **{new: here[old] for new, old in renamed.items()}}, changes, to_write, wanted)
         if snapshot is None:
             self._note_kept(wanted, target)
         if is_dry_run:
@@ -124,7 +128,7 @@ class _Pull:
             step = Step.PULL_ALL if snapshot is None and looked.scanned is None else Step.PULL
             seen = encode_head(head, looked.dataset)
             looked.begin(step, Base(wanted.snapshot, key, head=seen))
-        self._write(wanted, target, changes, to_write)
+        self._write(wanted, target, changes.deleted, to_write, renamed)
         if snapshot is not None and head.snapshot != wanted.snapshot:
             sync = Command("sync", below_data_blobs(looked.dataset))
             older = f"{looked.dataset} is at an older snapshot now; "
@@ -184,16 +188,24 @@ class _Pull:
             self.looked.sink(Note(Message(note, drop)))
 
     def _write(
-        self, wanted: Manifest, target: Sequence[FileEntry], changes: Changes, to_write: Sequence[FileEntry]
+        self,
+        wanted: Manifest,
+        target: Sequence[FileEntry],
+        deleted: Sequence[str],
+        to_write: Sequence[FileEntry],
+        renamed: Mapping[str, str],
     ) -> None:
         looked, options = self.looked, self.looked.options
         folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
-        writable = replace(wanted, entries=folder.make_room(changes.deleted, to_write))
+        folder.respell(renamed)
+        replaced = set(renamed.values())
+        deleted = [path for path in deleted if path not in replaced]
+        writable = replace(wanted, entries=folder.make_room(deleted, to_write))
         received = Received(written={})
         how = ReceiveOptions(may_replace=folder.may_write, workers=options.workers(looked.store))
         receive(looked.store, writable, looked.root, how, received, looked.sink)
         folder.leave_out(received.displaced)
-        folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
+        folder.delete(deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
         if received.written:
             with suppress(FileNotFoundError):  # somebody has removed the folder meanwhile
                 now_ns = time.time_ns()

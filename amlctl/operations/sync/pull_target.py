@@ -21,6 +21,7 @@ from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.folders import walk
 from amlctl.localfs.scan import Scan, unpack_rows
 from amlctl.localfs.target import NotAFolder, TargetFolders
+from amlctl.operations.sync.respelled import renames
 
 
 class PullTarget:
@@ -41,6 +42,18 @@ class PullTarget:
     def may_write(self, entry: FileEntry) -> bool:
         """Asked right before a file takes its name. Safe to call from several threads."""
         return self._is_as_seen(entry.path, is_folder_fine=False)
+
+    def respell(self, renamed: Mapping[str, str]) -> None:
+        """Give files that are as they were seen the names by which they will be written; old names by new ones."""
+        done: set[tuple[str, str, str]] = set()
+        for new, old in renamed.items():
+            if not self._is_as_seen(old):
+                continue
+            for folder, before, after in (step for step in renames(old, new) if step not in done):
+                os.rename(self._root / folder / before, self._root / folder / after)
+                done.add((folder, before, after))
+            found = os.stat(self._path(new))  # its ctime is another one
+            self._seen[new] = (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
 
     def make_room(self, deleted: Sequence[str], to_write: Sequence[FileEntry]) -> Sequence[FileEntry]:
         """Remove files where a folder comes, and folders where a file comes; those of `to_write` that have room."""
