@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from amlctl.core.events import EventSink, LogText, Note, RunPageKnown, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, CodePaths, TailFinder, explained
-from amlctl.core.message import Command
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, LoginError, NotFound, RightsError, RunFailed, ServiceUnavailable, UsageError
