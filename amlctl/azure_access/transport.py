@@ -31,8 +31,9 @@ MAX_IN_MEMORY_BYTES = 1 << 30
 """Largest response that is read into memory; the largest pack has this size."""
 _MAX_ERROR_BYTES = 1 << 20
 """The rest of an error response is dropped."""
-_WRITE_BYTES = 256 << 10
-"""Sent in one call; a process that is stopped within a call finishes it when it continues."""
+_WRITE_BYTES = 1 << 20
+"""Sent in one call; a process that is stopped within a call finishes it when it continues. In pieces of 256 kB a first
+sync of many files took 3 to 10 % more processor time."""
 _REPORTED_BYTES = 256 << 10
 """Of a response, reported at once."""
 _PACED_BYTES = 64 << 10

@@ -16,7 +16,6 @@ import functools
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any, NamedTuple, Union
 
 Bytes = Union[bytes, memoryview]
@@ -184,11 +183,11 @@ class PackBuilder:
         if not path.isprintable() or "\\" in path:
             text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "_")
             path = "".join(c if c.isprintable() else "_" for c in text)
-        name = path.encode()
-        stem = name[: _MAX_NAME - 100].decode("utf-8", "ignore").encode()
-        numbers = count(len(self._members))
+        whole = name = path.encode()
+        number = len(self._members)
         while name in self._names or len(name) > _MAX_NAME:
-            name = stem + b"~%d" % next(numbers)
+            name = whole[: _MAX_NAME - 100].decode("utf-8", "ignore").encode() + b"~%d" % number
+            number += 1
         return name
 
 
