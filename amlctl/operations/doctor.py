@@ -25,11 +25,11 @@ from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.git import ask_git
 from amlctl.localfs.project import Project
-from amlctl.localfs.scan import scan, unpack_rows
+from amlctl.localfs.scan import scan
 from amlctl.operations.clean import space_message
 from amlctl.operations.context import Context
 from amlctl.operations.environment import project_environment
-from amlctl.runs.code import large_code
+from amlctl.runs.code import code_sizes, large_code
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check
 
@@ -144,13 +144,7 @@ def _state_message(project: Project) -> str:
 def _code_message(project: Project) -> str:
     if not project.pipeline_dir.is_dir():
         return "no scripts yet"
-    scanned = scan(project.pipeline_dir, code_rules(project))
-    sizes = {
-        f"{project.pipeline_dir.name}/{folder.path}/{row.name}".replace("//", "/"): row.size_bytes
-        for folder in scanned.folders
-        if "__pycache__" not in folder.path
-        for row in unpack_rows(folder.rows)
-    }
+    sizes = code_sizes(scan(project.pipeline_dir, code_rules(project)))
     large = large_code(sizes)
     if large is not None:
         lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)

@@ -28,7 +28,7 @@ from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.identify import KnownFolder, StatCache, identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.scan import scan
+from amlctl.localfs.scan import Scan, scan, unpack_rows
 from amlctl.parallel import in_background, in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from amlctl.snapshots.store_format import ensure_format
@@ -112,10 +112,6 @@ def collect_code(
     found = [*context, *(_collected(pipeline, PIPELINE, ignore, cache, sink) if pipeline else ())]
     if ignore.left_out:
         sink(Note(_left_out_keys(sorted(ignore.left_out))))
-    large = large_code({entry.path: entry.size_bytes for entry, _ in found})
-    if large is not None:
-        lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
-        sink(Warned(f"{PIPELINE}/: {large.message}. To leave it out: {lines}"))
     runtime = runtime_archive()
     entries = [*(entry for entry, _ in found), FileEntry(RUNTIME_ARCHIVE, len(runtime), False, content_id(runtime))]
     entries.sort(key=entry_order)
@@ -134,6 +130,10 @@ def _collected(
     scanned = scan(root, ignore)
     for warning in scanned.warnings:
         sink(Warned(f"{name}/{warning}"))
+    large = large_code(code_sizes(scanned)) if name == PIPELINE else None
+    if large is not None:  # before all of it is read
+        lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
+        sink(Warned(f"{PIPELINE}/: {large.message}. To leave it out: {lines}"))
     entries = identify(scanned, None if cache is None else KnownFolder(cache, name), sink=sink, subject=name).entries
     if scanned.is_one_file:
         return [(entry._replace(path=f"{name}/{root.name}"), root) for entry in entries]
@@ -249,6 +249,16 @@ class LargeCode:
 
     message: str
     ignore_lines: tuple[str, ...]
+
+
+def code_sizes(scanned: Scan) -> dict[str, int]:
+    """In bytes, by path relative to the project's root."""
+    return {
+        "/".join(filter(None, (PIPELINE, folder.path, row.name))): row.size_bytes
+        for folder in scanned.folders
+        if "__pycache__" not in folder.path
+        for row in unpack_rows(folder.rows)
+    }
 
 
 def large_code(sizes: Mapping[str, int]) -> Optional[LargeCode]:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from amlctl.runs.code import MANY_BYTES, large_code
+from pathlib import Path
+
+from amlctl.core.events import Event, Warned
+from amlctl.localfs.ignore import IgnoreRules
+from amlctl.runs.code import MANY_BYTES, collect_code, large_code
 
 
 def test_ordinary_code_is_not_remarkable() -> None:
@@ -28,3 +32,15 @@ def test_many_small_files_are_named_as_deep_as_they_lie() -> None:
     found = large_code({"pipeline/web/index.js": 10, "pipeline/train.py": 10, **sizes})
     assert found is not None
     assert "pipeline/web/node_modules/ (1,500 files, 15 kB)" in found.message
+
+
+def test_large_code_is_warned_of_before_it_is_read(tmp_path: Path) -> None:
+    """A link to a folder of data is code, too: reading it may take an hour."""
+    (tmp_path / "pipeline/sub").mkdir(parents=True)
+    with (tmp_path / "pipeline/sub/data.bin").open("wb") as file:
+        file.truncate(MANY_BYTES + 1)
+    events: list[Event] = []
+    collect_code(tmp_path / "pipeline", IgnoreRules(tmp_path, ()), sink=events.append)
+    assert isinstance(events[0], Warned)
+    assert "To leave it out: echo '/pipeline/sub/' >> .amlctlignore" in events[0].message
+    assert len(events) > len([event for event in events if isinstance(event, Warned)]) == 1
