@@ -192,27 +192,21 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def load_either(state_dir: Path, store: Store, run: str) -> Optional[RunRecord]:
+def load_either(state_dir: Path, store: Store, run: str, *, is_repair: bool = False) -> Optional[RunRecord]:
     """The local record, or the store's if that is damaged; None without a local one.
 
-    Raises IntegrityError where neither can be read.
+    `is_repair`: the damaged one is replaced, if possible. Only the process that may write the local record may do so:
+    one that was read before the run ended must not replace its final record. Raises IntegrityError where neither can be
+    read, OSError.
     """
     try:
         return load_local_record(state_dir, run)
     except IntegrityError as error:
-        return _instead_of_damaged(store, run, error)
-
-
-def repair_local_record(state_dir: Path, store: Store, run: str) -> None:
-    """Replace a damaged one by the store's. Only the process that may write the local record may call it: one that was
-    read before the run ended must not replace its final record.
-
-    Raises IntegrityError where neither can be read, OSError.
-    """
-    try:
-        load_local_record(state_dir, run)
-    except IntegrityError as error:
-        save_local_record(state_dir, _instead_of_damaged(store, run, error))
+        record = _instead_of_damaged(store, run, error)
+    if is_repair:
+        with suppress(OSError):
+            save_local_record(state_dir, record)
+    return record
 
 
 def _instead_of_damaged(store: Store, run: str, damage: IntegrityError) -> RunRecord:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +17,7 @@ from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.message import Command
 from amlctl.core.metrics import Metrics
 from amlctl.core.run import RunRecord
-from amlctl.core.run_state import RunState
+from amlctl.core.run_state import RunState, script_end
 from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError, Conflict, IntegrityError
 from amlctl.localfs.atomic import scratch_folder
@@ -77,7 +76,7 @@ def _reason(
         texts = {key: str(failure.get(key) or "") for key in ("kind", "message", "hint", "log")}
         return failure.get("exit_code", code), {key: text for key, text in texts.items() if text}
     if code is not None:
-        return code, {"kind": "script", "message": _script_end(code)}
+        return code, {"kind": "script", "message": script_end(code, machine="node")}
     default = "Azure ML gives no reason; its system logs may, on the page of the run in Studio"
     return None, {"kind": "service", "message": message or default}
 
@@ -97,15 +96,6 @@ def _timed_out(record: RunRecord, run: Mapping[str, Any], message: str) -> bool:
     if says_so:
         return took_s >= _PART_OF_LIMIT * record.spec.timeout_s
     return run.get("status") == RunState.CANCELED and took_s >= record.spec.timeout_s
-
-
-def _script_end(code: int, script: str = "the script") -> str:
-    try:
-        number = signal.Signals(code - 128)
-    except ValueError:
-        return f"{script} ended with exit code {code}"
-    out = "; perhaps the node ran out of memory" if number == signal.SIGKILL else ""
-    return f"{script} was killed by signal {number.value} ({number.name}){out}"
 
 
 def _message(error: Any) -> str:
@@ -138,9 +128,9 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
         return None
     rank, code = first
     names = log_names(record.spec.process_group.world_size)
-    found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": _script_end(code)}
+    found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": script_end(code, machine="node")}
     if len(names) > 1 and rank < len(names):
-        found["message"] = _script_end(code, f"the script of rank {rank}")
+        found["message"] = script_end(code, f"the script of rank {rank}", machine="node")
         found["log"] = names[rank]
         found["hint"] = str(Command("logs", record.run, "--file", names[rank]))
     return found

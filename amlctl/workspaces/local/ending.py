@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -19,7 +18,7 @@ from amlctl.core.events import Event, Note
 from amlctl.core.job import log_names
 from amlctl.core.message import Command
 from amlctl.core.run import STORE_FAILURES, RunRecord
-from amlctl.core.run_state import RunState
+from amlctl.core.run_state import RunState, script_end, signal_name
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
 from amlctl.errors import AmlctlError, Conflict, LoginError, RightsError, ServiceUnavailable, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json, write_json
@@ -87,11 +86,9 @@ def ending_of(return_code: int, failure: Mapping[str, Any] | None, *, script: st
     if return_code == 0:
         return Ending(RunState.COMPLETED, 0)
     if return_code < 0:
-        message = f"the run's processes were killed by {_signal_name(-return_code)}"
+        message = f"the run's processes were killed by {signal_name(-return_code)}"
         return Ending(RunState.FAILED, 128 - return_code, "killed", message)
-    name = _signal_name(return_code - 128)
-    message = f"{script} was killed by {name}" if name else f"{script} ended with exit code {return_code}"
-    return Ending(RunState.FAILED, return_code, "script", message, is_logged=True)
+    return Ending(RunState.FAILED, return_code, "script", script_end(return_code, script), is_logged=True)
 
 
 def ending_of_processes(
@@ -120,15 +117,6 @@ def ending_of_processes(
     ending = ending_of(return_code, reason, script=f"the script of rank {rank}")
     hint = ending.hint or str(Command("logs", record.run, "--file", names[rank]))
     return replace(ending, log=names[rank], hint=hint)
-
-
-def _signal_name(number: int) -> str:
-    """`signal 9 (SIGKILL)`; empty for a number that is not a signal."""
-    try:
-        name = f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return ""
-    return name + ("; perhaps the machine ran out of memory" if number == signal.SIGKILL else "")
 
 
 _STORE_ERRORS = (ServiceUnavailable, LoginError, RightsError)

@@ -38,7 +38,7 @@ from amlctl.localfs.atomic import read_json
 from amlctl.localfs.machine import ProcessIdentity, utc_now
 from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.runs.known import read_order
-from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record
+from amlctl.runs.records import load_either, load_local_record, load_record
 from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.process_tree import end_session, is_alive, read_identity
 from amlctl.runtime.script import OUTPUTS_VARIABLE
@@ -137,9 +137,7 @@ def _load(paths: RunPaths, store: Store, sink: EventSink) -> RunRecord | None:
 
 def _load_held(paths: RunPaths, store: Store) -> RunRecord | None:
     """The same for the holder of the lock, which repairs a damaged local record."""
-    with suppress(OSError):
-        repair_local_record(paths.state_dir, store, paths.run)
-    record = load_either(paths.state_dir, store, paths.run)
+    record = load_either(paths.state_dir, store, paths.run, is_repair=True)
     return load_record(store, paths.run) if record is None else record
 
 
