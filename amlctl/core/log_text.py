@@ -13,7 +13,7 @@ The end of a log mostly says why the script failed (`explained`), and tracebacks
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 LONGEST_LINE = 1 << 20
@@ -76,6 +76,14 @@ class CarriageReturnCollapser:
             cut = len(self._line) // LONGEST_LINE * LONGEST_LINE
             self._done += self._line[:cut]
             del self._line[:cut]
+
+
+def collapsed(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """A whole log, piece by piece."""
+    collapser = CarriageReturnCollapser()
+    for part in parts:
+        yield collapser.feed(part)
+    yield collapser.flush()
 
 
 class TailFinder:

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from amlctl.core.events import EventSink, LogText, Note, RunPageKnown, RunStateChanged, Warned
-from amlctl.core.log_text import CarriageReturnCollapser, CodePaths, TailFinder, explained
+from amlctl.core.log_text import CodePaths, TailFinder, collapsed, explained
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
@@ -250,9 +250,7 @@ def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None =
     """The byte offset from which to follow, so that the last `tail` lines come first."""
     end = workspace.log_end(run, name=name)
     if end is None:  # what stands in for the log is short
-        end = 0
-        while data := workspace.read_log(run, end, name=name).data:
-            end += len(data)
+        end = sum(map(len, _parts(workspace, run, name, 0)))
     finder = TailFinder(tail, end)
     while finder.start is None:
         start = max(0, end - _PART_BYTES)
@@ -274,14 +272,16 @@ def _bytes_between(workspace: Workspace, run: str, name: str | None, start: int,
 
 def collapsed_log(workspace: Workspace, run: str, name: str | None = None, *, cursor: int = 0) -> Iterator[bytes]:
     """The log so far, piece by piece, as a terminal would show it in the end. Raises NotFound."""
-    collapser = CarriageReturnCollapser()
-    while True:
+    return collapsed(_parts(workspace, run, name, cursor))
+
+
+def _parts(workspace: Workspace, run: str, name: str | None, cursor: int) -> Iterator[bytes]:
+    """The log so far, as it was written."""
+    is_last = False
+    while not is_last:
         chunk = workspace.read_log(run, cursor, name=name)
-        yield collapser.feed(chunk.data)
-        cursor = chunk.cursor
-        if chunk.is_final or not chunk.data:
-            break
-    yield collapser.flush()
+        yield chunk.data
+        cursor, is_last = chunk.cursor, chunk.is_final or not chunk.data
 
 
 def _decoded(parts: Iterable[bytes]) -> Iterator[str]:

@@ -10,10 +10,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from amlctl.core.content_id import ContentHasher
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.job import log_names
-from amlctl.core.log_text import CarriageReturnCollapser
+from amlctl.core.log_text import collapsed
 from amlctl.core.message import Command
 from amlctl.core.metrics import Metrics
 from amlctl.core.run import RunRecord
@@ -22,6 +21,7 @@ from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError, Conflict, IntegrityError
 from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.machine import utc_now
+from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import for_each
 from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import note_phases, read_failure, read_first_failure, read_published, read_resources
@@ -220,18 +220,11 @@ def copy_logs(
 
 def _save_log(store: Store, run: str, name: str, parts: Iterable[bytes]) -> None:
     """The log as a terminal shows it in the end. A very long one stays in Azure ML only."""
-    collapser, hasher, size = CarriageReturnCollapser(), ContentHasher(), 0
     with scratch_folder() as folder:
-        path = folder / "log"
+        path, size = folder / "log", 0
         with path.open("wb") as file:
-
-            def write(data: bytes) -> int:
-                hasher.update(data)
-                return file.write(data)
-
-            for part in parts:
-                size += write(collapser.feed(part))
+            for part in collapsed(parts):
+                size += file.write(part)
                 if size > _MAX_LOG_BYTES:
                     return
-            size += write(collapser.flush())
-        store.put(log_key(run, name), FileBody(path, size, hasher.content_id()), replace=True)
+        store.put(log_key(run, name), FileBody(path, size, file_content_id(path)), replace=True)

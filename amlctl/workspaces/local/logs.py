@@ -8,7 +8,6 @@ import os
 import time
 from pathlib import Path
 
-from amlctl.core.content_id import ContentHasher
 from amlctl.core.job import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.phases import Phase, began
@@ -18,6 +17,7 @@ from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError
 from amlctl.localfs.folders import touch_private
 from amlctl.localfs.machine import utc_now
+from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.regular_file import open_regular
 from amlctl.runs.records import note_phases, save_local_record
 from amlctl.stores.contract import FileBody, Store
@@ -75,12 +75,8 @@ class SavedLog:
 
     def _save(self) -> None:
         if self._collapse() or not self._was_put:
-            hasher, size = ContentHasher(), 0
-            with open_regular(self._collapsed) as file:
-                while part := file.read(_PART_BYTES):
-                    hasher.update(part)
-                    size += len(part)
-            self._store.put(self._key, FileBody(self._collapsed, size, hasher.content_id()), replace=True)
+            size = self._collapsed.stat().st_size
+            self._store.put(self._key, FileBody(self._collapsed, size, file_content_id(self._collapsed)), replace=True)
             self._was_put = True
 
     def _collapse(self) -> bool:
