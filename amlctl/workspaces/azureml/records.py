@@ -1,4 +1,4 @@
-"""Records of runs on this machine, runs that Azure ML does not find, and the jobs that a list of runs shows.
+"""Records of runs, here and in the store, runs that Azure ML does not find, and the jobs that a list of runs shows.
 
 The service finds jobs of amlctl by a property with their experiment. It cannot be asked for jobs of other tools: they
 are found among the newest of the whole workspace, so that a busy workspace costs no more requests than a quiet one.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, Warned
@@ -23,7 +24,7 @@ from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.parallel import in_parallel
 from amlctl.runs.known import read_order
-from amlctl.runs.records import load_local_record, local_records, save_local_record
+from amlctl.runs.records import load_local_record, load_record, local_records, save_local_record, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
 from amlctl.workspaces.azureml.job import EXPERIMENT_PROPERTY, watched
@@ -31,13 +32,20 @@ from amlctl.workspaces.azureml.looks import Look, Looks
 
 
 class Records:
-    """Of the runs of one workspace. `sink` gets a warning for a damaged one, which counts as missing."""
+    """Of the runs of one workspace, here and in its store. `sink` gets a warning for a damaged one, which counts as
+    missing."""
 
-    def __init__(self, project: Project, workspace: str, sink: EventSink) -> None:
+    def __init__(self, project: Project, workspace: str, open_store: Callable[[], Store], sink: EventSink) -> None:
         self._project = project
         self._workspace = workspace
+        self._open_store = open_store
         self._sink = sink
         self._warned: set[str] = set()
+
+    @cached_property
+    def store(self) -> Store:
+        """Watching an active run does without it."""
+        return self._open_store()
 
     def load(self, run: str) -> RunRecord | None:
         try:
@@ -48,6 +56,14 @@ class Records:
                 self._sink(Warned(f"{error.message}; reading it from the store"))
             return None
         return record if record is not None and record.spec.workspace == self._workspace else None
+
+    def stored(self, run: str) -> RunRecord | None:
+        """The one in the store."""
+        try:
+            return load_record(self.store, run)
+        except IntegrityError as error:
+            self._sink(Warned(f"{error.message}, in the store"))
+            return None
 
     def load_all(self, on_damaged: Callable[[str], None]) -> dict[str, RunRecord]:
         records = local_records(self._project.state_dir, on_damaged=on_damaged)
@@ -64,63 +80,57 @@ class Records:
         self._project.ensure_state_dir()
         save_local_record(self._project.state_dir, record)
 
+    def save_everywhere(self, record: RunRecord) -> None:
+        save_record(self.store, record)
+        self.save(record)
+
     def forget(self, run: str) -> None:
         remove_tree(self._project.state_dir / "runs" / run, ignore_errors=True)
 
 
-class MissingRuns:
-    """Runs that Azure ML does not find. That alone is not an end. `save` writes a record here and to the store."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        store: Callable[[], Store],
-        save: Callable[[RunRecord], None],
-    ) -> None:
-        self._workspace = connection.address.name
-        self._store = store
-        self._connection = connection
-        self._save = save
-
-    def record(self, run: str, known: RunRecord | None) -> RunRecord:
-        """The record to show. Raises NotFound without one."""
-        if known is None:
-            raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
-        if known.is_final or known.spec.workspace != self._workspace:
-            return known
-        if self._has_existed(known):
-            why = "Azure ML does not find this run; it may have been deleted there"
-            return replace(known, status=RunState.NOT_RESPONDING, waits_for=why)
-        if known.is_overdue(utc_now()):
-            known.failed("lost", "it was recorded, but did not reach Azure ML", utc_now())
-            self._save(known)
+def missing_record(connection: Connection, records: Records, run: str, known: RunRecord | None) -> RunRecord:
+    """The record to show of a run that Azure ML does not find, which alone is not an end. Raises NotFound without
+    one."""
+    if known is None:
+        raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
+    if known.is_final or known.spec.workspace != connection.address.name:
         return known
+    if _has_existed(connection, records, known):
+        why = "Azure ML does not find this run; it may have been deleted there"
+        return replace(known, status=RunState.NOT_RESPONDING, waits_for=why)
+    if known.is_overdue(utc_now()):
+        known.failed("lost", "it was recorded, but did not reach Azure ML", utc_now())
+        records.save_everywhere(known)
+    return known
 
-    def cancel(self, record: RunRecord, look: Look | None) -> None:
-        """Azure ML found no job to cancel. Only a run that never existed there counts as canceled.
 
-        Raises ServiceUnavailable.
-        """
-        if look is not None and is_final(look.status):
-            return
-        if look is not None or record.spec.workspace != self._workspace or self._has_existed(record):
-            state = f"; run history says it is {look.status}" if look is not None else ""
-            raise ServiceUnavailable(
-                f"run {record.run} was not canceled: Azure ML does not find the job{state}",
-                hint=Message("try again, or cancel it in Studio: ", Command("runs", "open", record.run)),
-            )
-        record.error = {"kind": "canceled", "message": "canceled before it was started"}
-        record.reached(RunState.CANCELED, utc_now())
-        self._save(record)
+def cancel_missing(connection: Connection, records: Records, record: RunRecord, look: Look | None) -> None:
+    """Azure ML found no job to cancel. Only a run that never existed there counts as canceled.
 
-    def _has_existed(self, record: RunRecord) -> bool:
-        """Whether Azure ML is known to have had the run, here or on the machine that submitted it.
+    Raises ServiceUnavailable.
+    """
+    if look is not None and is_final(look.status):
+        return
+    is_of_another = record.spec.workspace != connection.address.name
+    if look is not None or is_of_another or _has_existed(connection, records, record):
+        state = f"; run history says it is {look.status}" if look is not None else ""
+        raise ServiceUnavailable(
+            f"run {record.run} was not canceled: Azure ML does not find the job{state}",
+            hint=Message("try again, or cancel it in Studio: ", Command("runs", "open", record.run)),
+        )
+    record.error = {"kind": "canceled", "message": "canceled before it was started"}
+    record.reached(RunState.CANCELED, utc_now())
+    records.save_everywhere(record)
 
-        A run that was submitted elsewhere and is still queued has left no trace but its job.
-        """
-        if record.studio_url is not None or record.status != RunState.NOT_STARTED:
-            return True
-        return self._store().info(attempt_key(record.run)) is not None or has_job(self._connection, record.run)
+
+def _has_existed(connection: Connection, records: Records, record: RunRecord) -> bool:
+    """Whether Azure ML is known to have had the run, here or on the machine that submitted it.
+
+    A run that was submitted elsewhere and is still queued has left no trace but its job.
+    """
+    if record.studio_url is not None or record.status != RunState.NOT_STARTED:
+        return True
+    return records.store.info(attempt_key(record.run)) is not None or has_job(connection, record.run)
 
 
 def has_ended(record: RunRecord) -> bool:

@@ -8,7 +8,7 @@ order of its own, so each saves its record under the name that it finds itself w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -64,18 +64,6 @@ def sweep_document(
     }
 
 
-def named_children(
-    parent: RunRecord, listed: Sequence[dict[str, str]], record_of: Callable[[str], RunRecord | None]
-) -> list[dict[str, str]]:
-    """Those that were there before the sweep, then the service's, with their values as names."""
-    found = [one for one in parent.children if parent_of(one["run"])[0] != parent.run]
-    for one in sorted(listed, key=lambda one: parent_of(one["run"])[1]):
-        record = None if one["status"] in _NOT_BEGUN else record_of(one["run"])
-        name = one["name"] if record is None else label(record.spec.combination)
-        found.append({**one, "name": name or one["name"]})
-    return found
-
-
 def ended_sweep(record: RunRecord, now: datetime) -> RunRecord:
     """By its runs, unless it was canceled or Azure ML has not made them all."""
     wanted, made = record.spec.sweep["runs"], len(record.children)
@@ -92,34 +80,38 @@ def ended_sweep(record: RunRecord, now: datetime) -> RunRecord:
     return replace(record, status=state.value, error=error, exit_code=None, times=times)
 
 
-class Families:
-    """`stored` reads the store's record of a run, None without one."""
-
-    def __init__(self, connection: Connection, records: Records, stored: Callable[[str], RunRecord | None]) -> None:
-        self._connection = connection
-        self._records = records
-        self._stored = stored
-
-    def with_children(self, record: RunRecord, status: str) -> RunRecord:
-        """`status` is that of the look. Unchanged for a run without any. Raises ServiceUnavailable."""
-        if record.spec.job_type is None:
-            return record
-        children = children_of(self._connection, record.run)
-        if record.spec.sweep:
-            return replace(record, children=named_children(record, children, self._trial))
-        return replace(record, children=children, waits_for="" if is_final(status) else counted_states(children))
-
-    def is_ours(self, document: Mapping[str, Any]) -> bool:
-        """Whether an amlctl has made the run of run history, or Azure ML for a sweep of amlctl."""
-        parent = str(document.get("parentRunId") or "")
-        if is_of_amlctl(document) or not parent:
-            return is_of_amlctl(document)
-        record = self._records.load(parent) or self._stored(parent)
-        return record is not None and bool(record.spec.sweep)
-
-    def _trial(self, run: str) -> RunRecord | None:
-        """The record of a run of a sweep; None before its node has written it."""
-        record = self._records.load(run)
-        if record is None and (record := self._stored(run)) is not None:
-            self._records.save(record)
+def with_children(connection: Connection, records: Records, record: RunRecord, status: str) -> RunRecord:
+    """`status` is that of the look. Unchanged for a run without any. Raises ServiceUnavailable."""
+    if record.spec.job_type is None:
         return record
+    children = children_of(connection, record.run)
+    if record.spec.sweep:
+        return replace(record, children=_named_children(record, children, records))
+    return replace(record, children=children, waits_for="" if is_final(status) else counted_states(children))
+
+
+def _named_children(parent: RunRecord, listed: Sequence[dict[str, str]], records: Records) -> list[dict[str, str]]:
+    """Those that were there before the sweep, then the service's, with their values as names."""
+    found = [one for one in parent.children if parent_of(one["run"])[0] != parent.run]
+    for one in sorted(listed, key=lambda one: parent_of(one["run"])[1]):
+        record = None if one["status"] in _NOT_BEGUN else _trial(records, one["run"])
+        name = one["name"] if record is None else label(record.spec.combination)
+        found.append({**one, "name": name or one["name"]})
+    return found
+
+
+def _trial(records: Records, run: str) -> RunRecord | None:
+    """The record of a run of a sweep; None before its node has written it."""
+    record = records.load(run)
+    if record is None and (record := records.stored(run)) is not None:
+        records.save(record)
+    return record
+
+
+def is_own(records: Records, document: Mapping[str, Any]) -> bool:
+    """Whether an amlctl has made the run of run history, or Azure ML for a sweep of amlctl."""
+    parent = str(document.get("parentRunId") or "")
+    if is_of_amlctl(document) or not parent:
+        return is_of_amlctl(document)
+    record = records.load(parent) or records.stored(parent)
+    return record is not None and bool(record.spec.sweep)

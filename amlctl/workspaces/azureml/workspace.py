@@ -6,29 +6,35 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amlctl.azure_access.azure_ai_ml import begin_import
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
-from amlctl.core.events import EventSink, Note, Usage, Warned, null_sink
+from amlctl.core.events import EventSink, Note, Usage, null_sink
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import is_record_run_id, newest_first
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
+from amlctl.errors import AmlctlError, Conflict, NotFound, Unconfirmed
 from amlctl.localfs.machine import utc_now
-from amlctl.runs.records import load_record, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import record_of_job, record_of_run, time_of, watched
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services, Tracked
-from amlctl.workspaces.azureml.records import MissingRuns, Records, has_ended, list_jobs, listed_records, reopened
-from amlctl.workspaces.azureml.sweeps import Families, ended_sweep, save_trials
+from amlctl.workspaces.azureml.records import (
+    Records,
+    cancel_missing,
+    has_ended,
+    list_jobs,
+    listed_records,
+    missing_record,
+    reopened,
+)
+from amlctl.workspaces.azureml.sweeps import ended_sweep, is_own, save_trials, with_children
 from amlctl.workspaces.contract import (
     Check,
     ComputeTargets,
@@ -67,24 +73,17 @@ class AzureMLWorkspace:
         `experiment` is the one whose runs are listed, of any user.
         """
         self._connection = connection
-        self._own_store = store
         self._experiment = experiment
         self._open_store = open_store
         self._timing = timing
         self._sink = sink
-        self._records = Records(connection.project, self.name, sink)
+        self._records = Records(connection.project, self.name, store, sink)
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
         self._services = Services(connection)
         self.tracked = Tracked(connection)
         self._logs = Logs(connection.exchange, self._looks, timing)
-        self._missing = MissingRuns(connection, lambda: self._store, self._save_everywhere)
-        self._families = Families(connection, self._records, self._stored)
         self._changed_at: dict[str, float] = {}
-
-    @cached_property
-    def _store(self) -> Store:
-        return self._own_store()
 
     @property
     def name(self) -> str:
@@ -114,7 +113,7 @@ class AzureMLWorkspace:
     def probe(self, steps: ProbeSteps, target: str) -> None:
         from amlctl.workspaces.azureml.probe import WorkspaceProbe
 
-        WorkspaceProbe(self._connection, self._store, self, steps).run(target)
+        WorkspaceProbe(self._connection, self._records.store, self, steps).run(target)
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.assets import Environments  # loads YAML, which watching a run does not need
@@ -149,9 +148,9 @@ class AzureMLWorkspace:
     def start_sweep(self, parent: RunRecord, children: Sequence[RunRecord], secrets: Mapping[str, str]) -> None:
         """See the contract. Raises as `start` does."""
         if not children:
-            self._save_everywhere(ended_sweep(parent, utc_now()))
+            self._records.save_everywhere(ended_sweep(parent, utc_now()))
             return
-        save_trials(self._store, parent, children)
+        save_trials(self._records.store, parent, children)
         self.start(parent, secrets, children)
 
     def start(self, record: RunRecord, secrets: Mapping[str, str], trials: Sequence[RunRecord] = ()) -> None:
@@ -163,7 +162,7 @@ class AzureMLWorkspace:
             return
         record = replace(record)
         try:
-            job = start_job(self._connection, self._store, self._open_store, record, secrets, trials)
+            job = start_job(self._connection, self._records.store, self._open_store, record, secrets, trials)
         except Unconfirmed:
             self._records.save(record)  # Azure ML may have it; the next look shows that
             raise
@@ -205,21 +204,21 @@ class AzureMLWorkspace:
         if known is not None and has_ended(known):
             return known
         look = self._looks.at(run, max_age_s=self._timing.fresh_s)
-        if known is None and (look is None or self._families.is_ours(look.document)):  # other tools use no store
-            known = self._stored(run)
+        if known is None and (look is None or is_own(self._records, look.document)):  # other tools use no store
+            known = self._records.stored(run)
             if known is not None and has_ended(known):
                 self._records.save(known)
                 return known
         if look is None:
-            return self._missing.record(run, known)
-        if look.is_archived and self._stored(run) is None:  # one that a person archived in Studio has all its results
+            return missing_record(self._connection, self._records, run, known)
+        if look.is_archived and self._records.stored(run) is None:  # one archived in Studio has all its results
             raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint=Command("runs"))
         if known is None:
             return self._foreign(run, look)
         known = reopened(known)
         if known.studio_url is None:
             known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it existed
-        record = self._families.with_children(watched(known, look.document, utc_now()), look.status)
+        record = with_children(self._connection, self._records, watched(known, look.document, utc_now()), look.status)
         if is_final(look.status):
             return self._finish(record, look)
         if record.spec.job_type is None:
@@ -297,11 +296,11 @@ class AzureMLWorkspace:
         if record.is_final:
             return
         look = self._looks.last(run)
-        is_ours = self._records.load(run) is not None or (look is not None and self._families.is_ours(look.document))
+        is_ours = self._records.load(run) is not None or (look is not None and is_own(self._records, look.document))
         answer = self._connection.workspace("POST", f"/jobs/{run}/cancel", _CANCEL_VERSION, accept=(400, 404, 409))
         self._looks.forget(run)
         if answer.status == 404:
-            self._missing.cancel(record, self._looks.at(run))
+            cancel_missing(self._connection, self._records, record, self._looks.at(run))
         elif answer.status >= 400:
             if not self.read(run).is_final:
                 raise self._connection.error(answer, "POST", self._connection.address.path + f"/jobs/{run}")
@@ -315,7 +314,7 @@ class AzureMLWorkspace:
             raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
         from amlctl.workspaces.azureml.artifacts import delete_run
 
-        kept = delete_run(self._connection, self._store, record, self._artifacts(run))
+        kept = delete_run(self._connection, self._records.store, record, self._artifacts(run))
         self._records.forget(run)
         self._looks.forget(run)
         self._logs.forget(run)
@@ -364,30 +363,18 @@ class AzureMLWorkspace:
         """Once per run: publish what it produced, copy its logs, and store the final record."""
         from amlctl.workspaces.azureml import ending  # most looks are at active runs
 
-        stored = self._stored(record.run)
+        stored = self._records.stored(record.run)
         if stored is not None and has_ended(stored) and stored.spec.workspace == self.name:
             self._records.save(stored)
             return stored
-        record = ending.finished(record, look, self._store, self.tracked, self._sink)
-        ending.copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
-        self._save_everywhere(record)
+        record = ending.finished(record, look, self._records.store, self.tracked, self._sink)
+        ending.copy_logs(self._records.store, record, look, self._logs, self._looks, self._is_settled)
+        self._records.save_everywhere(record)
         return record
 
     def _is_settled(self, look: Look) -> bool:
         at = time_of(look.document.get("endTimeUtc"))
         return at is not None and (utc_now() - at).total_seconds() > self._timing.settled_after_s
-
-    def _stored(self, run: str) -> RunRecord | None:
-        """The store's record; a damaged one counts as missing, with a warning."""
-        try:
-            return load_record(self._store, run)
-        except IntegrityError as error:
-            self._sink(Warned(f"{error.message}, in the store"))
-            return None
-
-    def _save_everywhere(self, record: RunRecord) -> None:
-        save_record(self._store, record)
-        self._records.save(record)
 
     def _studio_url(self, run: str) -> str:
         tenant = self._connection.memory.value("facts", "tenant_id")
