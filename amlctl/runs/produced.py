@@ -214,6 +214,29 @@ def _rules(record: RunRecord, data_blobs: Path, source: Path) -> IgnoreRules:
     return IgnoreRules(data_blobs, DATASET_IGNORE_FILES, patterns, top=source)
 
 
+def make_all_newest(
+    store: Store,
+    record: RunRecord,
+    published: Mapping[str, Mapping[str, str]],
+    *,
+    source: Optional[Store] = None,
+    sink: EventSink = null_sink,
+) -> dict[str, str]:
+    """`make_newest` for each dataset that the run has produced; the record gets the snapshots. Returns the run's error
+    where some could not become the latest, by which nothing is lost; else empty."""
+    conflicts = []
+    for dataset, place in published.items():
+        key, base = place["manifest_key"], record.spec.heads.get(dataset)
+        try:
+            record.published[dataset] = make_newest(store, dataset, key, base, source=source, sink=sink).snapshot
+        except Conflict as error:
+            conflicts.append(error)
+    if not conflicts:
+        return {}
+    message, hint = ("; ".join(texts) for texts in zip(*((one.message, one.hint) for one in conflicts)))
+    return {"kind": conflicts[-1].kind, "message": message, "hint": hint}
+
+
 def make_newest(
     store: Store,
     dataset: str,

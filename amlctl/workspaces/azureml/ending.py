@@ -18,7 +18,7 @@ from amlctl.core.metrics import Metrics
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, script_end
 from amlctl.core.store_keys import log_key
-from amlctl.errors import AmlctlError, Conflict, IntegrityError
+from amlctl.errors import AmlctlError, IntegrityError
 from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.read_file import file_content_id
@@ -138,29 +138,15 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
 
 def publish(store: Store, record: RunRecord) -> RunRecord:
     """Make the datasets of a completed run the newest; a conflict is recorded in `error`, and nothing is lost."""
-    from amlctl.runs.produced import make_newest  # most runs produce nothing
+    from amlctl.runs.produced import make_all_newest  # most runs produce nothing
 
-    published, errors = dict(record.published), list[Conflict | IntegrityError]()
     try:
         produced = read_published(store, record.run)
     except IntegrityError as error:
-        produced = {}
-        errors.append(error)
-    for dataset, one in produced.items():
-        try:
-            published[dataset] = make_newest(
-                store, dataset, one["manifest_key"], record.spec.heads.get(dataset)
-            ).snapshot
-        except Conflict as error:
-            errors.append(error)
-    if not errors:
-        return replace(record, published=published)
-    problem = {
-        "kind": errors[-1].kind,
-        "message": "; ".join(error.message for error in errors),
-        "hint": "; ".join(error.hint for error in errors),
-    }
-    return replace(record, published=published, error=problem)
+        return replace(record, error={"kind": error.kind, "message": error.message, "hint": error.hint})
+    record = replace(record, published=dict(record.published))
+    record.error = make_all_newest(store, record, produced) or record.error
+    return record
 
 
 def finished(record: RunRecord, look: Look, store: Store, tracked: TrackedMetrics, sink: EventSink) -> RunRecord:

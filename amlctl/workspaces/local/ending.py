@@ -20,7 +20,7 @@ from amlctl.core.message import Command
 from amlctl.core.run import STORE_FAILURES, RunRecord
 from amlctl.core.run_state import RunState, script_end, signal_name
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
-from amlctl.errors import AmlctlError, Conflict, LoginError, RightsError, ServiceUnavailable, SettingsError, StoreGone
+from amlctl.errors import AmlctlError, LoginError, RightsError, ServiceUnavailable, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.machine import utc_now
@@ -342,7 +342,7 @@ def _move_heads(paths: RunPaths, store: Store, record: RunRecord, ending: Ending
 
     if not record.spec.produces:
         return ending
-    from amlctl.runs.produced import make_newest, publish_produced  # here, since few runs produce datasets
+    from amlctl.runs.produced import make_all_newest, publish_produced  # here, since few runs produce datasets
 
     node = node_store(store, paths.state_dir)
     published = read_published(node, record.run)
@@ -353,13 +353,5 @@ def _move_heads(paths: RunPaths, store: Store, record: RunRecord, ending: Ending
         from amlctl.runs.copies import upload_produced
 
         upload_produced(node, store, record.run, published)
-    for dataset, place in published.items():
-        base = record.spec.heads.get(dataset)
-        try:
-            newest = make_newest(store, dataset, str(place["manifest_key"]), base, source=node, sink=log)
-            record.published[dataset] = newest.snapshot
-        except Conflict as error:
-            message = f"{ending.message}; {error.message}".removeprefix("; ")
-            hint = f"{ending.hint}; {error.hint}".removeprefix("; ")
-            ending = replace(ending, kind=error.kind, message=message, hint=hint)
-    return ending
+    error = make_all_newest(store, record, published, source=node, sink=log)
+    return replace(ending, kind=error["kind"], message=error["message"], hint=error["hint"]) if error else ending
