@@ -70,7 +70,7 @@ def in_parallel(
                 yield job.result()
         except BaseException as error:
             if isinstance(error, _Skipped) or any(error is one for one in errors):
-                raise errors[0] from None  # what was told to stop has failed, too
+                raise errors[0] from errors[0].__cause__  # what was told to stop has failed, too
             errors.append(error)
             stop()
             raise
@@ -102,7 +102,7 @@ def alongside(call: Callable[[], _Result], stop: Stop) -> Iterator[Future[_Resul
             stop()
             cause = future.exception() if isinstance(error, Interrupted) else None
             if cause is not None and not isinstance(cause, Interrupted):
-                raise cause from None  # this side was only told to stop
+                raise cause from cause.__cause__  # this side was only told to stop
             raise
 
 

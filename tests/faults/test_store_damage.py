@@ -30,6 +30,7 @@ from amlctl.runs.tree import TreeFile, encode_index
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clones, random_tree
+from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 from tests.support.runs import run_record
 from tests.support.trees import write_tree
 from tests.support.warm_command import WarmCommand
@@ -234,6 +235,32 @@ def test_the_bytes_of_a_pack_around_its_members_are_checked(clones: Clones) -> N
         [line] = _harmed(clones, key, change).damaged
         assert line.startswith(key)
         assert "no file" in line or "its bytes are not" in line
+
+
+_VERIFY_WITHOUT_EACH = """
+import sys
+from pathlib import Path
+from amlctl.core.events import null_sink
+from amlctl.operations.store.verify import verify
+from amlctl.stores.directory import DirectoryStore
+for kind in sys.argv[2:]:
+    path = sorted(Path(sys.argv[1]).glob(kind))[0]
+    mode = path.stat().st_mode
+    path.chmod(0)
+    try:
+        damages = verify(DirectoryStore(Path(sys.argv[1])), null_sink).damages
+    finally:
+        path.chmod(mode)
+    key = path.relative_to(sys.argv[1]).as_posix()
+    assert key in {one.key for one in damages}, (key, damages)
+"""
+
+
+@ROOT_READS_ALL
+def test_a_value_that_may_not_be_read_hides_no_other_damage(clones: Clones) -> None:
+    kinds = [kind for kind in KINDS if kind != "format.json"]
+    done = run_without_root_rights(_VERIFY_WITHOUT_EACH, str(clones.folder / "store"), *kinds)
+    assert done.returncode == 0, done.stderr
 
 
 _GROWN_BYTES = 3 << 30

@@ -32,23 +32,32 @@ class Damage:
 
 
 def is_of_one_value(store: Store, error: AmlctlError) -> bool:
-    """Whether the disk of a folder store does not give this value's bytes, while others may be fine. An error of the
-    network concerns all values."""
+    """Whether this value is damaged, or the disk of a folder store does not give its bytes, while others may be fine.
+    An error of the network concerns all values."""
     is_of_disk = store.folder is not None and isinstance(error.__cause__, OSError)
-    return is_of_disk and isinstance(error, (IntegrityError, RightsError, SettingsError, ServiceUnavailable))
+    is_of_store = isinstance(error, (RightsError, SettingsError, ServiceUnavailable))
+    return isinstance(error, IntegrityError) or (is_of_disk and is_of_store)
 
 
 def damaged_bytes(
-    store: Store, key: str, wanted: Container[str], *, missing: str, wrong: str, repair: str
+    store: Store, key: str, wanted: Container[str], *, wrong: str, repair: str, missing: str = "", dataset: str = ""
 ) -> list[Damage]:
-    """Whether the value has the content of one of these ids; `missing` and `wrong` say what it is else."""
+    """Whether the value has the content of one of these ids; `wrong` and `missing` say what it is else. Without
+    `missing` it may be missing: a gc has removed it in the meantime, or the listing has shown that."""
     try:
         is_right = stored_content_id(store, key) in wanted
     except NotFound:
-        return [Damage(key, missing, repair)]
-    except IntegrityError as error:
-        return [Damage(key, error.message, repair)]
-    return [] if is_right else [Damage(key, wrong, repair)]
+        return [Damage(key, missing, repair, dataset)] if missing else []
+    except AmlctlError as error:
+        return [Damage(key, f"cannot be read: {unreadable(store, error)}", repair, dataset)]
+    return [] if is_right else [Damage(key, wrong, repair, dataset)]
+
+
+def unreadable(store: Store, error: AmlctlError) -> str:
+    """What is wrong with a value that the store does not give; raises the error where it concerns others, too."""
+    if not is_of_one_value(store, error):
+        raise error
+    return error.message
 
 
 Member = tuple[FileEntry, StoredAt]

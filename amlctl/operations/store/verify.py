@@ -34,9 +34,10 @@ from amlctl.operations.store.damage import (
     Damage,
     Member,
     StoreListing,
-    is_of_one_value,
+    damaged_bytes,
     is_whole_shard,
     read_pack,
+    unreadable,
 )
 from amlctl.operations.store.verify_runs import code_checks, manifests_of_runs, run_checks
 from amlctl.parallel import ended_by_interrupt, in_parallel
@@ -110,8 +111,8 @@ def _check_head(
 
     try:
         head = find_head(store, dataset)
-    except IntegrityError as error:
-        return damaged(error.message)
+    except AmlctlError as error:
+        return damaged(unreadable(store, error))
     if head is None:
         return ""  # removed in the meantime
     if head.is_fence:
@@ -137,11 +138,11 @@ def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest |
     try:
         manifest = read_manifest(store, key)
         header = read_header(store, key)
-    except IntegrityError as error:
-        damaged(error.message)
-        return None
     except NotFound as error:
         damaged(f"cannot be read: {error.message}")
+        return None
+    except AmlctlError as error:
+        damaged(unreadable(store, error))
         return None
     if snapshot_id(manifest.entries) != manifest.snapshot:
         damaged("lists other files than those of its snapshot")
@@ -155,11 +156,15 @@ def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest |
     return manifest
 
 
-def _check_shard(store: Store, key: str) -> Iterator[Damage]:
+def _check_shard(store: Store, key: str) -> list[Damage]:
     dataset = dataset_of_key(key)
-    with suppress(NotFound):
-        if not is_whole_shard(store, key):
-            yield Damage(key, "its bytes are not those of its name", repair_command(dataset), dataset)
+    try:
+        is_whole = is_whole_shard(store, key)
+    except NotFound:
+        return []
+    except AmlctlError as error:
+        return [Damage(key, unreadable(store, error), repair_command(dataset), dataset)]
+    return [] if is_whole else [Damage(key, _NOT_OF_NAME, repair_command(dataset), dataset)]
 
 
 def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, is_head: bool) -> None:
@@ -197,6 +202,7 @@ def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, i
         found.damages.append(damage)
 
 
+_NOT_OF_NAME = "its bytes are not those of its name"
 _UNNAMED = Message(Command("store", "gc", "--yes"), " removes it: nothing names it")
 
 Check = Callable[[], Sequence[Damage]]
@@ -211,21 +217,29 @@ def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) 
         yield functools.partial(_check_pack, store, key, name, members, size_bytes, datasets.named_by.get(key, ""))
     for key in listing.below(OBJECTS):
         listing.mark(key)
-        dataset, is_older = datasets.named_by.get(key, ""), key in datasets.older_by
-        yield functools.partial(_check_value, store, key, key.rpartition("/")[2], dataset, is_older=is_older)
+        dataset, wanted = datasets.named_by.get(key, ""), [key.rpartition("/")[2]]
+        repair = _repair(dataset, is_older=key in datasets.older_by)
+        yield functools.partial(damaged_bytes, store, key, wanted, wrong=_NOT_OF_NAME, repair=repair, dataset=dataset)
     for key, entry in datasets.plain.items():
         if key in listing.sizes:
             listing.mark(key)
-            dataset = datasets.named_by[key]
-            wanted = entry.content_id
-            yield functools.partial(_check_value, store, key, wanted, dataset)
+            dataset, wrong = datasets.named_by[key], "its bytes are not those of HEAD"
+            repair = repair_command(dataset)
+            yield functools.partial(
+                damaged_bytes, store, key, [entry.content_id], wrong=wrong, repair=repair, dataset=dataset
+            )
+
+
+def _repair(dataset: str, *, is_older: bool) -> str:
+    """Of bytes that the HEAD of a dataset needs, or only an older snapshot, or nothing."""
+    return repair_command(dataset) if dataset else LOST_SNAPSHOT if is_older else _UNNAMED
 
 
 def _check_pack(
     store: Store, key: str, pack: str, members: Sequence[Member], size_bytes: int, dataset: str
 ) -> list[Damage]:
     """Its bytes around the members, and each member where the manifests have it."""
-    repair = repair_command(dataset) if dataset else LOST_SNAPSHOT if members else _UNNAMED
+    repair = _repair(dataset, is_older=bool(members))
     lost: Sequence[FileEntry] = ()
     try:
         if members:
@@ -235,31 +249,13 @@ def _check_pack(
     except NotFound:
         return []  # gc has removed it in the meantime, or it was missing from the listing
     except AmlctlError as error:
-        return _unreadable(store, key, error, repair, dataset)
+        return [Damage(key, f"cannot be read: {unreadable(store, error)}", repair, dataset)]
     if is_whole:
         return [Damage(key, f"a manifest has {entry.path} elsewhere in it", repair, dataset) for entry in lost]
-    what = "its bytes are not those of its name"
+    what = _NOT_OF_NAME
     if dataset:
         what += f"; of {dataset} damaged: {', '.join(entry.path for entry in lost) or 'no file'}"
     return [Damage(key, what, repair, dataset)]
-
-
-def _check_value(store: Store, key: str, wanted: str, dataset: str, *, is_older: bool = False) -> list[Damage]:
-    repair = repair_command(dataset) if dataset else LOST_SNAPSHOT if is_older else _UNNAMED
-    try:
-        found = stored_content_id(store, key)
-    except NotFound:
-        return []
-    except AmlctlError as error:
-        return _unreadable(store, key, error, repair, dataset)
-    what = "its bytes are not those of its name" if key.startswith(OBJECTS) else "its bytes are not those of HEAD"
-    return [] if found == wanted else [Damage(key, what, repair, dataset)]
-
-
-def _unreadable(store: Store, key: str, error: AmlctlError, repair: str, dataset: str) -> list[Damage]:
-    if not is_of_one_value(store, error):
-        raise error
-    return [Damage(key, f"cannot be read: {error.message}", repair, dataset)]
 
 
 _MOST_WORKERS = 4

@@ -7,7 +7,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
 from amlctl.core.content_id import is_content_id
 from amlctl.core.manifest import FileEntry, snapshot_id
@@ -27,8 +26,8 @@ from amlctl.core.store_keys import (
     published_key,
     record_key,
 )
-from amlctl.errors import IntegrityError, NotFound
-from amlctl.operations.store.damage import Damage, StoreListing, damaged_bytes
+from amlctl.errors import AmlctlError, NotFound
+from amlctl.operations.store.damage import Damage, StoreListing, damaged_bytes, unreadable
 from amlctl.runs.records import manifests_of_record, published_manifests, read_fields
 from amlctl.runs.tree import TreeIndex, read_index, read_tree_index, stored_key
 from amlctl.stores.contract import Store
@@ -60,14 +59,18 @@ def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
     """Keys of manifests that runs have published, or brought from another store: they need no HEAD."""
     found: set[str] = set()
     for run in _runs(listing):
-        with suppress(IntegrityError):  # the run's own check tells
+        try:
             found.update(published_manifests(store, run))
+        except AmlctlError as error:
+            unreadable(store, error)  # the run's own check tells
         try:
             record = read_fields(store, run)
             if record.has_text("from_run"):
                 found.update(manifests_of_record(record))
         except (NotFound, ValueError):
             continue
+        except AmlctlError as error:
+            unreadable(store, error)
     return found
 
 
@@ -99,10 +102,10 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
         named = manifests_of_record(record)
     except NotFound:
         return [Damage(key, "is missing, although other files of the run are there", Command("runs", "show", run))]
-    except ValueError as error:
-        found.append(
-            Damage(key, f"cannot be read: {error}", Message(Command("runs", "show", run), ", where it was submitted"))
-        )
+    except (AmlctlError, ValueError) as error:
+        why = unreadable(store, error) if isinstance(error, AmlctlError) else error
+        show = Message(Command("runs", "show", run), ", where it was submitted")
+        found.append(Damage(key, f"cannot be read: {why}", show))
     else:
         found += [Damage(one, f"is missing; run {run} needs it", again) for one in named if one not in listing.sizes]
         if code and code_index_key(code) not in listing.sizes and listing.below(code_prefix(code)):
@@ -119,8 +122,8 @@ def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed
         return [Damage(key, "is missing, although the run has produced datasets", again)] if is_needed else []
     try:
         missing = [one for one in published_manifests(store, run) if one not in listing.sizes]
-    except IntegrityError as error:
-        return [Damage(key, error.message, again)]
+    except AmlctlError as error:
+        return [Damage(key, unreadable(store, error), again)]
     return [Damage(one, f"is missing; run {run} has published it", again) for one in missing]
 
 
@@ -128,8 +131,8 @@ def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, sta
     key, again = outputs_index_key(run, rank), Command("submit", "--from", run)
     try:
         index = read_tree_index(store, key)
-    except IntegrityError as error:
-        return [Damage(key, error.message, again)]
+    except AmlctlError as error:
+        return [Damage(key, unreadable(store, error), again)]
     if index is None:
         there = list(listing.below(outputs_prefix(run, rank)))
         is_lost = status == RunState.COMPLETED or (there and (is_final(status) or not status))
@@ -156,10 +159,10 @@ def _check_code(store: Store, listing: StoreListing, code: str) -> list[Damage]:
     try:
         files = read_index(store, key)
         start = store.get(key, length=len(GZIP_HEAD))
-    except IntegrityError as error:
-        return [Damage(key, error.message, again)]
     except NotFound:
         return []
+    except AmlctlError as error:
+        return [Damage(key, unreadable(store, error), again)]
     if files is None:
         return []
     if start != GZIP_HEAD and not start.startswith(b"{"):

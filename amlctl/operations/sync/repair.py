@@ -102,7 +102,7 @@ def _check_large(store: Store, manifest: Manifest, members: Sequence[Member]) ->
 
 def _raise_unless_lost(store: Store, error: AmlctlError) -> None:
     """Unless it is about the one value that was read."""
-    if not isinstance(error, (NotFound, IntegrityError)) and not is_of_one_value(store, error):
+    if not isinstance(error, NotFound) and not is_of_one_value(store, error):
         raise error
 
 
