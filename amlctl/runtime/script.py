@@ -73,34 +73,19 @@ OUTPUTS_VARIABLE = "AMLCTL_OUTPUTS_DIR"
 _FOREVER_S = 3600.0
 
 
-@dataclass(frozen=True)
 class NodeFolders:
-    """The parts of the working container; `pipeline_dir` is from the code snapshot."""
+    """The parts of the working container."""
 
-    container: Path
-    outputs_dir: Path
-
-    @property
-    def pipeline_dir(self) -> Path:
-        return self.container / "pipeline"
-
-    @property
-    def data_blobs_dir(self) -> Path:
-        return self.container / "data_blobs"
-
-    @property
-    def config_dir(self) -> Path:
-        return self.container / "config"
-
-    @property
-    def state_dir(self) -> Path:
+    def __init__(self, container: Path, outputs_dir: Path) -> None:
+        self.container, self.outputs_dir = container, outputs_dir
+        self.pipeline_dir = container / "pipeline"
+        """From the code snapshot."""
+        self.data_blobs_dir = container / "data_blobs"
+        self.config_dir = container / "config"
+        self.state_dir = container / ".amlctl-node"
         """The runtime's own notes about this node."""
-        return self.container / ".amlctl-node"
-
-    @property
-    def saved_marker(self) -> Path:
+        self.saved_marker = self.state_dir / "outputs-saved"
         """Exists once the script has ended and the store has all of its outputs."""
-        return self.state_dir / "outputs-saved"
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from amlctl.stores.azure_blob.address import parse_address
 from amlctl.workspaces.azureml.assets import (
     ENVIRONMENT_NAME,
     Assets,
-    Environments,
     conda_document,
     ensure_code,
+    ensure_environment,
     version_of,
 )
 from amlctl.workspaces.azureml.compute import Computes
@@ -259,7 +259,7 @@ def test_an_environment(connection: Connection, script: Any, azureml: AzureMLSer
     from azure.ai.ml.entities import Environment
 
     azureml.faults.answer(404, "GET .*/environments/")
-    Environments(connection).ensure(spec)
+    ensure_environment(connection, spec)
     conda = None if spec.is_bare else conda_document(spec)
     script.environments.create_or_update(
         Environment(name=ENVIRONMENT_NAME, version=version_of(spec), image=spec.image, conda_file=conda)

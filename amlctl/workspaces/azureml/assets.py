@@ -131,60 +131,58 @@ def ensure_code(connection: Connection, code: str, root: BlobAddress) -> str:
     return f"{connection.address.id}{_CODES}/{known}"
 
 
-class Environments:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+def find_environment(connection: Connection, spec: EnvironmentSpec) -> EnvironmentInfo:
+    """Without making it. The interpreter's own packages count as ready: they are listed when a run needs them."""
+    if spec.registered:  # it was looked up when the job file was read; one of a registry keeps its name
+        asset, location = parse_asset(spec.registered), spec.registered
+        if asset is not None:
+            location = f"{connection.address.id}/environments/{asset.name}/versions/{asset.version}"
+        return EnvironmentInfo(spec.id, True, location, "azureml")
+    version = version_of(spec)
+    if not connection.memory.value("environments", version):
+        if connection.workspace("GET", _path(version), _VERSION, accept=(404,)).status == 404:
+            return EnvironmentInfo(spec.id, spec.is_current, "", "azureml")
+        connection.memory.add("environments", version)
+    return _made(connection, spec, version)
 
-    def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """Without making it. The interpreter's own packages count as ready: they are listed when a run needs them."""
-        if spec.registered:  # it was looked up when the job file was read; one of a registry keeps its name
-            asset, location = parse_asset(spec.registered), spec.registered
-            if asset is not None:
-                location = f"{self._connection.address.id}/environments/{asset.name}/versions/{asset.version}"
-            return EnvironmentInfo(spec.id, True, location, "azureml")
-        version = version_of(spec)
-        if not self._connection.memory.value("environments", version):
-            if self._connection.workspace("GET", _path(version), _VERSION, accept=(404,)).status == 404:
-                return EnvironmentInfo(spec.id, spec.is_current, "", "azureml")
-            self._connection.memory.add("environments", version)
-        return self._made(spec, version)
 
-    def ensure(self, spec: EnvironmentSpec, context_uri: str = "") -> EnvironmentInfo:
-        """Register it unless it exists: one request, or none if this machine knows it.
+def ensure_environment(connection: Connection, spec: EnvironmentSpec, context_uri: str = "") -> EnvironmentInfo:
+    """Register it unless it exists: one request, or none if this machine knows it.
 
-        `context_uri` is the folder of the code snapshot with the files for building an image.
-        """
-        found = self.find(spec)
-        if found.location:
-            return found
-        version = version_of(spec)
-        self._make(spec, version, context_uri)
-        self._connection.memory.add("environments", version)
-        return self._made(spec, version)
+    `context_uri` is the folder of the code snapshot with the files for building an image.
+    """
+    found = find_environment(connection, spec)
+    if found.location:
+        return found
+    version = version_of(spec)
+    _make_environment(connection, spec, version, context_uri)
+    connection.memory.add("environments", version)
+    return _made(connection, spec, version)
 
-    def _made(self, spec: EnvironmentSpec, version: str) -> EnvironmentInfo:
-        return EnvironmentInfo(spec.id, True, f"{self._connection.address.id}{_path(version)}", "azureml")
 
-    def _make(self, spec: EnvironmentSpec, version: str, context_uri: str) -> None:
-        from azure.core.exceptions import HttpResponseError
+def _made(connection: Connection, spec: EnvironmentSpec, version: str) -> EnvironmentInfo:
+    return EnvironmentInfo(spec.id, True, f"{connection.address.id}{_path(version)}", "azureml")
 
-        try:
-            with self._connection.sdk.client() as client:
-                from azure.ai.ml.entities import BuildContext, Environment
 
-                content: dict[str, Any] = {"image": spec.image}
-                if spec.build:
-                    folder, _, dockerfile = spec.build.rpartition("#")
-                    folder = folder if "://" in folder else context_uri
-                    content = {"build": BuildContext(path=folder, dockerfile_path=dockerfile)}
-                elif not spec.is_bare:
-                    content["conda_file"] = conda_document(spec)
-                client.environments.create_or_update(Environment(name=ENVIRONMENT_NAME, version=version, **content))
-        except HttpResponseError as error:
-            answer = answer_of_error(error)
-            if answer.status != 409:  # another machine was faster, with the same content
-                path = f"{self._connection.address.path}{_path(version)}"
-                raise self._connection.error(answer, "PUT", path) from error
+def _make_environment(connection: Connection, spec: EnvironmentSpec, version: str, context_uri: str) -> None:
+    from azure.core.exceptions import HttpResponseError
+
+    try:
+        with connection.sdk.client() as client:
+            from azure.ai.ml.entities import BuildContext, Environment
+
+            content: dict[str, Any] = {"image": spec.image}
+            if spec.build:
+                folder, _, dockerfile = spec.build.rpartition("#")
+                folder = folder if "://" in folder else context_uri
+                content = {"build": BuildContext(path=folder, dockerfile_path=dockerfile)}
+            elif not spec.is_bare:
+                content["conda_file"] = conda_document(spec)
+            client.environments.create_or_update(Environment(name=ENVIRONMENT_NAME, version=version, **content))
+    except HttpResponseError as error:
+        answer = answer_of_error(error)
+        if answer.status != 409:  # another machine was faster, with the same content
+            raise connection.error(answer, "PUT", f"{connection.address.path}{_path(version)}") from error
 
 
 def check_environment(spec: EnvironmentSpec) -> None:

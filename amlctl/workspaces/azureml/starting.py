@@ -29,7 +29,7 @@ from amlctl.runs.code import CONTEXT
 from amlctl.runs.copies import copy_code
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.contract import Store
-from amlctl.workspaces.azureml.assets import Environments, ensure_code
+from amlctl.workspaces.azureml.assets import ensure_code, ensure_environment
 from amlctl.workspaces.azureml.clients import Answer, answer_of_error
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import default_datastore, store_address
@@ -110,7 +110,7 @@ def _parts(
         root = parse_address(default.url)[0]
         copy_code(store, open_store(default.url), record.spec.code)
     context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.spec.code)}{CONTEXT}/"
-    location = Environments(connection).ensure(recorded_environment(record, secrets)[0], context_uri).location
+    location = ensure_environment(connection, recorded_environment(record, secrets)[0], context_uri).location
     assets = record.spec.assets
     return JobParts(
         code_id=ensure_code(connection, record.spec.code, root),

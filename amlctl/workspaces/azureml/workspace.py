@@ -116,9 +116,9 @@ class AzureMLWorkspace:
         WorkspaceProbe(self._connection, self._records.store, self, steps).run(target)
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        from amlctl.workspaces.azureml.assets import Environments  # loads YAML, which watching a run does not need
+        from amlctl.workspaces.azureml.assets import find_environment  # loads YAML, which watching a run does not need
 
-        return Environments(self._connection).find(spec)
+        return find_environment(self._connection, spec)
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
         from amlctl.workspaces.azureml.assets import check_environment
@@ -136,9 +136,9 @@ class AzureMLWorkspace:
         return False if is_plain and not (spec.conda or spec.pip) else None
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
-        from amlctl.workspaces.azureml.assets import Environments
+        from amlctl.workspaces.azureml.assets import ensure_environment
 
-        info = Environments(self._connection).ensure(spec)
+        info = ensure_environment(self._connection, spec)
         sink(Note(f"the image of environment {info.id} is built with the first run that needs it"))
         return info
 

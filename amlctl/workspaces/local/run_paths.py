@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 from urllib.parse import quote
@@ -18,74 +17,37 @@ from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.runtime.script import NodeFolders
 
 
-@dataclass(frozen=True)
 class RunPaths:
-    state_dir: Path
-    run: str
-
-    @property
-    def record_dir(self) -> Path:
-        return self.state_dir / "runs" / self.run
-
-    @property
-    def record(self) -> Path:
+    def __init__(self, state_dir: Path, run: str) -> None:
+        self.state_dir, self.run = state_dir, run
+        self.record_dir = state_dir / "runs" / run
+        self.record = self.record_dir / "record.json"
         """The working copy of the record; only the holder of `lock` writes it."""
-        return self.record_dir / "record.json"
-
-    @property
-    def folder(self) -> Path:
-        return self.state_dir / "local" / self.run
-
-    @property
-    def lock(self) -> Path:
+        self.folder = state_dir / "local" / run
+        self.lock = self.folder / "supervisor.lock"
         """Locked (flock) from before the run is recorded until its record is final."""
-        return self.folder / "supervisor.lock"
-
-    @property
-    def sweep_lock(self) -> Path:
+        self.sweep_lock = self.folder / "sweep.lock"
         """Of a sweep: locked until its first runs are started."""
-        return self.folder / "sweep.lock"
-
-    @property
-    def supervisor(self) -> Path:
+        self.supervisor = self.folder / "supervisor.json"
         """ProcessIdentity of the supervisor, which leads the session of all of the run's processes."""
-        return self.folder / "supervisor.json"
-
-    @property
-    def cgroup(self) -> Path:
+        self.cgroup = self.folder / "cgroup"
         """Text: the control group of the run's processes, where it has one."""
-        return self.folder / "cgroup"
-
-    @property
-    def reserve(self) -> Path:
+        self.reserve = self.folder / "reserve"
         """A file that is deleted before the final record is written, so that a full disk has room for it."""
-        return self.folder / "reserve"
-
-    @property
-    def cancel_request(self) -> Path:
+        self.cancel_request = self.folder / "cancel"
         """Its existence asks the supervisor to end the run."""
-        return self.folder / "cancel"
-
-    @property
-    def ending(self) -> Path:
+        self.ending = self.folder / "ending.json"
         """How the run ends once its store has its results, which could not be saved at its end: see `ending`."""
-        return self.folder / "ending.json"
-
-    @property
-    def log(self) -> Path:
+        self.log = self.log_of(0)
         """Everything that the run's first process writes, byte for byte, in order; and lines of our own."""
-        return self.log_of(0)
+        self.container = self.container_of(0)
+        """Of the first node."""
 
     def log_of(self, rank: int) -> Path:
         return self.folder / (f"log-{rank}" if rank else "log")
 
     def collapsed_log_of(self, rank: int) -> Path:
         return self.folder / (f"std_log-{rank}.txt" if rank else "std_log.txt")
-
-    @property
-    def container(self) -> Path:
-        """Of the first node."""
-        return self.container_of(0)
 
     def container_of(self, node: int) -> Path:
         return self.folder / (f"container-{node}" if node else "container")

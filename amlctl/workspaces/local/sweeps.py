@@ -144,7 +144,7 @@ class Sweep:
         return [run for run in runs if not self._of(run).folder.exists()]
 
     def _of(self, run: str) -> RunPaths:
-        return replace(self._paths, run=run)
+        return RunPaths(self._paths.state_dir, run)
 
 
 def continue_sweep(settings: SupervisorSettings, store: Store, record: RunRecord, variables: Mapping[str, str]) -> None:
