@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from amlctl.core.store_keys import (
     area_of,
     code_index_key,
     code_prefix,
+    folder_of,
     object_key,
     published_key,
+    shard_key,
 )
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.atomic import scratch_folder
@@ -41,9 +43,7 @@ def copy_manifest(source: Store, target: Store, key: str) -> None:
     """Its shards first: an existing manifest is complete. Raises NotFound."""
     if target.info(key) is not None:
         return
-    folder = key.rsplit("/", 1)[0]
-    shards: Sequence[str] = read_header(source, key).shards
-    keys = [f"{folder}/shards/{name}" for name in shards]
+    keys = [shard_key(folder_of(key), name) for name in read_header(source, key).shards]
     for_each(lambda shard: target.put(shard, source.get(shard, length=MOST_BYTES)), keys, _AT_A_TIME)
     try:
         target.put(key, source.get(key, length=MOST_BYTES))

@@ -20,7 +20,7 @@ from amlctl.core.head import Head
 from amlctl.core.manifest import MIRROR, FileEntry, Manifest, StoredAt, empty_manifest
 from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.run import RunRecord
-from amlctl.core.store_keys import dataset_folder, lease_key, published_key
+from amlctl.core.store_keys import folder_of, lease_key, published_key, shard_key
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import identify
@@ -314,7 +314,7 @@ class _Newest:
             if is_merged or lease.is_held:
                 written = write_manifest(store, newest)
             else:
-                shards = (f"{dataset_folder(dataset)}/shards/{name}" for name in newest.shards)
+                shards = (shard_key(folder_of(produced.manifest_key), name) for name in newest.shards)
                 written = Written(produced.manifest_key, (), (produced.manifest_key, *shards))
             # Theirs are kept by HEAD; the run's node may not have noticed a gc that deleted some of ours.
             ours = [c for c, place in newest.places.items() if place != MIRROR and present.places.get(c) != place]

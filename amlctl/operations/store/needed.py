@@ -22,8 +22,6 @@ from amlctl.core.store_keys import (
     is_code_index_key,
     is_manifest_key,
     mirror_key,
-    object_key,
-    pack_key,
     published_key,
     record_key,
     shard_key,
@@ -32,6 +30,7 @@ from amlctl.core.store_keys import (
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import heads_of_record, manifests_of_record, published_manifests, read_fields
+from amlctl.snapshots.contents import key_of
 from amlctl.snapshots.heads import datasets_with_head, find_head
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.stores.contract import Entry, Store
@@ -209,11 +208,7 @@ def _named_by_manifest(store: Store, key: str, *, has_plain_files: bool) -> set[
     """`has_plain_files`: those of a mirror count too, since they may be deleted."""
     manifest = read_manifest(store, key)
     named = {shard_key(folder_of(key), name) for name in read_header(store, key).shards}
-    for content, place in manifest.places.items():
-        if place.kind is Kind.PACK:
-            named.add(pack_key(place.pack))
-        elif place.kind is Kind.OBJECT:
-            named.add(object_key(content))
+    named.update(key_of(content, place) for content, place in manifest.places.items() if place.kind is not Kind.MIRROR)
     if has_plain_files and manifest.layout == "mirror":
         named.update(mirror_key(manifest.dataset, entry.path) for entry in manifest.entries)
     return named

@@ -14,12 +14,11 @@ from functools import cached_property
 from typing import Any
 
 from amlctl.core.events import Note, RunCreated, Warned
-from amlctl.core.manifest import MIRROR, needs_no_bytes
 from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import child_id
 from amlctl.core.run_state import RunState
-from amlctl.core.store_keys import code_index_key, code_prefix
+from amlctl.core.store_keys import code_index_key, code_prefix, folder_of, shard_key
 from amlctl.core.sweep import Sweep
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, Unconfirmed
 from amlctl.operations.context import Context
@@ -123,11 +122,8 @@ def _all_values(store: Store, record: RunRecord) -> dict[str, int]:
             raise Conflict(
                 f"a gc has just deleted what this run needs: {error.message}", hint="run the same command again"
             ) from error
-        folder = key.rpartition("/")[0]
-        wanted.update(dict.fromkeys((f"{folder}/shards/{name}" for name in manifest.shards), ANY_SIZE))
-        contents = [e.content_id for e in manifest.entries if not needs_no_bytes(e)]
-        contents = [content for content in contents if manifest.places[content] != MIRROR]
-        wanted.update(values_named(manifest, contents))
+        wanted.update(dict.fromkeys((shard_key(folder_of(key), name) for name in manifest.shards), ANY_SIZE))
+        wanted.update(values_named(manifest, manifest.places))
     return wanted
 
 

@@ -121,11 +121,6 @@ class Logs:
             self._ahead[record.run, name] = (cursor, data)
         return bool(data)
 
-    def forget(self, run: str) -> None:
-        for kept in (self._streams, self._ahead):
-            for key in [key for key in kept if key[0] == run]:
-                del kept[key]
-
     def _next(self, record: RunRecord, look: Look, name: str | None, stream: _Stream, cursor: int) -> bytes:
         ahead = self._ahead.pop((record.run, name), None)
         if ahead is not None and ahead[0] == cursor:

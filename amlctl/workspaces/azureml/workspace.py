@@ -317,7 +317,6 @@ class AzureMLWorkspace:
         kept = delete_run(self._connection, self._records.store, record, self._artifacts(run))
         self._records.forget(run)
         self._looks.forget(run)
-        self._logs.forget(run)
         return kept
 
     def run_files(self, run: str) -> Sequence[RunFile]:
