@@ -47,9 +47,6 @@ _PART_BYTES = 1 << 20
 _FICLONE = 0x40049409
 """ioctl_ficlone(2): two files share their blocks until one is written to."""
 
-Log = Callable[[str], None]
-Check = Callable[[], None]
-
 
 @dataclass(frozen=True)
 class Placer:
@@ -60,8 +57,8 @@ class Placer:
     node: DirectoryStore
     paths: RunPaths
     record: RunRecord
-    log: Log
-    check: Check
+    log: Callable[[str], None]
+    check: Callable[[], None]
 
     def bring_manifests(self) -> None:
         """What the runtime reads of a container store besides data. Raises NotFound, ServiceUnavailable."""
@@ -87,7 +84,7 @@ class Placer:
         manifest = read_manifest(self.node, key)
         is_alone = not any(one.startswith(f"{dataset}/") or dataset.startswith(f"{one}/") for one in spec.manifests)
         if not is_alone or any(entry.path == ONE_FILE for entry in manifest.entries):
-            self._download(dataset, manifest)
+            self._download(manifest)
             return
         copies = DataCopies(self.paths.state_dir, self.store.url, dataset, spec.mode)
         copies.make_room()
@@ -112,16 +109,44 @@ class Placer:
         written = wanted
         if self.store.folder is None:
             wanted = self._from_data_blobs(manifest, wanted, target)
-            self._download(manifest.dataset, replace(manifest, entries=wanted))
+            self._download(replace(manifest, entries=wanted))
         self._receive(replace(manifest, entries=wanted), target)
         kept = {entry.path for entry in manifest.entries}
         rows = {path: row for path, row in copy.rows.items() if path in kept}
         copy.note({**rows, **rows_of(target, written)})
         copy.is_now_at(target)
 
-    def _download(self, dataset: str, manifest: Manifest) -> None:
-        if self.store.folder is None:
-            _download_contents(self.store, self.node, dataset, manifest, self.log, self.check)
+    def _download(self, manifest: Manifest) -> None:
+        """The values of the manifest's entries, into the node's folder, where that is not the store itself.
+
+        Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
+        """
+        if self.store.folder is not None:
+            return
+        wanted = values_of(manifest)
+        values = {key: value for key, value in wanted.items() if not _has(self.node, key, value)}
+        for key in wanted.keys() - values.keys():
+            if (path := self.node.local_path(key)) is not None:
+                with suppress(OSError):
+                    set_mtime(path, time.time_ns())  # what was used least recently is evicted first
+        if not values:
+            return
+        self.log(f"downloading {manifest.dataset} ({count(len(values), 'object')})")
+        received, reported_at = 0, time.monotonic()
+        folder = Path(self.node.url)
+        make_folders(folder)
+
+        def download(key: str) -> int:
+            copy_value(self.store, self.node, key, values[key], folder)
+            return values[key].size_bytes
+
+        for done, size_bytes in enumerate(in_parallel(download, values, _DOWNLOADS), 1):
+            received += size_bytes
+            self.check()
+            if time.monotonic() - reported_at > _REPORT_EVERY_S:
+                reported_at = time.monotonic()
+                self.log(f"downloading {manifest.dataset}: {done} of {len(values)} objects, {size(received)}")
+        self.log(f"downloaded {manifest.dataset}: {size(received)}")
 
     def _receive(self, manifest: Manifest, target: Path) -> None:
         done = Received()
@@ -144,39 +169,6 @@ class Placer:
             if needs_no_bytes(entry) or not _copied(source / entry.path, target / entry.path, entry, self.check):
                 left.append(entry)
         return left
-
-
-def _download_contents(
-    store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, log: Log, check: Check
-) -> None:
-    """The values of the manifest's entries, into the node's folder; `check` is called between values.
-
-    Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
-    """
-    wanted = values_of(manifest)
-    values = {key: value for key, value in wanted.items() if not _has(node, key, value)}
-    for key in wanted.keys() - values.keys():
-        if (path := node.local_path(key)) is not None:
-            with suppress(OSError):
-                set_mtime(path, time.time_ns())  # what was used least recently is evicted first
-    if not values:
-        return
-    log(f"downloading {dataset} ({count(len(values), 'object')})")
-    received, reported_at = 0, time.monotonic()
-    folder = Path(node.url)
-    make_folders(folder)
-
-    def download(key: str) -> int:
-        copy_value(store, node, key, values[key], folder)
-        return values[key].size_bytes
-
-    for done, size_bytes in enumerate(in_parallel(download, values, _DOWNLOADS), 1):
-        received += size_bytes
-        check()
-        if time.monotonic() - reported_at > _REPORT_EVERY_S:
-            reported_at = time.monotonic()
-            log(f"downloading {dataset}: {done} of {len(values)} objects, {size(received)}")
-    log(f"downloaded {dataset}: {size(received)}")
 
 
 def _has(node: DirectoryStore, key: str, value: Value) -> bool:
