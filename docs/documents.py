@@ -19,9 +19,10 @@ from amlctl.operations.init import Outdated
 from amlctl.operations.probe import ProbeStep
 from amlctl.operations.runs import CancelResult
 from amlctl.operations.share import ShareResult, ZipResult
-from amlctl.operations.status import DatasetStatus, Why
+from amlctl.operations.status import DatasetStatus
 from amlctl.operations.store.verify import VerifyResult
 from amlctl.operations.sync.result import SyncResult
+from amlctl.operations.why import Why
 from amlctl.workspaces.contract import Check, KeptEnvironment
 from docs import documents_of_runs
 from docs.document_types import like, typed

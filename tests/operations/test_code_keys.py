@@ -10,7 +10,7 @@ import pytest
 from amlctl.core.events import Note
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
-from amlctl.operations.status import why
+from amlctl.operations.why import why
 from amlctl.runs.code import collect_code
 from tests.support.bench import Bench
 

@@ -8,7 +8,7 @@ import pytest
 
 from amlctl.core.settings import Settings, SyncSettings
 from amlctl.errors import NotFound
-from amlctl.operations.status import Why, why
+from amlctl.operations.why import Why, why
 from tests.support.clones import DATASET, Clone, Clones
 from tests.support.context import Context
 

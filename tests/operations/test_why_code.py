@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from amlctl.operations.status import why
+from amlctl.operations.why import why
 from tests.support.bench import Bench
 
 

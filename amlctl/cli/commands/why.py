@@ -12,7 +12,7 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Line, fields, good, highlight, warning
 
 if TYPE_CHECKING:
-    from amlctl.operations.status import Why
+    from amlctl.operations.why import Why
 
 app = TyperApp()
 
@@ -35,7 +35,7 @@ def why(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Path under data_blobs/ or pipeline/")],
 ) -> None:
     """Explain a path: whether it is ignored, by which rule of which file, and which dataset and pack contain it"""
-    from amlctl.operations.status import why as operation
+    from amlctl.operations.why import why as operation
 
     call = invocation(ctx)
     app_ = call.app
