@@ -29,7 +29,8 @@ from file_paths import outputs_dir
 out = outputs_dir()
 os.makedirs(os.path.join(out, "graphs"))
 open(os.path.join(out, "graphs/a.txt"), "w").write("1")
-json.dump({"loss": [0.5, 0.25], "best": {"epoch": 2}, "name": "x"}, open(os.path.join(out, "metrics.json"), "w"))
+loss = [0.5] * 599 + [0.25]
+json.dump({"loss": loss, "best": {"epoch": 2}, "name": "x"}, open(os.path.join(out, "metrics.json"), "w"))
 """
 
 
@@ -37,7 +38,8 @@ json.dump({"loss": [0.5, 0.25], "best": {"epoch": 2}, "name": "x"}, open(os.path
 def test_a_run_looks_as_expected(amlctl: Amlctl, project: Path, service: AzureMLService, tmp_path: Path) -> None:
     service.faults.has_tracking = True
     (project / "pipeline/train.py").write_text(_SCRIPT)
-    (project / "pipeline/small.json").write_text('{"lr": 0.1, "layers": {"count": 3}}')
+    many = {f"p{number}": number for number in range(300)}  # more than Azure ML takes, as the values of the loss are
+    (project / "pipeline/small.json").write_text(json.dumps({"lr": 0.1, "layers": {"count": 3}, "many": many}))
     (project / "data_blobs/raw/64x64").mkdir()
     (project / "data_blobs/raw/64x64/a.txt").write_text("hello")
     command = ("submit", "train.py", "--config", "small.json", "--name", "first try", "--tag", "team=vision")
@@ -51,8 +53,10 @@ def test_a_run_looks_as_expected(amlctl: Amlctl, project: Path, service: AzureML
     assert asked["inputs"]["raw_64x64"]["mode"] == "Direct"
     assert asked["inputs"]["raw_64x64"]["uri"].endswith("/datasets/raw/64x64/")
     assert job.metrics == {"loss": 0.25, "best.epoch": 2.0}
-    assert [(point["step"], point["value"]) for point in job.tracked["loss"]] == [(0, 0.5), (1, 0.25)]
-    assert job.parameters == {"lr": "0.1", "layers.count": "3", "arguments": "--epochs 2 of 3"}
+    assert [point["step"] for point in job.tracked["loss"]] == list(range(600))
+    assert job.tracked["loss"][-1]["value"] == 0.25
+    assert {"lr": "0.1", "layers.count": "3", "arguments": "--epochs 2 of 3"}.items() <= job.parameters.items()
+    assert len(job.parameters) == 200
     assert not list(service.storage.under("azureml", f"{job.artifacts}outputs/"))  # each output is stored once
     with pytest.MonkeyPatch.context() as patch:
         for name, value in service.stock_variables.items():

@@ -39,6 +39,10 @@ _UNKNOWN = "Unknown"
 _OUTPUTS = ".amlctl-outputs"
 """Not `outputs`, whose files Azure ML stores a second time: the runtime's are the output `saves`."""
 _LONGEST_SHOWN = 2000
+_LONGEST_NAME = 256
+_LONGEST_DESCRIPTION = 5000
+_LONGEST_PROPERTY = 1000
+"""Characters, by https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity."""
 _STATES = frozenset(RunState)
 _PROPERTY = "amlctl."
 EXPERIMENT_PROPERTY = f"{_PROPERTY}experiment"
@@ -69,9 +73,9 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
     document: dict[str, Any] = {
         "type": "command",
         "name": record.run,
-        "display_name": spec.name or record.run,
+        "display_name": (spec.name or record.run)[:_LONGEST_NAME],
         "experiment_name": spec.experiment or "Default",
-        "description": spec.description or " ".join([spec.script, *spec.arguments]),
+        "description": masked(spec.description or " ".join([spec.script, *spec.arguments]))[:_LONGEST_DESCRIPTION],
         "command": _command(record),
         "code": f"azureml:{parts.code_id}",
         "environment": parts.environment,
@@ -195,7 +199,7 @@ def run_properties(record: RunRecord) -> dict[str, str]:
         "created_at": record.created_at,
         "job_type": record.spec.job_type,
     }
-    return {_PROPERTY + name: value for name, value in facts.items() if value}
+    return {_PROPERTY + name: value[:_LONGEST_PROPERTY] for name, value in facts.items() if value}
 
 
 def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunRecord:

@@ -168,8 +168,9 @@ def counted_states(children: Sequence[Mapping[str, str]]) -> str:
 
 
 _AT_A_TIME = 8
-_PAGE = 5000
-_MOST_PAGES = 200
+_PAGE = 900
+"""Azure ML refuses 1000 and more."""
+_MOST_PAGES = 1000
 _UNKNOWN = (400, 404)
 """Statuses of an answer about a run, or a metric, that the server does not have."""
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from .faults import Faults
 from .job import Job
 from .jobs import Jobs
 from .replies import Handler, Reply, Request
+
+_MOST_VALUES = 250
+"""Of a metric in one request."""
+_MOST_PARAMETERS = 200
+"""Of a run."""
+_LONGEST_PAGE = 999
 
 
 class Tracking:
@@ -31,10 +38,18 @@ class Tracking:
         job = self._job(str(request.body.get("run_id", "")))
         if job is None:
             return _unknown(str(request.body.get("run_id", "")))
+        metrics = request.body.get("metrics") or []
+        parameters = {one["key"]: one["value"] for one in request.body.get("params") or []}
         with job.lock:
-            for one in request.body.get("metrics") or []:
+            values = max(Counter(one["key"] for one in metrics).values(), default=0)
+            if values > _MOST_VALUES:
+                return _over_limit("MetricV2Dto.Value/Count", _MOST_VALUES, values)
+            named = len({**job.parameters, **parameters})
+            if named > _MOST_PARAMETERS:
+                return _over_limit("Parameters", _MOST_PARAMETERS, named)
+            for one in metrics:
                 job.tracked.setdefault(one["key"], []).append({"step": 0, **one})
-            job.parameters.update({one["key"]: one["value"] for one in request.body.get("params") or []})
+            job.parameters.update(parameters)
         return Reply(200, {})
 
     def _get(self, request: Request) -> Reply:
@@ -53,6 +68,10 @@ class Tracking:
         job, name = self._job(request.query.get("run_id", "")), request.query.get("metric_key", "")
         if job is None:
             return _unknown(request.query.get("run_id", ""))
+        most = int(request.query.get("max_results") or "0")
+        if most > _LONGEST_PAGE:
+            why = f"MaxResults = {most} is invalid: MaxResults must be less than 1000."
+            return _refused("UserError", why, "BAD_REQUEST")
         start = int(request.query.get("page_token") or "0")
         with job.lock:
             points = job.tracked.get(name, [])
@@ -74,6 +93,19 @@ class Tracking:
 def _value(value: Any) -> Any:
     number = float(value)
     return number if math.isfinite(number) else "NaN" if math.isnan(number) else f"{'-' if number < 0 else ''}Infinity"
+
+
+def _over_limit(field: str, limit: int, size: int) -> Reply:
+    why = f"A field of the entity is over the size limit. FieldName={field}, Limit={limit}, Size={size}."
+    return _refused("ValidationError", why, "INVALID_PARAMETER_VALUE")
+
+
+def _refused(code: str, message: str, error_code: str) -> Reply:
+    """The shape is the service's, and not that of MLflow."""
+    return Reply(
+        400,
+        {"Error": {"Code": code, "Severity": None, "Message": message}, "statusCode": 400, "error_code": error_code},
+    )
 
 
 def _unknown(run: str) -> Reply:

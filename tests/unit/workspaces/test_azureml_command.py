@@ -106,6 +106,15 @@ def test_what_is_shown_of_the_arguments_is_only_shown(argument: str) -> None:
         assert words == ["python", "train.py", argument.replace("${{", "{{")]
 
 
+def test_texts_of_a_job_are_no_longer_than_azure_ml_takes_and_show_no_secret() -> None:
+    arguments = ["--url", "https://me:hunter2@example.com/x", *["--file=" + "x" * 90] * 100]
+    record = run_record("r", "train.py", name="n" * 300, config=f"{'c' * 1200}.json", arguments=arguments)
+    job = job_document(record, _PARTS, {})
+    assert (len(job["display_name"]), len(job["description"])) == (256, 5000)
+    assert max(map(len, job["properties"].values())) == 1000
+    assert "hunter2" not in job["description"]
+
+
 def test_a_python_that_is_too_old_runs_the_command_alone(tmp_path: Path) -> None:
     """The runtime takes another one of the image, and the job's own command finds its `python` as before."""
     programs = _few_programs(tmp_path)
