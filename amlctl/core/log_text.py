@@ -114,19 +114,23 @@ class TailFinder:
             self.start = 0
 
 
-_ESCAPE, _CSI, _STRING_END = "\x1b", "\x9b", "\x9c"
-_MAX_PARAMETERS = 64
-"""Characters of a color. A longer sequence is dropped, so that the buffer stays small."""
-
+_ESCAPE = "\x1b"
+_LONGEST_HELD = 66
+"""Characters of a sequence that the next piece may continue: longer than any color that is shown."""
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 """Marks that reorder the characters of a line on the terminal."""
-_SPECIAL = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_BIDI}]")
-_END_OF_STRING = re.compile("[\x07\x18\x1a\x1b\x9c\r\n]")
-_COLOR = re.compile(r"[0-9;:]*")
+_SEQUENCE = re.compile(
+    rf"""[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_BIDI}]  # the first class alone finds where text ends
+    (?: (?:(?<=\x9b) | (?<=\x1b)\[) ([\ -?]*) ([@-~])?  # CSI: colors and the like
+      | (?:(?<=[\x90\x98\x9d-\x9f]) | (?<=\x1b)[PX\]^_]) [^\x07\x18\x1a\x1b\x9c\r\n]* ([\x07\x18\x1a\x9c])?
+      | (?<=\x1b)[\ -/]* ([0-~])?
+      | () )""",
+    re.VERBOSE,
+)
+"""The last group of each alternative is what ends it. The second one is DCS, SOS, OSC, PM, APC: text for the terminal,
+up to a terminator or another escape."""
+_COLOR = re.compile(r"[0-9;:]{0,63}")
 _RESET = re.compile(r"(?:.*;)?0*")
-_STRINGS_8_BIT = "\x90\x98\x9d\x9e\x9f"
-_STRINGS_7_BIT = "PX]^_"
-"""DCS, SOS, OSC, PM, APC: the text up to a terminator is for the terminal, not for people."""
 
 
 class TerminalFilter:
@@ -137,83 +141,30 @@ class TerminalFilter:
     """
 
     def __init__(self) -> None:
-        self._state = "text"
-        self._parameters = ""
+        self._held = ""
+        """A sequence that the next piece may continue."""
         self._is_colored = False
 
     def feed(self, text: str) -> str:
         """The printable part of `text`, up to an incomplete sequence."""
-        shown: list[str] = []
-        at = 0
-        while at < len(text):
-            if self._state == "text":
-                found = _SPECIAL.search(text, at)
-                shown.append(text[at : found.start() if found else len(text)])
-                if found is None:
-                    break
-                at = found.end()
-                shown.append(self._begin(found[0]))
-            elif self._state == "string":
-                found = _END_OF_STRING.search(text, at)
-                if found is None:
-                    break
-                at = found.end()
-                if found[0] in "\r\n":
-                    at -= 1
-                self._state = "escape" if found[0] == _ESCAPE else "text"
-            elif text[at] < " " or text[at] > "~":
-                self._state = "text"  # the sequence is broken off; the character is read again
-            else:
-                shown.append(self._continue(text[at]))
-                at += 1
-        return "".join(shown)
+        text, self._held = self._held + text, ""
+        return _SEQUENCE.sub(self._shown, text)
 
     def end(self) -> str:
         """The sequence that resets the color, if the log has left one on."""
         was_colored, self._is_colored = self._is_colored, False
         return f"{_ESCAPE}[0m" if was_colored else ""
 
-    def _begin(self, character: str) -> str:
-        if character == _ESCAPE:
-            self._state = "escape"
-        elif character == _CSI:
-            self._begin_csi()
-        elif character in _STRINGS_8_BIT:
-            self._state = "string"
-        elif character > "\x9f":
-            return character.encode("unicode_escape").decode("ascii")
+    def _shown(self, found: re.Match[str]) -> str:
+        if found.lastindex in (None, 1):  # without an end
+            if found.end() == len(found.string):
+                self._held = found[0][:_LONGEST_HELD]
+        elif found[2] == "m" and _COLOR.fullmatch(found[1]):
+            self._is_colored = _RESET.fullmatch(found[1]) is None
+            return f"{_ESCAPE}[{found[1]}m"
+        elif found[0] > "\x9f":
+            return found[0].encode("unicode_escape").decode("ascii")
         return ""
-
-    def _continue(self, character: str) -> str:
-        """Take the next character (blank to `~`) of a sequence."""
-        if self._state == "escape":
-            if character == "[":
-                self._begin_csi()
-            elif character in _STRINGS_7_BIT:
-                self._state = "string"
-            elif character >= "0":  # intermediate characters are below
-                self._state = "text"
-            else:
-                self._state = "intermediate"
-        elif self._state == "intermediate":
-            if character >= "0":
-                self._state = "text"
-        elif character < "@":
-            if len(self._parameters) < _MAX_PARAMETERS:
-                self._parameters += character
-        else:
-            self._state = "text"
-            if character == "m" and _is_color(self._parameters):
-                self._is_colored = _RESET.fullmatch(self._parameters) is None
-                return f"{_ESCAPE}[{self._parameters}m"
-        return ""
-
-    def _begin_csi(self) -> None:
-        self._state, self._parameters = "csi", ""
-
-
-def _is_color(parameters: str) -> bool:
-    return len(parameters) < _MAX_PARAMETERS and _COLOR.fullmatch(parameters) is not None
 
 
 _MISSING = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'\s*$")
