@@ -69,19 +69,12 @@ def command_line(text: str, values: Mapping[str, str], paths: Mapping[str, str])
     return done + text[end:]
 
 
+_CLOSED = re.compile(r"""(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^'"\\])*""", re.DOTALL)
+
+
 def _open_quote(line: str) -> str:
     """Within which quotes the end of a line of shell stands; empty: in none."""
-    quote, is_escaped = "", False
-    for character in line:
-        if is_escaped:
-            is_escaped = False
-        elif character == "\\" and quote != "'":
-            is_escaped = True
-        elif character == quote:
-            quote = ""
-        elif character in "'\"" and not quote:
-            quote = character
-    return quote
+    return _CLOSED.sub("", line, count=1)[:1].strip("\\")
 
 
 def _quoted(path: str, quote: str) -> str:
