@@ -63,14 +63,6 @@ def with_overrides(text: str, source: str, overrides: Sequence[str], hide: Hide,
     return text
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The nodes from the document to the value, with aliases not resolved, and their positions."""
-
-    nodes: Sequence[Node]
-    path: Sequence[int]
-
-
 class _Edit:
     def __init__(self, text: str, source: str, key: str, is_yaml: bool) -> None:
         self._text = text
@@ -79,20 +71,18 @@ class _Edit:
         self._is_yaml = is_yaml
 
     def set(self, value: str, hide: Hide) -> str:
-        before = self._document(self._text)
-        found = self._with_own_text(before)
-        old = found.nodes[-1]
+        before, way = self._with_own_text()
+        old = way[-1]
         new = new_value(self._key, value, old, is_yaml=self._is_yaml)
         hidden = hide(self._key, new.value, plain_value(old) if kinds(old) == {NOTHING} else "")
         if hidden != new.value and not (isinstance(hidden, float) and hidden != hidden):
             new = NewValue(hidden)
-        text = self._replaced(old, found.nodes[-2] if len(found.nodes) > 1 else None, new)
+        text = self._replaced(old, way[-2] if len(way) > 1 else None, new)
         try:
             after = self._document(text)
-            is_right = _shape(before, found.path) == _shape(after, found.path) and _is_value(
-                _at(after, found.path), new
-            )
-        except SettingsError:
+            changed = self._find(after)[-1]
+            is_right = _shape(before, old) == _shape(after, changed) and _is_value(changed, new)
+        except (SettingsError, UsageError):
             is_right = False
         if not is_right:
             raise UsageError(
@@ -109,34 +99,33 @@ class _Edit:
         check(documents[0], self._source)
         return documents[0]
 
-    def _with_own_text(self, root: Node) -> _Found:
-        """Give the value a text of its own: aliases are replaced by copies of what they stand for."""
+    def _with_own_text(self) -> tuple[Node, list[Node]]:
+        """The document, and the way to the value, which has a text of its own there: aliases are replaced by copies of
+        what they stand for."""
         for _ in range(_MOST_COPIES):
-            found = self._find(root)
-            aliases = _shared(root, found)
+            root = self._document(self._text)
+            way = self._find(root)
+            aliases = _shared(root, way)
             if not aliases:
-                return found
+                return root, way
             for alias in sorted(aliases, key=lambda one: one.start, reverse=True):
                 self._text = self._text[: alias.start] + _flow(alias.resolved) + self._text[alias.end :]
-            root = self._document(self._text)
         raise BeyondBounds(f"{self._source}: its aliases refer to each other too often for --set")
 
-    def _find(self, root: Node) -> _Found:
-        nodes, path = [root], []
+    def _find(self, root: Node) -> list[Node]:
+        """The nodes from the document to the value, with aliases not resolved."""
+        way = [root]
         parts = self._key.split(".")
         done = 0
         while done < len(parts):
             for end in range(len(parts), done, -1):  # a key may have dots
-                steps = _steps(nodes[-1].resolved, ".".join(parts[done:end]))
-                if steps:
+                if steps := _steps(way[-1].resolved, ".".join(parts[done:end])):
                     break
             else:
-                raise self._missing(nodes[-1].resolved, parts[done], parts[:done])
-            for node, position in steps:
-                nodes.append(node)
-                path.append(position)
+                raise self._missing(way[-1].resolved, parts[done], parts[:done])
+            way += steps
             done = end
-        return _Found(nodes, path)
+        return way
 
     def _missing(self, node: Node, part: str, above: Sequence[str]) -> UsageError:
         where = f"in {'.'.join(above)!r}" if above else "in the config"
@@ -192,37 +181,32 @@ class _Edit:
         return new.typed if isinstance(value, str) else written(value, new.typed)
 
 
-def _steps(node: Node, part: str) -> list[tuple[Node, int]]:
+def _steps(node: Node, part: str) -> list[Node]:
     """From a mapping or list to the value of `part`: one step, or several if a mapping has it from `<<`."""
     if node.kind is Kind.SEQUENCE:
         size = len(node.items)
-        if re.fullmatch(r"-?[0-9]{1,9}", part) and -size <= int(part) < size:
-            return [(node.items[int(part)], int(part) % size)]
-        return []
+        is_index = re.fullmatch(r"-?[0-9]{1,9}", part) and -size <= int(part) < size
+        return [node.items[int(part)]] if is_index else []
     if node.kind is not Kind.MAPPING:
         return []
-    for position, key in enumerate(node.keys):
+    pairs = list(zip(node.keys, node.items, strict=True))
+    for key, value in pairs:
         if not is_merge(key) and key_text(key) == part:
-            return [(node.items[position], position)]
-    for position, key in enumerate(node.keys):
-        if is_merge(key):
-            value = node.items[position]
-            for number, one in enumerate(merged_mappings(value.resolved)):
-                inside = _steps(one.resolved, part)
-                if inside:
-                    is_list = value.resolved.kind is Kind.SEQUENCE
-                    between = [(value, position), (one, number)] if is_list else [(value, position)]
-                    return [*between, *inside]
+            return [value]
+    for key, value in pairs:
+        for one in merged_mappings(value.resolved) if is_merge(key) else ():
+            if inside := _steps(one.resolved, part):
+                return [value, *([one] if one is not value.resolved else []), *inside]
     return []
 
 
-def _shared(root: Node, found: _Found) -> list[Node]:
+def _shared(root: Node, way: Sequence[Node]) -> list[Node]:
     """Aliases that must be replaced before the value can be changed alone."""
-    on_the_way = [node for node in found.nodes[:-1] if node.kind is Kind.ALIAS]
+    on_the_way = [node for node in way[:-1] if node.kind is Kind.ALIAS]
     if on_the_way:
         return on_the_way[:1]
-    own = {id(node) for node in [*found.nodes, *found.nodes[-1].walk()] if node.anchor}
-    inside = {id(node) for node in found.nodes[-1].walk()}
+    own = {id(node) for node in [*way, *way[-1].walk()] if node.anchor}
+    inside = {id(node) for node in way[-1].walk()}
     return [node for node in root.walk() if id(node.target) in own and id(node) not in inside] if own else []
 
 
@@ -254,28 +238,19 @@ def _is_same_shape(old: Node, value: Any) -> bool:
     return old.kind is kind
 
 
-def _at(root: Node, path: Sequence[int]) -> Node:
-    node = root
-    for position in path:
-        node = node.resolved.items[position]
-    return node
-
-
 def _is_value(node: Node, new: NewValue) -> bool:
     found = plain_value(node)
     return found == new.value or (isinstance(found, float) and found != found) or found == new.typed
 
 
-def _shape(node: Node, but: Sequence[int] | None) -> Any:
-    """What loaders may read in a document; without the value at the path `but`, if that is in it."""
-    if but is not None and not but:
+def _shape(node: Node, but: Node) -> Any:
+    """What loaders may read in a document, without the value `but`."""
+    if node is but:
         return None
     node = node.resolved
     if node.kind is Kind.SCALAR:
         return node.tag, kinds(node), node.text if kinds(node) != {NOTHING} else ""
-    keys = [_shape(key, None) for key in node.keys]
-    below = [but[1:] if but is not None and but[0] == at else None for at in range(len(node.items))]
-    return node.kind, node.tag, keys, [_shape(*item) for item in zip(node.items, below, strict=True)]
+    return node.kind, node.tag, *([_shape(one, but) for one in each] for each in (node.keys, node.items))
 
 
 _CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
