@@ -217,6 +217,16 @@ def merged_mappings(node: Node) -> Sequence[Node]:
     return node.items if node.kind is Kind.SEQUENCE else [node]
 
 
+def _pairs(node: Node) -> Iterator[tuple[Node, Node]]:
+    """Keys and values of a mapping. Those of `<<` come before what replaces them; `<<` itself only with a value that is
+    not a mapping."""
+    pairs = list(zip(node.keys, node.items, strict=True))
+    merged = [(pair, one.resolved) for pair in pairs if is_merge(pair[0]) for one in merged_mappings(pair[1].resolved)]
+    for pair, one in reversed(merged):
+        yield from _pairs(one) if one.kind is Kind.MAPPING else [pair]
+    yield from (pair for pair in pairs if not is_merge(pair[0]))
+
+
 def plain_value(node: Node) -> Any:
     """In YAML 1.2 or JSON, with strings as keys; other tags are ignored. Call `check_expanded` before."""
     node = node.resolved
@@ -225,18 +235,7 @@ def plain_value(node: Node) -> Any:
     if node.kind is Kind.SCALAR:
         is_text = node.quote or node.tag == f"{_CORE}str"
         return node.text if is_text else core_value(_json_number(node.text))
-    merged: dict[str, Any] = {}
-    own: dict[str, Any] = {}
-    for key, item in zip(node.keys, node.items, strict=True):
-        if not is_merge(key):
-            own[key_text(key)] = plain_value(item)
-            continue
-        values: dict[str, Any] = {}
-        for one in merged_mappings(item.resolved):
-            if one.resolved.kind is Kind.MAPPING:
-                values = {**plain_value(one), **values}
-        merged = {**values, **merged}
-    return {**merged, **own}
+    return {key_text(key): plain_value(item) for key, item in _pairs(node) if not is_merge(key)}
 
 
 def kinds(node: Node) -> set[str]:
@@ -302,15 +301,9 @@ class _Reader:
 
     def _mapping(self, node: Node, path: Place) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for key_node, item in zip(node.keys, node.items, strict=True):
+        for key_node, item in _pairs(node):
             if is_merge(key_node):
-                for one in merged_mappings(item.resolved):
-                    if one.resolved.kind is not Kind.MAPPING:
-                        raise self._error(item, "<< requires a mapping")
-                    values = {**self._mapping(one.resolved, path), **values}
-        for key_node, item in zip(node.keys, node.items, strict=True):
-            if is_merge(key_node):
-                continue
+                raise self._error(item, "<< requires a mapping")
             key = self._value(key_node, path) if key_node.kind is Kind.SCALAR else None
             if not isinstance(key, str):
                 raise self._error(key_node, "a key must be a string")
