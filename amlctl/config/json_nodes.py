@@ -8,34 +8,28 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from amlctl.config.nodes import MAX_CHARACTERS, MAX_NODES, Kind, Node, too_deep
 from amlctl.core.run_schema import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
 
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t\n\r\ufeff\xa0\u2028\u2029\f\v]+)
-    |(?P<comment>//[^\n]*|\#[^\n]*|/\*(?:[^*]|\*(?!/))*\*/)
+    r"""(?:[ \t\n\r\ufeff\xa0\u2028\u2029\f\v]+|//[^\n]*|\#[^\n]*|/\*(?:[^*]|\*(?!/))*\*/)
     |(?P<sign>[{}\[\]:,])
-    |(?P<string>"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*")
-    |(?P<single>'[^'\\\n]*(?:\\.[^'\\\n]*)*')
-    |(?P<word>[^\s{}\[\]:,"'\#/]+)""",
+    |(?P<string>"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')
+    |(?P<word>[^\s{}\[\]:,"'\#/]+)
+    |(?P<end>\Z)
+    |(?P<wrong>.)""",
     re.VERBOSE | re.DOTALL,
 )
 _NAME = re.compile(r"[^\W\d][\w$-]*|\$[\w$-]*")
-_WORD = re.compile(r"true|false|null")
-_NUMBER = re.compile(
+_LITERAL = re.compile(
+    r"true|false|null|"
     r"[-+]?(?:NaN|Infinity|0[xX][0-9a-fA-F]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+\.?[0-9]*(?:[eE][-+]?[0-9]+)?)"
 )
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
 
 
 def json_documents(text: str, source: str) -> list[Node]:
@@ -50,29 +44,26 @@ class _Reader:
         self._text = text
         self._source = source
         self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
-        self._line = 0
         self._count = 0
         self._tokens = self._all_tokens()
         self._token = next(self._tokens)
 
     def read(self) -> list[Node]:
         documents = [self._value(0)]
-        while self._token.kind != "end":
+        while self._token.lastgroup != "end":
             documents.append(self._value(0))
         return documents
 
     def _value(self, depth: int) -> Node:
         token = self._next()
-        if token.kind == "sign" and token.text in "{[":
+        if token[0] in ("{", "["):
             return self._collection(token, depth + 1)
-        if token.kind in ("string", "single"):
-            return self._scalar(token, self._string(token))
-        if token.kind == "word" and (_NUMBER.fullmatch(token.text) or _WORD.fullmatch(token.text)):
-            return self._scalar(token, token.text)
-        raise self._error(token.start, "expected a value")
+        if token.lastgroup == "string" or _LITERAL.fullmatch(token[0]):
+            return self._scalar(token)
+        raise self._error(token.start(), "expected a value")
 
-    def _collection(self, token: _Token, depth: int) -> Node:
-        is_mapping = token.text == "{"
+    def _collection(self, token: re.Match[str], depth: int) -> Node:
+        is_mapping = token[0] == "{"
         node = self._node(Kind.MAPPING if is_mapping else Kind.SEQUENCE, token)
         node.is_flow = True
         if depth > MAX_DEPTH:
@@ -80,72 +71,58 @@ class _Reader:
         closing = "}" if is_mapping else "]"
         while not self._is_sign(closing):
             if is_mapping:
-                node.keys.append(self._key(self._next()))
+                node.keys.append(self._key())
                 if not self._is_sign(":"):
-                    raise self._error(self._token.start, "expected ':'")
+                    raise self._error(self._token.start(), "expected ':'")
                 self._next()
             node.items.append(self._value(depth))
             if self._is_sign(","):
                 self._next()
             elif not self._is_sign(closing):
-                raise self._error(self._token.start, f"expected ',' or '{closing}'")
-        node.end = self._next().start + 1
+                raise self._error(self._token.start(), f"expected ',' or '{closing}'")
+        node.end = self._next().end()
         return node
 
-    def _is_sign(self, text: str) -> bool:
-        if self._token.kind == "end":
-            raise self._error(self._token.start, "unexpected end")
-        return self._token.kind == "sign" and self._token.text == text
+    def _key(self) -> Node:
+        token = self._next()
+        if token.lastgroup == "string" or _NAME.fullmatch(token[0]):
+            return self._scalar(token)
+        raise self._error(token.start(), "expected a key in double quotes")
 
-    def _next(self) -> _Token:
+    def _is_sign(self, text: str) -> bool:
+        if self._token.lastgroup == "end":
+            raise self._error(self._token.start(), "unexpected end")
+        return self._token[0] == text
+
+    def _next(self) -> re.Match[str]:
         token = self._token
-        if token.kind == "end":
-            raise self._error(token.start, "unexpected end")
+        if token.lastgroup == "end":
+            raise self._error(token.start(), "unexpected end")
         self._token = next(self._tokens)
         return token
 
-    def _all_tokens(self) -> Iterator[_Token]:
-        at = 0
-        while at < len(self._text):
-            match = _TOKEN.match(self._text, at)
-            if match is None:
-                raise self._error(at, "unterminated string" if self._text[at] in "\"'" else "unexpected character")
-            token = _Token(str(match.lastgroup), match.group(), at)
-            at = match.end()
-            if token.kind not in ("space", "comment"):
+    def _all_tokens(self) -> Iterator[re.Match[str]]:
+        for token in _TOKEN.finditer(self._text):
+            if token.lastgroup == "wrong":
+                what = "unterminated string" if token[0] in "\"'" else "unexpected character"
+                raise self._error(token.start(), what)
+            if token.lastgroup is not None:
                 yield token
-        yield _Token("end", "", len(self._text))
 
-    def _key(self, token: _Token) -> Node:
-        if token.kind == "word" and _NAME.fullmatch(token.text):
-            return self._node(Kind.SCALAR, token, token.text)
-        if token.kind in ("string", "single"):
-            return self._scalar(token, self._string(token))
-        raise self._error(token.start, "expected a key in double quotes")
+    def _scalar(self, token: re.Match[str]) -> Node:
+        if token.lastgroup == "word":
+            return self._node(Kind.SCALAR, token, token[0])
+        return self._node(Kind.SCALAR, token, _unquoted(token[0]), token[0][0])
 
-    def _string(self, token: _Token) -> str:
-        if token.kind == "string":
-            with suppress(ValueError):  # an escape of JSON5
-                return str(json.loads(token.text))
-        return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
-
-    def _scalar(self, token: _Token, text: str) -> Node:
-        return self._node(Kind.SCALAR, token, text, "" if token.kind == "word" else token.text[0])
-
-    def _node(self, kind: Kind, token: _Token, text: str = "", quote: str = "") -> Node:
+    def _node(self, kind: Kind, token: re.Match[str], text: str = "", quote: str = "") -> Node:
         self._count += 1
         if self._count > MAX_NODES:
             raise BeyondBounds(f"{self._source} has more than {MAX_NODES:,} values")
-        line, column = self._position(token.start)
-        return Node(kind, token.start, token.start + len(token.text), line, column, text, quote=quote)
+        return Node(kind, *token.span(), *self._position(token.start()), text, quote=quote)
 
     def _position(self, at: int) -> tuple[int, int]:
-        """Line and column; positions mostly increase, so the line is found at once."""
-        while self._line and self._starts[self._line] > at:
-            self._line -= 1
-        while self._line + 1 < len(self._starts) and self._starts[self._line + 1] <= at:
-            self._line += 1
-        return self._line + 1, at - self._starts[self._line] + 1
+        line = bisect_right(self._starts, at)
+        return line, at - self._starts[line - 1] + 1
 
     def _error(self, at: int, message: str) -> SettingsError:
         line, column = self._position(at)
@@ -153,3 +130,10 @@ class _Reader:
             f"{self._source}:{line}:{column}: invalid JSON: {message}",
             hint="fix the file; a config is JSON (.json) or YAML (.yaml)",
         )
+
+
+def _unquoted(text: str) -> str:
+    if text[0] == '"':
+        with suppress(ValueError):  # an escape of JSON5
+            return str(json.loads(text))
+    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
