@@ -183,20 +183,11 @@ def _child(value: Any) -> bool:
     return _table(_text)(value) and value.keys() >= {"run", "name", "status"}
 
 
-def _sync(value: Any) -> bool:
-    rules = {
-        "layout": _one_of("auto", "pack", "mirror"),
-        "pack_below": _size,
-        "pack_size": _size,
-        "ignore": _list(_text),
-        "ignore_files": _table(_text, _dataset),
-    }
-    return isinstance(value, dict) and all(rules.get(name, is_shallow)(one) for name, one in value.items())
-
-
-def _sweep(value: Any) -> bool:
-    rules = {"parallel": _maybe(_count), "metric": _text, "runs": _count}
-    return isinstance(value, dict) and all(rules.get(name, is_shallow)(one) for name, one in value.items())
+def _object(**rules: Rule) -> Rule:
+    """A table; what has no rule of its own is anything that JSON can hold."""
+    return lambda value: (
+        isinstance(value, dict) and all(rules.get(name, is_shallow)(one) for name, one in value.items())
+    )
 
 
 RULES: Mapping[str, Rule] = {
@@ -216,7 +207,7 @@ RULES: Mapping[str, Rule] = {
     "named_outputs": _table(_text, _dataset),
     "output_places": _table(_table(_text)),
     "job_type": _maybe(_text),
-    "sweep": _sweep,
+    "sweep": _object(parallel=_maybe(_count), metric=_text, runs=_count),
     "parent": _maybe(is_record_run_id),
     "combination": _table(_text),
     "children": _list(_child),
@@ -229,7 +220,13 @@ RULES: Mapping[str, Rule] = {
     "published": _table(_id, _dataset),
     "metrics": _table(_metric),
     "heads": _table(_maybe(_key), _dataset),
-    "sync": _sync,
+    "sync": _object(
+        layout=_one_of("auto", "pack", "mirror"),
+        pack_below=_size,
+        pack_size=_size,
+        ignore=_list(_text),
+        ignore_files=_table(_text, _dataset),
+    ),
     "mode": _one_of("mount", "download"),
     "environment": _text,
     "environment_content": _maybe(_text),
