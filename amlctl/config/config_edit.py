@@ -39,9 +39,9 @@ from amlctl.config.yaml_scalars import (
     is_date,
     is_plain,
     plain_kinds,
-    quoted,
     written,
 )
+from amlctl.core.hidden_values import quoted
 from amlctl.core.message import similar
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 

@@ -6,7 +6,6 @@ JSON-like loaders read 1.2: `1e-5` is a number, the other two are text.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
+
+from amlctl.core.hidden_values import quoted
 
 MAX_DIGITS = 300
 """Of a number; Python itself refuses to write those of 4,301 digits."""
@@ -29,7 +30,6 @@ _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _OLD_TRUTHS = re.compile(r"(?i)y|n|yes|no|on|off")
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+@%=-]*(?: [A-Za-z0-9_./+@%=(-][A-Za-z0-9_./+@%=()-]*)*")
 _PREFIX = "tag:yaml.org,2002:"
-_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 _resolver: Any = Resolver()  # type: ignore[no-untyped-call, unused-ignore]
 
 NUMBER, TRUTH, NOTHING, TEXT, DATE = "a number", "true or false", "nothing", "text", "a date"
@@ -119,11 +119,6 @@ def is_plain(text: str) -> bool:
     """Whether every loader reads it as text without quotes, in any context."""
     is_simple = _PLAIN.fullmatch(text) is not None and not _OLD_TRUTHS.fullmatch(text)
     return is_simple and isinstance(core_value(text), str) and _old_tag(text) == f"{_PREFIX}str"
-
-
-def quoted(text: str) -> str:
-    """A JSON string, with the line breaks escaped that only YAML knows; so it is a YAML string too."""
-    return _BREAKS.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def _number(value: float) -> str:

@@ -146,13 +146,13 @@ def filled(value: Any, variables: Mapping[str, str]) -> Any:
 
 def filled_text(text: str, variables: Mapping[str, str]) -> str:
     """The same for a config as text: a placeholder that is a whole value, in quotes or not, becomes a quoted one."""
-
-    def quote(secret: str) -> str:
-        # YAML has line breaks that JSON does not know.
-        return _BREAKS.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(secret, ensure_ascii=False))
-
     whole = re.compile(rf'"{_PLACEHOLDER.pattern}"|(?<=[:-] ){_PLACEHOLDER.pattern}(?=\s*$)', re.MULTILINE)
-    return whole.sub(_filler(variables, quote), text)
+    return whole.sub(_filler(variables, quoted), text)
+
+
+def quoted(text: str) -> str:
+    """A JSON string, with the line breaks escaped that only YAML knows; so it is a YAML string too."""
+    return _BREAKS.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(text, ensure_ascii=False))
 
 
 _BREAKS = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
