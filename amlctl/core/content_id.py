@@ -20,17 +20,8 @@ def content_id(data: bytes | bytearray | memoryview) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-class ContentHasher:
-    """Content id of bytes that arrive in parts. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._state = xxhash.xxh3_128()
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        self._state.update(data)
-
-    def content_id(self) -> str:
-        return self._state.hexdigest()
+ContentHasher = xxhash.xxh3_128
+"""Of bytes that arrive in parts: its `hexdigest` is their content id."""
 
 
 def is_content_id(text: str) -> bool:

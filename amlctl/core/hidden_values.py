@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 from amlctl.core.secret_names import MASK, carries_secret, is_secret, masked_values, replaced
@@ -130,7 +130,7 @@ def option_name(name: str) -> str:
 
 def hidden_in(value: Any) -> set[str]:
     """Names of the variables that a recorded value has placeholders for."""
-    return {name for text in _texts(value) for name in _PLACEHOLDER.findall(text)}
+    return set(_PLACEHOLDER.findall(json.dumps(value)))
 
 
 def filled(value: Any, variables: Mapping[str, str]) -> Any:
@@ -172,11 +172,3 @@ def _filler(variables: Mapping[str, str], shape: Callable[[str], str]) -> Callab
 
 def _is_name(name: str) -> bool:
     return _PLACEHOLDER.fullmatch(f"<secret:{name}>") is not None
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _texts(one)

@@ -93,7 +93,7 @@ def tree_file(source: Path, path: str) -> TreeFile:
             hasher.update(part)
             size += len(part)
         seen = os.fstat(file.fileno())
-    return TreeFile(path, size, bool(seen.st_mode & 0o100), hasher.content_id(), seen.st_mtime_ns)
+    return TreeFile(path, size, bool(seen.st_mode & 0o100), hasher.hexdigest(), seen.st_mtime_ns)
 
 
 def encode_index(files: Sequence[TreeFile]) -> bytes:

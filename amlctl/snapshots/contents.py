@@ -134,7 +134,7 @@ def stored_content_id(store: Store, key: str) -> str:
         at += len(data)
         if len(data) < _RANGE_BYTES:
             break
-    return hasher.content_id()
+    return hasher.hexdigest()
 
 
 class PackRange(NamedTuple):

@@ -155,7 +155,7 @@ class PackSender:
         pack = self._builder.finish()
         parts = [*self._parts]
         self._parts.clear()
-        name = self._hasher.content_id()
+        name = self._hasher.hexdigest()
         self._hasher = ContentHasher()
         if self._state is not None:
             self._state.remember_pack(self._store_key, name, pack.size_bytes, pack.members)

@@ -55,7 +55,7 @@ def copy_checked(body: FileBody, descriptor: int, on_bytes: OnBytes) -> None:
             hasher.update(part)
             write_buffers(descriptor, [part])
             on_bytes(len(part))
-    if hasher.content_id() != body.content_id:
+    if hasher.hexdigest() != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
     body.may_go_on()
 

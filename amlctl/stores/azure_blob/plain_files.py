@@ -49,7 +49,7 @@ class BlobFiles:
             version = version or answer.etag
             hasher.update(answer.data)
             at += size
-        return hasher.content_id(), version
+        return hasher.hexdigest(), version
 
     def _as_here(self, file: PlainFile, here: Path) -> tuple[str, str] | None:
         """The service has the MD5 of what was written in one piece, and of what AzCopy was told to give one."""
@@ -66,7 +66,7 @@ class BlobFiles:
         except OSError:
             return None
         is_equal = base64.b64encode(md5.digest()).decode() == wanted
-        return (hasher.content_id(), answer.etag) if is_equal else None
+        return (hasher.hexdigest(), answer.etag) if is_equal else None
 
     def copy(self, file: PlainFile, version: str, key: str, content_id: str) -> None:
         source, target = self.prefix + file.path, self._store_prefix + key

@@ -271,7 +271,7 @@ class Uploader:
                             self.budget.give_back(size)
         except OSError as error:
             raise sending_error(error, body.path) from error
-        if hasher.content_id() != body.content_id:
+        if hasher.hexdigest() != body.content_id:
             raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
         return ids, md5.digest() if with_md5 else b""
 
