@@ -20,8 +20,23 @@ _MOST_RUNS = 100
 _MOST_FILES = 50
 """Files that are offered as datasets; a folder of more is a dataset itself."""
 
-Complete = Callable[[Any, str], Iterable[str]]
-"""Values, in the context of the command so far, of which those are offered that begin as the word that is typed."""
+
+class _Typed(NamedTuple):
+    """The command so far, and the word that is to be completed."""
+
+    ctx: Any
+    word: str
+
+    @property
+    def project(self) -> Project:
+        """Raises NotFound outside of one."""
+        from amlctl.localfs.project import find_project
+
+        return find_project(Path.cwd())
+
+
+Complete = Callable[[_Typed], Iterable[str]]
+"""Values, of which those are offered that begin as the word that is typed."""
 
 
 class _Offered(NamedTuple):
@@ -43,7 +58,7 @@ def offer_values(command: Any, root: Any = None) -> None:
         complete = next((_VALUES[name] for name in (*param.opts, param.metavar) if name in _VALUES), None)
         words = (param.metavar or "").split("|")
         if complete is None and len(words) > 1 and all(map(str.islower, words)):
-            complete = partial(_one_of, words)
+            complete = _one_of(words)
         if complete is not None:
             param.shell_complete = partial(_offered, complete)
 
@@ -54,120 +69,109 @@ _OWN_OF_ROOT = ("version", "install_completion", "show_completion")
 def _offered(complete: Complete, ctx: Any, incomplete: str) -> list[_Offered]:
     begun = incomplete.lower()
     try:
-        values = dict.fromkeys(complete(ctx, incomplete))
+        values = dict.fromkeys(complete(_Typed(ctx, incomplete)))
         return [_Offered(value) for value in values if value.lower().startswith(begun) and value.isprintable()]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # a damaged record or settings file
+    except (AmlctlError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        # outside of a project, or a damaged record or settings file
         return []
 
 
-def _one_of(words: Iterable[str], ctx: Any, incomplete: str) -> Iterable[str]:
-    return words
+def _one_of(words: Iterable[str]) -> Complete:
+    return lambda typed: words
 
 
-def _in_project(complete: Callable[[Project, Any, str], Iterable[str]]) -> Complete:
-    """Nothing outside of a project."""
-
-    def completed(ctx: Any, incomplete: str) -> Iterable[str]:
-        project = _current_project()
-        return () if project is None else complete(project, ctx, incomplete)
-
-    return completed
-
-
-def _current_project() -> Project | None:
-    from amlctl.localfs.project import find_project
-
-    try:
-        return find_project(Path.cwd())
-    except (AmlctlError, OSError):
-        return None
-
-
-def _runs(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
+def _runs(typed: _Typed) -> Iterable[str]:
     """Runs that this machine has seen, of others too."""
     from amlctl.core.run_id import parent_of
     from amlctl.runs.known import shared_folder
 
+    project = typed.project
     seen = shared_folder(project.state_dir)
-    runs = [*_folders(project.state_dir / "runs"), *(path.stem for path in sorted(seen.glob("*.json")))]
-    parent = parent_of(f"{incomplete}0")[0]  # of a sweep's run, as far as its number is typed
+    runs = [
+        *_names(project.state_dir / "runs", os.DirEntry.is_dir),
+        *(path.stem for path in sorted(seen.glob("*.json"))),
+    ]
+    parent = parent_of(f"{typed.word}0")[0]  # of a sweep's run, as far as its number is typed
     children = _record(project, parent).get("children", ()) if parent in runs else ()
     return [*runs, *(one["run"] for one in children), LAST]
 
 
-def _scripts(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
-    return _files_of_code(project, incomplete, (".py",))
+def _scripts(typed: _Typed) -> Iterable[str]:
+    return _files_of_code(typed, (".py",))
 
 
-def _configs(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
+def _configs(typed: _Typed) -> Iterable[str]:
     from amlctl.localfs.script_lookup import CONFIG_SUFFIXES
 
-    return _files_of_code(project, incomplete, CONFIG_SUFFIXES)
+    return _files_of_code(typed, CONFIG_SUFFIXES)
 
 
-def _files_of_code(project: Project, incomplete: str, suffixes: Collection[str]) -> Iterable[str]:
+def _files_of_code(typed: _Typed, suffixes: Collection[str]) -> Iterable[str]:
     """By name; by path below `pipeline/` once a folder is typed."""
     from amlctl.localfs.code_rules import code_rules
     from amlctl.localfs.script_lookup import walk_files
 
+    project = typed.project
     paths = [path for path in walk_files(project.pipeline_dir, code_rules(project)) if path.suffix in suffixes]
-    base = project.root if incomplete.startswith(f"{project.pipeline_dir.name}/") else project.pipeline_dir
-    return sorted(path.relative_to(base).as_posix() if "/" in incomplete else path.name for path in paths)
+    base = project.root if typed.word.startswith(f"{project.pipeline_dir.name}/") else project.pipeline_dir
+    return sorted(path.relative_to(base).as_posix() if "/" in typed.word else path.name for path in paths)
 
 
-def _datasets(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
+def _datasets(typed: _Typed) -> Iterable[str]:
     """Folders and files below `data_blobs/`, with or without that name, and those in them, since a shell ends the word
     after one; then datasets that the store had when it was listed last."""
     from amlctl.localfs.known_stores import remembered_datasets
 
-    above = incomplete.rpartition("/")[0]
+    project, word = typed.project, typed.word
+    above = word.rpartition("/")[0]
     prefix = f"{above}/" if above else ""
-    base = project.root if incomplete.startswith(f"{project.data_blobs_dir.name}/") else project.data_blobs_dir
-    for name in _folders(base / above):
+    base = project.root if word.startswith(f"{project.data_blobs_dir.name}/") else project.data_blobs_dir
+    for name in _names(base / above, os.DirEntry.is_dir):
         yield f"{prefix}{name}"
-        if f"{prefix}{name}".startswith(incomplete):
-            yield from (f"{prefix}{name}/{below}" for below in _folders(base / above / name))
-    files = [name for name in (f"{prefix}{one}" for one in _files(base / above)) if name.startswith(incomplete)]
+        if f"{prefix}{name}".startswith(word):
+            yield from (f"{prefix}{name}/{below}" for below in _names(base / above / name, os.DirEntry.is_dir))
+    files = [f"{prefix}{one}" for one in _names(base / above, os.DirEntry.is_file) if f"{prefix}{one}".startswith(word)]
     yield from files if len(files) <= _MOST_FILES else ()
     shown = f"{project.data_blobs_dir.name}/" if base == project.root else ""
     yield from (f"{shown}{name}" for name in remembered_datasets(project.state_dir))
 
 
-def _compute(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
-    return sorted(path.stem for path in project.compute_dir.glob("*.y*ml"))
+def _compute(typed: _Typed) -> Iterable[str]:
+    return sorted(path.stem for path in typed.project.compute_dir.glob("*.y*ml"))
 
 
-def _workspaces(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
+def _workspaces(typed: _Typed) -> Iterable[str]:
     import tomllib
 
-    return ["local", *tomllib.loads(project.settings_file.read_text(encoding="utf-8")).get("workspaces", {})]
+    return ["local", *tomllib.loads(typed.project.settings_file.read_text(encoding="utf-8")).get("workspaces", {})]
 
 
-def _states(ctx: Any, incomplete: str) -> Iterable[str]:
+def _states(typed: _Typed) -> Iterable[str]:
     from amlctl.core.run_state import RunState
 
     return [state.value for state in RunState]
 
 
-def _distributions(ctx: Any, incomplete: str) -> Iterable[str]:
+def _distributions(typed: _Typed) -> Iterable[str]:
     from amlctl.core.job import DISTRIBUTIONS
 
     return DISTRIBUTIONS
 
 
-def _experiments(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
-    return [name for record in _records(project) if (name := record.get("experiment"))]
+def _experiments(typed: _Typed) -> Iterable[str]:
+    return [name for record in _records(typed.project) if (name := record.get("experiment"))]
 
 
-def _metrics(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
-    return [name for record in _records(project) for name in record.get("metrics") or ()]
+def _metrics(typed: _Typed) -> Iterable[str]:
+    return [name for record in _records(typed.project) for name in record.get("metrics") or ()]
 
 
-def _snapshots(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
+def _snapshots(typed: _Typed) -> Iterable[str]:
     """Of the datasets that were typed: what runs have used, and what a folder store holds."""
     from amlctl.core.store_keys import dataset_folder
 
-    for path in ctx.params.get("paths") or ctx.args:
+    project = typed.project
+    for path in typed.ctx.params.get("paths") or typed.ctx.args:
         try:
             dataset = project.dataset_name(path, project.root)
         except AmlctlError:
@@ -177,12 +181,12 @@ def _snapshots(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
         yield from sorted(file.name.partition("-")[0] for file in stored.glob("*-*"))
 
 
-def _logs(project: Project, ctx: Any, incomplete: str) -> Iterable[str]:
+def _logs(typed: _Typed) -> Iterable[str]:
     """Names of the logs of the run that was typed."""
     from amlctl.core.job import log_names
 
-    run = next(iter(ctx.args), None) or ctx.params.get("run") or LAST
-    chosen = next((one for one in _records(project) if run == LAST or str(one.get("run")).startswith(run)), {})
+    run = next(iter(typed.ctx.args), None) or typed.ctx.params.get("run") or LAST
+    chosen = next((one for one in _records(typed.project) if run == LAST or str(one.get("run")).startswith(run)), {})
     return log_names(int(chosen["processes"]) * int(chosen["instances"]))
 
 
@@ -205,38 +209,29 @@ def _record(project: Project, run: str) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _files(folder: Path) -> list[str]:
+def _names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(one.name for one in entries if one.name[0] != "." and one.is_file())
+            return sorted(one.name for one in entries if one.name[0] != "." and is_wanted(one))
     except OSError:
         return []
 
 
-def _folders(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(one.name for one in entries if one.name[0] != "." and one.is_dir())
-    except OSError:
-        return []
-
-
-_RUNS, _DATASETS = _in_project(_runs), _in_project(_datasets)
 _VALUES: dict[str, Complete] = {
-    **dict.fromkeys(("RUN", "RUN...", "RUN RUN..."), _RUNS),
-    **dict.fromkeys(("D", "DATASET", "DATASET...", "PATH..."), _DATASETS),
-    **dict.fromkeys(("--config", "--config-path"), _in_project(_configs)),
-    **dict.fromkeys(("--compute", "name"), _in_project(_compute)),
-    **dict.fromkeys(("--metric", "--sort"), _in_project(_metrics)),
-    "SCRIPT": _in_project(_scripts),
-    "COMMAND...": partial(_one_of, COMMANDS),
-    "--workspace": _in_project(_workspaces),
+    **dict.fromkeys(("RUN", "RUN...", "RUN RUN..."), _runs),
+    **dict.fromkeys(("D", "DATASET", "DATASET...", "PATH..."), _datasets),
+    **dict.fromkeys(("--config", "--config-path"), _configs),
+    **dict.fromkeys(("--compute", "name"), _compute),
+    **dict.fromkeys(("--metric", "--sort"), _metrics),
+    "SCRIPT": _scripts,
+    "COMMAND...": _one_of(COMMANDS),
+    "--workspace": _workspaces,
     "--status": _states,
     "--distribution": _distributions,
-    "--experiment": _in_project(_experiments),
-    "--snapshot": _in_project(_snapshots),
-    "--file": _in_project(_logs),
-    "--env-from": partial(_one_of, ["current", "active"]),
+    "--experiment": _experiments,
+    "--snapshot": _snapshots,
+    "--file": _logs,
+    "--env-from": _one_of(["current", "active"]),
 }
 """By the name of the option or argument, or by its metavar. One such as `mount|download` lists its values itself; one
 with a word in capitals, such as `METRIC|time`, does not."""
