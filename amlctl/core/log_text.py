@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 LONGEST_LINE = 1 << 20
 """Bytes of one line that are held, in case a carriage return comes; of a longer line the beginning stays."""
+_PARTS = re.compile(rb"[^\r]*\n|[^\r\n]+|\r")
+"""Lines, the beginning of one, and a carriage return."""
 
 
 class CarriageReturnCollapser:
@@ -29,22 +31,25 @@ class CarriageReturnCollapser:
 
     def __init__(self) -> None:
         self._line = bytearray()
-        self._done = bytearray()
         self._returned = False
 
     def feed(self, data: bytes) -> bytes:
         """The lines that `data` completes, each with its `\\n`, and the beginning of one that is very long."""
-        *lines, rest = data.split(b"\n")
-        for line in lines:
-            self._write_over(line)
-            self._done += self._line
-            self._done += b"\n"
-            self._line.clear()
+        done = bytearray()
+        for part in _PARTS.findall(data):
+            if part == b"\r":
+                self._returned = True
+                continue
+            if self._returned and part[:1] != b"\n":
+                self._line.clear()
             self._returned = False
-        self._write_over(rest)
-        done = bytes(self._done)
-        self._done.clear()
-        return done
+            self._line += part
+            is_done = part.endswith(b"\n")
+            if is_done or len(self._line) > LONGEST_LINE:
+                held = 0 if is_done else len(self._line) % LONGEST_LINE
+                done += self._line[: len(self._line) - held]
+                del self._line[: len(self._line) - held]
+        return bytes(done)
 
     @property
     def pending(self) -> bytes:
@@ -57,25 +62,6 @@ class CarriageReturnCollapser:
         self._line.clear()
         self._returned = False
         return rest
-
-    def _write_over(self, text: bytes) -> None:
-        first, *later = text.split(b"\r")
-        self._append(first)
-        for part in later:
-            self._returned = True
-            self._append(part)
-
-    def _append(self, part: bytes) -> None:
-        if not part:
-            return
-        if self._returned:
-            self._line.clear()
-            self._returned = False
-        self._line += part
-        if len(self._line) > LONGEST_LINE:
-            cut = len(self._line) // LONGEST_LINE * LONGEST_LINE
-            self._done += self._line[:cut]
-            del self._line[:cut]
 
 
 def collapsed(parts: Iterable[bytes]) -> Iterator[bytes]:
