@@ -64,16 +64,12 @@ def recorded_text(text: str, spec: EnvironmentSpec) -> str:
         return text
     document: dict[str, Any] = {
         "channels": list(spec.channels),
-        "dependencies": [f"python{_written_version(spec.python)}", *spec.conda, {"pip": list(spec.pip)}],
+        "dependencies": [spec.conda_python, *spec.conda, {"pip": list(spec.pip)}],
         _RECORDED: {"constraints": list(spec.constraints), "local_files": dict(spec.local_files)},
     }
     if spec.image != DEFAULT_IMAGE:
         document = {"image": spec.image, "conda_file": document}
     return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def _written_version(python: str) -> str:
-    return f"={python}" if python[:1].isdigit() else python
 
 
 def conda_environment(file: TextDocument, folder: Path | None = None) -> EnvironmentSpec:

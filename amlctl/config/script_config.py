@@ -175,13 +175,12 @@ def read_script_block(source: str, file: str) -> PartialSpec:
         return PartialSpec(file, {})
     for key in (*_KEYS, "amlctl"):
         if key in document.value:
-            place = document.where(key)
             hint = "write [tool.amlctl]" if key == "amlctl" else "move it below a line [tool.amlctl]"
-            raise SettingsError(f"{place}: {key!r} has no effect outside of [tool.amlctl]", hint=hint)
+            raise document.error(f"{key!r} has no effect outside of [tool.amlctl]", key, hint=hint)
     tool = document.value.get("tool", {})
     table = tool.get("amlctl", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
-        raise SettingsError(f"{document.where('tool', 'amlctl')}: [tool.amlctl] must be a table")
+        raise document.error("[tool.amlctl] must be a table", "tool", "amlctl")
     lines = {key: document.where("tool", "amlctl", key) for key in table}
     for key, value in table.items():
         if key not in _KEYS:
@@ -202,24 +201,23 @@ def read_script_environment(source: str, file: str) -> EnvironmentSpec | None:
     if document is None or not document.value.keys() & {"dependencies", "requires-python"}:
         return None
     python, packages = document.value.get("requires-python", ""), document.value.get("dependencies", [])
-    place = {key: document.where(key) for key in ("requires-python", "dependencies")}
     if not isinstance(python, str):
-        raise SettingsError(f"{place['requires-python']}: requires-python must be a string", hint='">=3.11"')
+        raise document.error("requires-python must be a string", "requires-python", hint='">=3.11"')
     if not isinstance(packages, list) or not all(isinstance(one, str) for one in packages):
-        raise SettingsError(f"{place['dependencies']}: dependencies must be a list of strings", hint='["numpy>=2"]')
+        raise document.error("dependencies must be a list of strings", "dependencies", hint='["numpy>=2"]')
     try:
         python_specifiers(python)
     except SettingsError as error:
-        message = f"{place['requires-python']}: requires-python {python!r} is not a valid version"
-        raise SettingsError(message, hint='requires-python = ">=3.11"') from error
+        message, hint = f"requires-python {python!r} is not a valid version", 'requires-python = ">=3.11"'
+        raise document.error(message, "requires-python", hint=hint) from error
     reader = PipListReader(None)
     for package in packages:
-        reader.add(package, place["dependencies"])
+        reader.add(package, document.where("dependencies"))
     return EnvironmentSpec(
         python=python.replace(" ", ""),
         pip=tuple(reader.found.lines),
         source=file,
-        places={**reader.found.places, "python": place["requires-python"]},
+        places={**reader.found.places, "python": document.where("requires-python")},
         has_files=True,
     )
 

@@ -87,6 +87,11 @@ class EnvironmentSpec:
         return line
 
     @property
+    def conda_python(self) -> str:
+        """Python as conda asks for it: a version alone means any of its patches, operators stay as written."""
+        return f"python={self.python}" if self.python[:1].isdigit() else f"python{self.python}"
+
+    @property
     def conda_packages(self) -> list[str]:
         """Without pip, which every environment has."""
         return [line for line in self.conda if line.rpartition("::")[2] != "pip"]

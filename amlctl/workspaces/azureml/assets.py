@@ -222,14 +222,11 @@ def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
         python, packages = _installed_in(spec.interpreter)
         spec = EnvironmentSpec(python=python, pip=packages)
     wanted = spec.normalized()
-    python = str(wanted["python"])
-    # A version alone means any of its patches; operators are kept as written.
-    shown = f"python={python}" if python[:1].isdigit() else f"python{python}"
     conda = [one for one in wanted["conda"] if one != "pip"]
     return {
         "name": ENVIRONMENT_NAME,
         "channels": list(wanted["channels"]) or ["conda-forge"],
-        "dependencies": [shown, "pip", *conda, {"pip": list(wanted["pip"])}],
+        "dependencies": [spec.conda_python, "pip", *conda, {"pip": list(wanted["pip"])}],
     }
 
 

@@ -215,7 +215,7 @@ class _Maker:
         """The request to conda; it is kept for reading, unless the address of a channel in it has a password."""
         document = {
             "channels": list(self.spec.channels) or ["conda-forge"],
-            "dependencies": [f"python{_conda_version(self.spec.python)}", *self.spec.conda, "pip"],
+            "dependencies": [self.spec.conda_python, *self.spec.conda, "pip"],
         }
         file = self.home.with_name("environment.yaml")
         text = json.dumps(document, indent=2, ensure_ascii=False)  # JSON is YAML
@@ -331,12 +331,6 @@ def _check_path(place: Path) -> None:
             f"cannot make an environment in {place.parent}: the path is not valid UTF-8",
             hint=f"set {FOLDER_VARIABLE} to another folder, or use --env-from current",
         ) from error
-
-
-def _conda_version(wanted: str) -> str:
-    if not wanted:
-        return ""
-    return wanted if wanted[0] in "<>=!~" else f"={wanted}"
 
 
 def _not_made(tool: str, failed: ToolFailed) -> AmlctlError:
