@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -348,12 +349,14 @@ class Setting(NamedTuple):
 def settings_in_use(settings: Settings) -> list[Setting]:
     """Every setting that has a value, in the order of the reference."""
     found = []
-    for pattern in (one.key for one in KNOWN):
-        for name in settings.workspaces if "NAME" in pattern else ("",):
-            key = pattern.replace("NAME", name)
-            value = _value(settings, pattern.split("."), name)
+    for known in KNOWN:
+        is_of_workspace = known.key.startswith("workspaces.")
+        for name, holder in settings.workspaces.items() if is_of_workspace else [("", settings)]:
+            key = known.key.replace("NAME", name)
+            value = attrgetter(key.rpartition(".")[2] if is_of_workspace else key)(holder)
             if value is not None:
-                found.append(Setting(key, value, settings.origins.get(key, "default")))
+                shown = list(value) if isinstance(value, tuple) else value
+                found.append(Setting(key, shown, settings.origins.get(key, _DEFAULT)))
     return found
 
 
@@ -363,12 +366,3 @@ def as_written(value: Any) -> str:
         unit, factor = ("GiB", GIB) if value % GIB == 0 else ("MiB", MIB) if value % MIB == 0 else ("", 1)
         return f"{value // factor}{unit}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _value(settings: Settings, parts: list[str], workspace: str) -> Any:
-    holder: Any = settings
-    if parts[0] == "workspaces":
-        holder, parts = settings.workspaces[workspace], parts[2:]
-    for part in parts:
-        holder = getattr(holder, part)
-    return list(holder) if isinstance(holder, tuple) else holder
