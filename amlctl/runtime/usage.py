@@ -29,29 +29,47 @@ _QUERY = ("--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,noun
 
 class UsageMeter:
     """Of what descends from one process, but for `without` and their descendants. Processor time is that since the last
-    look; it includes `root` and processes that have ended since."""
+    look; it includes `root` and processes that have ended since.
+
+    Use, in parts of 1, and memory are those of all GPUs that this process may use; None without one. A look asks their
+    driver, and a later one reads the answer. A driver that gives none is not asked again."""
 
     def __init__(self, root: int, without: Collection[int] = ()) -> None:
         self._root = root
         self._without = frozenset(without)
         self._used_s: float | None = None
         self._at_s = 0.0
-        self._gpus = _Gpus()
+        self._gpus: tuple[float | None, int | None] = None, None
+        self._query: Optional[DriverQuery] = None
+        self._asked_at_s = float("-inf") if os.environ.get(VISIBLE) != "" else float("inf")
 
     def look(self) -> Usage:
-        gpu, gpu_memory = self._gpus.look()
-        without = self._without.union(self._gpus.processes)
+        self._look_at_gpus()
+        without = self._without.union(() if self._query is None else self._query.processes)
         among = {pid: process for pid, process in all_processes().items() if pid not in without}
         seconds, memory = _used(self._root, [process.pid for process in family([self._root], among)])
         now_s = time.monotonic()
         before_s, passed_s, self._at_s = self._used_s, now_s - self._at_s, now_s
         # The time of a process that ends between two readings may be missing until the next look.
         self._used_s = max(seconds, before_s or 0.0)
-        return Usage(None if before_s is None else (self._used_s - before_s) / passed_s, memory, gpu, gpu_memory)
+        return Usage(None if before_s is None else (self._used_s - before_s) / passed_s, memory, *self._gpus)
 
     def end(self) -> Collection[int]:
         """After the last look. Processes that were started for it and cannot be ended yet."""
-        return self._gpus.end()
+        query, self._query = self._query, None
+        return () if query is None else query.end()
+
+    def _look_at_gpus(self) -> None:
+        now_s = time.monotonic()
+        if self._query is not None and (answer := self._query.answer()) is not None:
+            self._gpus = gpus_of(answer)
+            if self._gpus[0] is None:
+                self._asked_at_s = float("inf")
+            self.end()
+        elif self._query is None and now_s - self._asked_at_s >= _GPU_EVERY_S:
+            visible = os.environ.get(VISIBLE)
+            self._query = DriverQuery(*_QUERY, *([f"--id={visible}"] if visible else []))
+            self._asked_at_s = now_s
 
 
 class DriverQuery:
@@ -93,38 +111,6 @@ class DriverQuery:
             assert self._process.stdout is not None
             self._process.stdout.close()
         return self.processes
-
-
-class _Gpus:
-    """Use in parts of 1, and bytes of memory, of all GPUs that this process may use; None without one.
-
-    A look asks, and a later one reads the answer. A driver that gives none is not asked again."""
-
-    def __init__(self) -> None:
-        self._found: tuple[float | None, int | None] = None, None
-        self._query: Optional[DriverQuery] = None
-        self._asked_at_s = float("-inf") if os.environ.get(VISIBLE) != "" else float("inf")
-
-    @property
-    def processes(self) -> Collection[int]:
-        return () if self._query is None else self._query.processes
-
-    def look(self) -> tuple[float | None, int | None]:
-        now_s = time.monotonic()
-        if self._query is not None and (answer := self._query.answer()) is not None:
-            self._found = gpus_of(answer)
-            if self._found[0] is None:
-                self._asked_at_s = float("inf")
-            self.end()
-        elif self._query is None and now_s - self._asked_at_s >= _GPU_EVERY_S:
-            visible = os.environ.get(VISIBLE)
-            self._query = DriverQuery(*_QUERY, *([f"--id={visible}"] if visible else []))
-            self._asked_at_s = now_s
-        return self._found
-
-    def end(self) -> Collection[int]:
-        query, self._query = self._query, None
-        return () if query is None else query.end()
 
 
 class ResourceWatch:
