@@ -101,6 +101,14 @@ def test_what_is_not_for_a_sweep(amlctl: Amlctl, option: str, value: str) -> Non
     assert not [call for call in done.calls if call.method == "PUT"]
 
 
+def test_a_sweep_that_azure_ml_refuses_is_shown_as_failed(amlctl: Amlctl, service: AzureMLService) -> None:
+    service.faults.answer(400, "PUT .*/jobs/", code="UserError", message="the sweep is too wide")
+    assert amlctl("submit", "jobs/sweep.yml").code == 2
+    shown = amlctl("--json", "runs", "show", "@last").document
+    assert (shown["script"], shown["status"]) == ("jobs/sweep.yml", "Failed")
+    assert "too wide" in shown["error"]["message"]
+
+
 def test_a_sweep_is_canceled_as_a_whole(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
     (project / "jobs/src/try.py").write_text("import time\ntime.sleep(600)\n")
     run = amlctl("--json", "submit", "jobs/sweep.yml", "--detach").document["run"]

@@ -157,12 +157,23 @@ class AzureMLWorkspace:
         """See the contract; `trials` are the runs of a sweep. Raises SettingsError (store), UsageError (refused)."""
         from amlctl.workspaces.azureml.starting import start_job
 
+        connection, open_store = self._connection, self._open_store
+        self._start(record, lambda: start_job(connection, self._records.store, open_store, record, secrets, trials))
+
+    def hand_over(self, record: RunRecord, path: Path) -> None:
+        """See the contract."""
+        from amlctl.workspaces.azureml.starting import hand_over
+
+        self._start(record, lambda: hand_over(self._connection, record, path))
+
+    def _start(self, record: RunRecord, submit: Callable[[], AcceptedJob]) -> None:
+        """Record the run, however that ends: its id is known already. Raises what `submit` raises."""
         _check(record.run)
         if self._records.load(record.run) is not None:
             return
         record = replace(record)
         try:
-            job = start_job(self._connection, self._records.store, self._open_store, record, secrets, trials)
+            job = submit()
         except Unconfirmed:
             self._records.save(record)  # Azure ML may have it; the next look shows that
             raise
@@ -171,19 +182,6 @@ class AzureMLWorkspace:
                 self._records.save(record)  # another start of the same run came first
                 return
             record.failed(error.kind, error.message, utc_now())
-            self._records.save(record)
-            raise
-        self._accepted(record, job)
-
-    def hand_over(self, record: RunRecord, path: Path) -> None:
-        """See the contract."""
-        from amlctl.workspaces.azureml.starting import hand_over
-
-        _check(record.run)
-        record = replace(record)
-        try:
-            job = hand_over(self._connection, record, path)
-        except Unconfirmed:
             self._records.save(record)
             raise
         self._accepted(record, job)
