@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 _RENEW_BEFORE_S = 300
+_PROCESS_S = 40
+"""For a token of the az CLI and the like; on a busy machine it takes longer than the SDK's limit of 10 s."""
 _RENEWED_S = 30.0
 """A token counts as new for this long: of many requests that are refused at once, one asks for another token."""
 _ATTEMPT = re.compile(r"\t\w+Credential: ")
@@ -106,6 +108,7 @@ class Login:
                 logging.getLogger("azure.identity").addHandler(logging.NullHandler())
                 self._credential = DefaultAzureCredential(
                     **({"authority": self._authority} if self._authority else {}),
+                    process_timeout=_PROCESS_S,
                     additionally_allowed_tenants=[self._tenant_id] if self._tenant_id else [],
                 )
             return self._credential.get_token(

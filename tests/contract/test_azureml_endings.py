@@ -188,3 +188,11 @@ def test_reason_and_exit_code_are_those_of_the_service(
     record = run_record(run="r-1", script="x.py", timeout_s=60.0)
     final = ended(record, document, None, NOW)
     assert ((final.error or {}).get("kind"), final.exit_code) == (kind, code)
+
+
+def test_a_preempted_run_is_not_blamed_on_the_script_of_another_node() -> None:
+    """Azure ML does not always start it again."""
+    why = "AzureMLCompute job failed. PreemptionError: Nodes of this job got pre-empted. Check if the run has restarted"
+    of_script = {"kind": "script", "exit_code": 1, "message": "the script of rank 1 ended with exit code 1"}
+    final = ended(run_record(run="r-1", script="x.py"), reported("Failed", why), of_script, NOW)
+    assert final.error == {"kind": "service", "message": why, "hint": "amlctl submit --from r-1"}

@@ -44,8 +44,10 @@ def followed(bench: Bench, run: str) -> bytes:
 
 def test_last_lines_that_come_late(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.last_lines_after_s = 0.2
-    run = bench.start(LINES)
+    run = bench.start(LINES, distribution="mpi", processes=1)
     assert followed(bench, run).endswith(expected_log())
+    bench.finished(run)
+    assert bench.store.get(f"runs/{run}/logs/std_log_process_0.txt") == expected_log()
 
 
 @pytest.mark.parametrize(("late_s", "digits"), [(0.0, 2), (1.5, 1)])

@@ -29,6 +29,8 @@ from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection
 from amlctl.workspaces.azureml.documents import invalid_answer
 
 _RENEW_BEFORE_S = 300
+_KEY_LASTS_S = 600
+"""Keys may be rotated while a command watches a run for days."""
 _FOREVER = float("inf")
 REMEMBERED = "datastores"
 """By name, in the memory of the connection."""
@@ -229,7 +231,7 @@ class DatastoreCredential(Credential):
                     hint="az login with another role, or try again",
                 )
             source = f"datastore {datastore.name} of the workspace"
-            return AccountKey(datastore.account, datastore.container, key, source), _FOREVER
+            return AccountKey(datastore.account, datastore.container, key, source), time.time() + _KEY_LASTS_S
         if secrets.get("secretsType") == "Sas":
             token = str(secrets.get("sasToken") or "").lstrip("?")
             ends_at_s = _FOREVER

@@ -39,6 +39,7 @@ _EXIT_CODE = re.compile(
     re.IGNORECASE,
 )
 """Of the user's process; an image builder, say, has an exit code that is not the script's."""
+_PREEMPTED = re.compile(r"pre-?empt", re.IGNORECASE)
 _TIME_LIMIT = re.compile(r"time limit|timed out|time-?out|max(?:imum)?\s*run\s*duration", re.IGNORECASE)
 _PART_OF_LIMIT = 0.9
 """The service counts from a time that is not quite the start it reports."""
@@ -72,6 +73,8 @@ def _reason(
         }
     if state is RunState.CANCELED:
         return None, {"kind": "canceled", "message": message or "canceled"}
+    if code is None and _PREEMPTED.search(message):  # and not started again; other nodes may have failed by it
+        return None, {"kind": "service", "message": message, "hint": str(Command("submit", "--from", record.run))}
     if failure is not None:
         texts = {key: str(failure.get(key) or "") for key in ("kind", "message", "hint", "log")}
         return failure.get("exit_code", code), {key: text for key, text in texts.items() if text}
@@ -197,8 +200,7 @@ def copy_logs(
     def save(name: str) -> None:
         _save_log(store, record.run, name, parts(name))
 
-    expected = log_names(record.spec.process_group.world_size)
-    names = [name for name in names_of(record, look.log_files) if name in expected]
+    names = [name for name in names_of(record, look.log_files) if name.startswith("std_log")]
     for name in names[:1]:
         save(name)
     for_each(save, names[1:], PARALLEL_LOGS)

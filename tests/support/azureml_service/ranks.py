@@ -50,7 +50,7 @@ def ranks_of(distribution: Mapping[str, Any] | None, instance_count: int, log_di
                 "OMPI_COMM_WORLD_LOCAL_SIZE": str(each),
                 "AZ_BATCH_MASTER_NODE": f"127.0.0.1:{port}",
             }
-        log = "std_log.txt" if world == 1 else f"std_log_process_{rank:0{log_digits}}.txt"
+        log = f"std_log_process_{rank:0{log_digits}}.txt" if kind else "std_log.txt"
         ranks.append(Rank(node, log, variables))
     return ranks
 
