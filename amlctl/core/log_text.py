@@ -156,6 +156,10 @@ class TerminalFilter:
 _MISSING = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'\s*$")
 _NO_FILE = re.compile(r"^FileNotFoundError: .*: (['\"])(.+)\1\s*$")
 _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)): ?(.*)$")
+_RAISED = re.compile(r"^[A-Za-z_][\w.]*(?::.*)?$")
+_TRACEBACK = "Traceback (most recent call last):"
+_ARGUMENTS = re.compile(r"^\S+\.py: error: .+")
+"""How argparse ends a script."""
 _LONGEST_REASON = 200
 
 
@@ -169,14 +173,21 @@ class Explained(NamedTuple):
 
 def explained(lines: Sequence[str]) -> Explained:
     """From the last lines of the log, without colors."""
-    for line in reversed(lines):
-        missing = _MISSING.match(line)
-        if missing is not None:
-            return Explained(line.strip(), missing[1])
-        if _EXCEPTION.match(line):
-            no_file = _NO_FILE.match(line)
-            return Explained(line.strip()[:_LONGEST_REASON], file=no_file[2] if no_file else "")
-    return Explained()
+    line = _reason(lines)
+    missing, no_file = _MISSING.match(line), _NO_FILE.match(line)
+    if missing is not None:
+        return Explained(line.strip(), missing[1])
+    return Explained(line.strip()[:_LONGEST_REASON], file=no_file[2] if no_file else "")
+
+
+def _reason(lines: Sequence[str]) -> str:
+    """What the last traceback ends with, whatever the name of the exception; where no traceback begins in these lines,
+    the last one that looks like an exception."""
+    begins = [number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)]
+    after = [line for line in lines[begins[-1] + 1 :] if line[:1].strip()] if begins else []
+    if after and _RAISED.match(after[0]):
+        return after[0]
+    return next((line for line in reversed(lines) if _EXCEPTION.match(line) or _ARGUMENTS.match(line)), "")
 
 
 _FILE = re.compile(r'File "([^"\n]*/pipeline/([^"\n]+))"')

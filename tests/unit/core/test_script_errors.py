@@ -28,6 +28,18 @@ def test_the_last_exception_is_the_reason(line: str, module: str) -> None:
     assert explained(["ValueError: an earlier one", line, "", "[amlctl] ended 1 process"]) == Explained(line, module)
 
 
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["ValueError: first", "", "During handling of the above …:", *TRACEBACK.splitlines()[:2]], "queue.Empty"),
+        (["KeyError: 'first'", TRACEBACK.splitlines()[0], "    raise Stop from error"], "__main__.Stop: two"),
+        (["usage: train.py [-h]"], "train.py: error: unrecognized arguments: --bad"),
+    ],
+)
+def test_an_exception_of_any_name_and_a_refused_argument_are_reasons(lines: list[str], reason: str) -> None:
+    assert explained([*lines, reason, "lines", "[amlctl] ended 1 process"]) == Explained(reason)
+
+
 def test_a_log_without_an_exception_says_nothing() -> None:
     assert explained(["epoch 1", "loss: 0.1", "Note: done"]) == Explained()
 
