@@ -188,6 +188,20 @@ _REPLACE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 AnyPath = Union[str, Path]
 
 
+def keeps_modes(path: Path) -> bool:
+    """Whether a file on that disk can be other than executable: not on a Windows drive in WSL, on exFAT, or on most SMB
+    shares. True where that cannot be tried."""
+    probe = (path if path.is_dir() else path.parent) / temporary_name()
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            return os.stat(probe).st_mode & 0o100 == 0
+        finally:
+            os.unlink(probe)
+    except OSError:
+        return True
+
+
 def set_mode(file: Union[int, AnyPath], mode: int) -> None:
     """Raises OSError where the disk fails."""
     _unless_refused(lambda: os.chmod(file, mode))

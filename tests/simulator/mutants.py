@@ -189,12 +189,12 @@ def _not_noted(*steps: Step) -> Replaced:
 
 
 def _base_only_in_store() -> Replaced:
-    real = sync_merge._entries
+    real = DatasetState.entries_of
 
     def entries(looked: Any, base: Any) -> Sequence[FileEntry]:
         return real(replace(looked, kept=looked.store), base._replace(section=b""))
 
-    return [(sync_merge, "_entries", entries)]
+    return [(DatasetState, "entries_of", entries)]
 
 
 def _gone_is_deleted() -> Replaced:

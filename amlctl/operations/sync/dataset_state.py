@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from amlctl.core.content_id import is_content_id
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import Head, encode_head
-from amlctl.core.manifest import Manifest, empty_manifest
+from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
 from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import AREAS, head_key
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import IntegrityError, NotFound, StoreGone, UsageError
-from amlctl.localfs.atomic import remove_left_behind, scratch_folder
+from amlctl.localfs.atomic import keeps_modes, remove_left_behind, scratch_folder
 from amlctl.localfs.identify import CachedScan, Identified, KnownFolder, StatCache, identify
 from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.known_stores import known_store, remember_store
@@ -106,7 +106,7 @@ class DatasetState:
         self, *, taker: Taker | None = None, sink: EventSink | None = None, reads_all: bool = False
     ) -> Identified:
         """What the folder holds. Raises as `local`, RightsError."""
-        return identify(
+        found = identify(
             self.local(),
             KnownFolder(self.state.cache, self.cache_key, self.digest),
             checksum=self.options.checksum or reads_all,
@@ -114,6 +114,34 @@ class DatasetState:
             sink=sink or self.sink,
             subject=self.dataset,
         )
+        files = [entry for entry in found.entries if not entry.path.endswith("/")]
+        if not files or not all(entry.is_executable for entry in files) or keeps_modes(self.root):
+            return found
+        return self._with_agreed_modes(found)
+
+    def _with_agreed_modes(self, found: Identified) -> Identified:
+        """For a disk on which every file is executable: the bits are those that the store had, of new files none."""
+        base = self.agreement.base
+        agreed = {} if base is None else {entry.path: entry.is_executable for entry in self.entries_of(base)}
+        entries = [entry._replace(is_executable=agreed.get(entry.path, False)) for entry in found.entries]
+        changed, cache = replace(found, entries=entries), self.state.cache
+        scan = cache.last_scan(self.cache_key)
+        if scan is not None and scan.digest == self.digest:
+            cache.remember_scan(self.cache_key, scan._replace(snapshot=changed.snapshot))
+        return changed
+
+    def entries_of(self, base: Base) -> Sequence[FileEntry]:
+        """Empty where they cannot be known any more."""
+        if base.section:
+            entries: list[FileEntry] = []
+            decode_section(base.section, entries, {}, {})
+            return entries
+        for source in (self.kept, self.store):
+            try:
+                return read_manifest(source, base.manifest_key).entries
+            except (NotFound, IntegrityError):
+                continue
+        return ()
 
     def head_manifest(self) -> Manifest:
         return empty_manifest(self.dataset) if self.head is None else read_manifest(self.store, self.head.manifest_key)

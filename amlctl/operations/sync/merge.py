@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from amlctl.core.diff import Changes, Side, arrived, merge
 from amlctl.core.events import Warned
 from amlctl.core.head import Head, Relation, parse_head, relation
-from amlctl.core.manifest import FileEntry, Manifest, decode_section
+from amlctl.core.manifest import FileEntry, Manifest
 from amlctl.core.message import Command, Message, below_data_blobs, count
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NeedsConfirmation, NotFound, StoreGone
+from amlctl.errors import AmlctlError, Conflict, NeedsConfirmation, StoreGone
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.known import KnownContents
-from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
 from amlctl.stores.presence import begin_again
 
@@ -51,28 +50,15 @@ def _follow(looked: DatasetState, local: Sequence[FileEntry]) -> tuple[Sequence[
     seen: Head | None = None
     agreement, head = looked.agreement, looked.head
     if agreement.base is not None:
-        entries, seen = _entries(looked, agreement.base), _head(looked, agreement.base)
+        entries, seen = looked.entries_of(agreement.base), _head(looked, agreement.base)
     for step, base in agreement.under_way:
         tried = _head(looked, base)
         if step is not Step.COMMIT:
             before = () if step is Step.PULL_ALL else entries
-            entries, seen = arrived(before, local, _entries(looked, base)), tried
+            entries, seen = arrived(before, local, looked.entries_of(base)), tried
         elif head is not None and tried is not None and tried.commit in (head.commit, *head.before):
-            entries, seen = _entries(looked, base), tried
+            entries, seen = looked.entries_of(base), tried
     return entries, seen
-
-
-def _entries(looked: DatasetState, base: Base) -> Sequence[FileEntry]:
-    if base.section:
-        entries: list[FileEntry] = []
-        decode_section(base.section, entries, {}, {})
-        return entries
-    for source in (looked.kept, looked.store):
-        try:
-            return read_manifest(source, base.manifest_key).entries
-        except (NotFound, IntegrityError):
-            continue
-    return ()
 
 
 def _head(looked: DatasetState, base: Base) -> Head | None:
