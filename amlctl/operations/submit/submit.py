@@ -42,9 +42,10 @@ from amlctl.operations.logs import FollowOptions, follow, run_failure
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
 from amlctl.operations.submit.job_file import JobFile, find_job_file, handed_over
+from amlctl.operations.submit.needed import Equals, planned_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.start import Equals, PreparedRun, announce, planned_equal, start, start_sweep
+from amlctl.operations.submit.start import PreparedRun, announce, start, start_sweep
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
