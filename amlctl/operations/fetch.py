@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from amlctl.core.diff import folders_above
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord
@@ -366,7 +367,8 @@ def unlisted_outputs(store: Store, prefix: str) -> list[RunFile]:
             known = found.get(path)
             if known is None or known.modified_at < entry.modified_at:  # the newer one of two layers
                 found[path] = RunFile(path, entry.size_bytes, entry.modified_at, store, entry.key)
-    return [found[path] for path in sorted(found)]
+    folders = {folder for path in found for folder in folders_above(path)}  # a mount leaves an empty blob of each
+    return [found[path] for path in sorted(found) if found[path].size_bytes or path not in folders]
 
 
 def without_list(run: str, why: str, files: Sequence[RunFile]) -> IntegrityError:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable, StoreGon
 from amlctl.localfs.atomic import temporary_name
 from amlctl.localfs.folders import close_to_others
 from amlctl.localfs.wildmatch import path_filter
-from amlctl.operations.fetch import FetchResult, fetch
+from amlctl.operations.fetch import FetchResult, fetch, unlisted_outputs
 from amlctl.operations.runs import open_run
 from amlctl.runs.records import save_local_record, save_record
 from amlctl.runs.tree_saver import TreeSaver
 from tests.support.bench import Bench, copy_into, make_bench, open_bench, wait_until_tidied
 from tests.support.dying_fetch import DIED
 from tests.support.faulty_store import Call, FaultyStore
+from tests.support.memory_store import MemoryStore
 from tests.support.runs import wait_until
 from tests.support.trees import Tree, read_tree, write_tree
 from tests.support.warm_command import WarmCommand
@@ -411,6 +413,13 @@ def test_a_lost_or_damaged_list_of_outputs_is_reported(bench: Bench, run: str, t
         bench.store.delete(entry.key)
     with pytest.raises(IntegrityError, match="the store has no outputs of it"):
         get(bench, run)
+
+
+def test_folders_that_a_mount_has_made_are_not_outputs() -> None:
+    store = MemoryStore(time.time)
+    for path in ("graphs", "graphs/deep", "graphs/deep/a.png", "empty"):
+        store.put(f"{outputs_prefix('r')}{path}", b"1" if path.endswith(".png") else b"")
+    assert [file.path for file in unlisted_outputs(store, outputs_prefix("r"))] == ["empty", "graphs/deep/a.png"]
 
 
 def test_the_other_nodes_are_fetched_where_one_list_is_damaged(bench: Bench) -> None:
