@@ -19,8 +19,10 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import Conflict, ServiceUnavailable
+from amlctl.localfs.project import Project
 from amlctl.runs.records import load_local_record, load_record
 from amlctl.runtime.process_tree import end_session, find_process, identity_of, is_alive
+from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.ending import Ending, finish
 from amlctl.workspaces.local.recovery import recover
 from amlctl.workspaces.local.run_paths import RunPaths
@@ -244,6 +246,31 @@ def test_the_next_run_in_the_slot_ends_what_was_left_there(tmp_path: Path) -> No
     assert_failed_for_want_of_a_supervisor(bench.workspace.read(first), "Running")
     bench.workspace.cancel(second)
     bench.finished(second)
+
+
+def test_a_copy_of_the_project_leaves_its_active_runs_alone(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(SLEEPER)
+    pids = pids_of(bench, run)
+    shutil.copytree(bench.project.root, tmp_path / "copy")
+    shutil.copytree(tmp_path / "store", tmp_path / "copied-store")
+    stores = [bench.store, DirectoryStore(tmp_path / "copied-store")]
+    copy = Project(tmp_path / "copy")
+    shared, own = (LocalWorkspace(copy, WorkspaceSettings("local"), store, timing=QUICK) for store in stores)
+    assert [record.status for record in shared.list_runs()] == ["Running"]
+    with pytest.raises(Conflict, match="is Running in another project folder"):
+        own.cancel(run)
+    assert all(is_running(pid) for pid in pids)
+    assert bench.workspace.read(run).status == "Running"
+
+    bench.workspace.cancel(run)
+    bench.finished(run)
+    wait_until(lambda: not is_running(supervisor_of(bench, run)), what="the end of the supervisor")
+    failed = own.read(run)
+    assert (failed.status, (failed.error or {})["message"]) == (
+        "Failed",
+        "the project was copied here while the run was Running, so how it ended is not known here",
+    )
 
 
 def test_terminated_supervisor_cancels_its_run(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ not be written to at the end of the run (it was gone, or the network, or the log
 then outputs, log and record are saved there, and the run ends as its script did.
 
 The supervisor holds the run's lock from before the run is known until its record is final. So a record that is not
-final and a free lock mean that the supervisor is dead. It led a session, to which most of what it started belongs. What
-has made a session of its own has an ancestor there, or has inherited the variables of the run's script. While one
-member of a session lives the system gives the session's number to no other process, so the members are found when the
-leader is dead.
+final and a free lock mean that the supervisor is dead, or that the project was copied: its lock is another file, then.
+The supervisor led a session, to which most of what it started belongs. What has made a session of its own has an
+ancestor there, or has inherited the variables of the run's script. While one member of a session lives the system gives
+the session's number to no other process, so the members are found when the leader is dead.
 
 Runs of a shared store that another project has started, on this machine or on another one, cannot be ended from here,
 and what their supervisors write comes to the store whatever others write there. So they are read, and left alone until
@@ -72,7 +72,7 @@ def recover(
         return record
     with taken_over(paths) as is_ours:
         if not is_ours:
-            return _load(paths, store, null_sink)
+            return (is_copy(paths) and _stored(paths, store)) or _load(paths, store, null_sink)
         record = _load_held(paths, store)
         stored = _stored(paths, store)
         from amlctl.workspaces.local.ending import Ending, accept_end, finish, read_ending  # here, since it is rare
@@ -119,7 +119,7 @@ def _end_processes(paths: RunPaths, record: RunRecord) -> Ending:
     exit_code = script_exit_code(paths, record)
     if exit_code is None and were_killed and RunState.RUNNING in record.times:
         exit_code = _KILLED
-    return Ending(RunState.FAILED, exit_code, "supervisor", _reason(leader, record))
+    return Ending(RunState.FAILED, exit_code, "supervisor", _reason(paths, leader, record))
 
 
 def _load(paths: RunPaths, store: Store, sink: EventSink) -> RunRecord | None:
@@ -158,7 +158,7 @@ def taken_over(paths: RunPaths) -> Iterator[bool]:
         yield False
         return
     try:
-        yield _lock(descriptor, paths)
+        yield _lock(descriptor, paths) and not is_copy(paths)
     finally:
         os.close(descriptor)
 
@@ -170,6 +170,21 @@ def _open_lock(paths: RunPaths) -> int:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         return regular_descriptor(paths.lock, os.O_RDONLY)  # a read-only project still shows how the run ended
+
+
+def is_copy(paths: RunPaths) -> bool:
+    """Whether the project was copied while the run was active, which is still supervised where it was started."""
+    leader = read_leader(paths)
+    return leader is not None and _was_copied(paths) and is_alive(leader)
+
+
+def _was_copied(paths: RunPaths) -> bool:
+    """The lock of a copy is another file than the one that the supervisor holds."""
+    try:
+        lock = paths.lock.stat().st_ino
+        return bool(read_json(paths.supervisor).get("lock", lock) != lock)
+    except (OSError, SettingsError, AttributeError):
+        return False
 
 
 def is_abandoned(paths: RunPaths) -> bool:
@@ -217,7 +232,9 @@ def _script_variables(paths: RunPaths, record: RunRecord) -> list[str]:
     return [f"{OUTPUTS_VARIABLE}={paths.node_folders(node).outputs_dir}" for node in range(record.spec.instances)]
 
 
-def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:
+def _reason(paths: RunPaths, leader: ProcessIdentity | None, record: RunRecord) -> str:
+    if _was_copied(paths):
+        return f"the project was copied here while the run was {record.status}, so how it ended is not known here"
     process = f" (process {leader.process})" if leader is not None else ""
     return f"the supervisor of the run{process} was killed, or crashed, while the run was {record.status}"
 
@@ -227,7 +244,9 @@ QUIET_DAYS = 30
 
 def is_elsewhere(paths: RunPaths) -> bool:
     """A run that was made here has a record, or a folder, or, as long as it was not handed over, its place in the
-    order of runs."""
+    order of runs; so it has in a copy of the project."""
+    if is_copy(paths):
+        return True
     if paths.record.exists() or paths.folder.exists():
         return False
     return not {paths.run, parent_of(paths.run)[0]} & {*read_order(paths.state_dir)}

@@ -355,11 +355,12 @@ def main(arguments: Sequence[str]) -> None:
     # Before anything is started: a reader that finds this process dead ends its session by this.
     identity = identity_of(os.getpid())
     if identity is not None:
+        document = {**identity._asdict(), "lock": paths.lock.stat().st_ino}
         try:
-            write_json(paths.supervisor, identity._asdict())
+            write_json(paths.supervisor, document)
         except OSError:
             release_reserve(paths)  # the run will fail, but its supervisor can be identified
-            write_json(paths.supervisor, identity._asdict())
+            write_json(paths.supervisor, document)
     with open(settings.variables_descriptor, "rb") as pipe:
         passed = pipe.read()
     try:
