@@ -169,8 +169,9 @@ def load_local_record(state_dir: Path, run: str) -> Optional[RunRecord]:
 
 
 def save_local_record(state_dir: Path, record: RunRecord) -> None:
-    """Raises OSError."""
-    write_bytes(state_dir / "runs" / record.run / "record.json", record.to_bytes())
+    """A project whose state was deleted, or moved away, during the run does not get it again. Raises OSError."""
+    if state_dir.is_dir():
+        write_bytes(state_dir / "runs" / record.run / "record.json", record.to_bytes())
 
 
 def _load_file(path: str, run: str) -> Optional[RunRecord]:

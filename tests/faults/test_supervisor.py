@@ -128,7 +128,12 @@ def test_a_run_ends_when_its_folder_is_deleted(tmp_path: Path, what: str) -> Non
 
     wait_until(is_deleted, what=f"the end of {deleted}")
     wait_until(lambda: not any(is_running(pid) for pid in pids), what="the end of its processes")
-    if what == "the run's folder":
+    stored = load_record(bench.store, run)
+    assert stored is not None
+    assert stored.status == "Failed"
+    if what == "the state":
+        assert not state_dir.exists(), "it is not made again"
+    else:
         record = bench.workspace.read(run)
         assert record.status == "Failed"
         assert record.error is not None

@@ -239,7 +239,8 @@ def _kept_here(paths: RunPaths, record: RunRecord, ending: Ending, error: Amlctl
     own = _own_end(paths, record, ending, error)
     release_reserve(paths)
     with contextlib.suppress(OSError):  # then it stays Failed
-        write_json(paths.ending, asdict(own))
+        if paths.folder.is_dir():
+            write_json(paths.ending, asdict(own))
     return _Saved(_not_saved(paths, record, own, error), is_kept=False, is_delivered=False)
 
 
