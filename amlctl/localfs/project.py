@@ -82,9 +82,19 @@ class Project:
     def typed_path(self, path: str, cwd: Path) -> Path:
         """The file or folder that PATH means, with the same readings: the first under `data_blobs/` or `pipeline/` that
         exists, else the first that exists, else the first under these; absolute, also where it does not exist."""
-        typed = [Path(os.path.abspath(base / path)) for base in (cwd, self.root, self.data_blobs_dir)]
+        typed = [self.own_path(path, base) for base in (cwd, self.root, self.data_blobs_dir)]
         inside = [one for one in typed if {self.data_blobs_dir, self.pipeline_dir} & {one, *one.parents}]
         return next((one for one in [*inside, *typed] if os.path.lexists(one)), (inside or typed)[0])
+
+    def own_path(self, path: str, base: Path) -> Path:
+        """Absolute, without resolving links: what people see as inside a folder is inside. One that reaches the project
+        by another name (through a link to it) gets the name that `root` has."""
+        full = Path(os.path.abspath(base / os.path.expanduser(path)))
+        if not full.is_relative_to(self.root):
+            for folder in (full, *full.parents):
+                if _is_same_folder(folder, self.root):
+                    return self.root / full.relative_to(folder)
+        return full
 
     def dataset_path(self, dataset: str) -> Path:
         first, _, rest = dataset.partition("/")

@@ -33,7 +33,7 @@ def find_script(project: Project, text: str, *, cwd: Path, rules: CodeRules) -> 
     pipeline = project.pipeline_dir
     is_bare = Path(text).name == text
     bases = [cwd, project.root] if is_bare else [cwd, project.root, pipeline]
-    typed = [_absolute(base, text) for base in bases]
+    typed = [project.own_path(text, base) for base in bases]
     inside = [path for path in typed if _is_inside(path, pipeline)]
     for path in inside:
         if path.is_file():
@@ -62,7 +62,7 @@ def find_config(project: Project, text: str, *, cwd: Path, script: Path, rules: 
     if not text.strip():
         raise UsageError("No config given", hint="--config baseline.json")
     for base in (cwd, project.root, script.parent, script.parent / "configs", project.pipeline_dir):
-        path = _absolute(base, text)
+        path = project.own_path(text, base)
         if path.is_file():
             return path
     files = list(walk_files(project.pipeline_dir, rules()))
@@ -125,11 +125,6 @@ def _entries(folder: Path) -> Sequence[os.DirEntry[str]]:
     except OSError as error:
         found = disk_error(error, f"cannot read the folder {folder}")
         raise found or SettingsError(f"cannot read the folder {folder}: {error.strerror}") from error
-
-
-def _absolute(base: Path, text: str) -> Path:
-    # Without resolving links: what people see as inside pipeline/ is inside.
-    return Path(os.path.abspath(base / os.path.expanduser(text)))
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -93,7 +93,7 @@ def find_job_file(request: SubmitRequest, project: Project) -> JobFile | None:
     if not is_job_file(request.script):
         return None
     for base in (request.cwd, project.root, project.pipeline_dir):
-        path = Path(os.path.abspath(base / os.path.expanduser(request.script)))
+        path = project.own_path(request.script, base)
         if path.is_file():
             break
     else:
@@ -196,7 +196,7 @@ class _Reader:
                 raise SettingsError(
                     f"code {code!r} is not on this machine", hint="clone or download it, and name the folder"
                 )
-        return Path(os.path.abspath(self._folder / os.path.expanduser(code)))
+        return self._project.own_path(code, self._folder)
 
     def _environment(self) -> tuple[EnvironmentSpec | None, CodeSources]:
         build, values = self._job.build, self._job.spec.values
@@ -243,7 +243,7 @@ class _Reader:
 
     def _local_dataset(self, text: str) -> tuple[str, Path]:
         """What a path of this machine means: a dataset, wherever it is."""
-        path = Path(os.path.abspath(self._folder / os.path.expanduser(re.sub("^file:(?://)?", "", text))))
+        path = self._project.own_path(re.sub("^file:(?://)?", "", text), self._folder)
         with suppress(UsageError):
             return self._project.dataset_name(str(path), self._folder), path
         if not path.exists():

@@ -101,6 +101,7 @@ def test_links_in_the_path_are_kept(project: Project, tmp_path: Path) -> None:
 def test_the_same_folder_by_another_name(project: Project, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(project.root)
     assert project.dataset_name(str(tmp_path / "alias" / "data_blobs" / "raw"), tmp_path) == "raw"
+    assert project.typed_path(str(tmp_path / "alias" / "pipeline" / "x"), tmp_path) == project.pipeline_dir / "x"
     moved = tmp_path / "disk"
     project.data_blobs_dir.rename(moved)
     project.data_blobs_dir.symlink_to(moved)

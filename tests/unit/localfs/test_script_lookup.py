@@ -68,8 +68,12 @@ def test_a_script_is_found_by_path_or_by_name(root: Path, text: str, cwd: str, e
     assert script(root, text, cwd) == expected
 
 
-def test_an_absolute_path_is_taken(root: Path) -> None:
-    assert script(root, str(root / "pipeline/train.py")) == "pipeline/train.py"
+def test_an_absolute_path_is_taken_also_through_a_link(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    link = tmp_path_factory.mktemp("links") / "project"
+    link.symlink_to(root)
+    for path in (root, link):
+        assert script(root, str(path / "pipeline/train.py")) == "pipeline/train.py"
+        assert config(root, str(path / "elsewhere.json")) == "elsewhere.json"
 
 
 def test_an_ambiguous_name_lists_all(root: Path) -> None:
