@@ -205,7 +205,7 @@ def result_lines(result: SubmitResult, root: Path, width: int, *, is_announced: 
 def plan_lines(plan: SubmitPlan) -> Iterator[Line]:
     """What a submit would upload and run."""
     datasets = {
-        name: f"{document.get('snapshot', '')[:ID_CELLS]}"
+        name: (f"from {document['from']}" if "from" in document else document.get("snapshot", "")[:ID_CELLS])
         + (f"  {size(document['uploaded_bytes'])} to upload" if document.get("uploaded_bytes") else "")
         for name, document in plan.datasets.items()
     }
