@@ -16,8 +16,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_ISDIR
-from typing import Optional
+from stat import S_IMODE, S_ISDIR
+from typing import Optional, Union
 
 import xxhash
 
@@ -195,11 +195,19 @@ class DirectoryStore:
 
     def _make(self, folder: Path) -> None:
         if self._may_be_new:
-            make(folder)
-            return
+            make(self._root)
         for missing in reversed([folder, *folder.parents]):
-            if missing != self._root and missing.is_relative_to(self._root):
+            if missing != self._root and missing.is_relative_to(self._root) and not missing.is_dir():
                 missing.mkdir(exist_ok=True)
+                self._share(missing, 0o2777)
+
+    def _share(self, made: Union[int, Path], most: int) -> None:
+        """In a folder that not only its owner may write to, a group's on a share say, what is made is open to the same
+        people whatever the umask, or they would keep each other out. `most`: the bits that it can have."""
+        mode = S_IMODE(self._root.stat().st_mode) & most
+        if mode & 0o022 and S_IMODE(os.stat(made).st_mode) != mode:
+            with suppress(PermissionError):  # it is someone else's
+                set_mode(made, mode)
 
     def _remove_left_behind(self) -> None:
         """Once, before the first write: temporary files of writers that were killed."""
@@ -335,7 +343,8 @@ class DirectoryStore:
     def _locked(self) -> Iterator[None]:
         if self._may_be_new:
             make(self._root)
-        with locked(self._root / _LOCK_NAME):
+        with locked(self._root / _LOCK_NAME) as descriptor:
+            self._share(descriptor, 0o666)
             yield
 
     @contextmanager

@@ -35,6 +35,24 @@ class TestDirectoryStore(StoreSuite):
             assert path is not None
             assert path.stat().st_mode & 0o777 == 0o444
 
+    @pytest.mark.parametrize(("root_mode", "folders", "lock"), [(0o2775, 0o2775, 0o664), (0o755, 0o700, 0o600)])
+    def test_what_is_made_belongs_to_all_who_may_write_to_the_folder(
+        self, tmp_path: Path, root_mode: int, folders: int, lock: int
+    ) -> None:
+        """Else one member of a team whose umask is 022 or 077 would keep the others out."""
+        root = tmp_path / "store"
+        root.mkdir()
+        root.chmod(root_mode)
+        before = os.umask(0o077)
+        try:
+            DirectoryStore(root).put("objects/aa/x", b"1")
+            DirectoryStore(root, may_be_new=False).swap("datasets/a/HEAD", b"1", expected=None)
+        finally:
+            os.umask(before)
+        for folder in ("objects", "objects/aa", "datasets", "datasets/a"):
+            assert (root / folder).stat().st_mode & 0o7777 == folders, folder
+        assert (root / ".amlctl-lock").stat().st_mode & 0o777 == lock
+
     def test_a_killed_writer_leaves_no_value(self, tmp_path: Path) -> None:
         """The process dies after the bytes are written and before they appear."""
         program = (
