@@ -210,7 +210,7 @@ def restore_tree(
     are kept.
 
     Other files at their paths are replaced where the place allows it. A damaged file does not stop the others. `index`
-    is the tree's, if it was read already. Raises NotFound (no index), IntegrityError.
+    is the tree's, if it was read already. Raises NotFound (no index, or none any more), IntegrityError.
     """
     index = index or read_tree_index(store, tree.index_key)
     if index is None:
@@ -325,7 +325,9 @@ class _Restore:
             except NotFound:
                 pass
             # The run has saved more since the index was read.
-            index = read_tree_index(self.store, self.index_key) or TreeIndex()
+            index = read_tree_index(self.store, self.index_key)
+            if index is None:
+                raise NotFound(f"{self.index_key} was deleted while its files were downloaded", hint=Command("runs"))
             again = next((found for found in index.files if found.path == file.path), None)
             if again is None:
                 return 0

@@ -11,7 +11,7 @@ from threading import Lock
 import pytest
 
 from amlctl.core.store_keys import outputs_tree
-from amlctl.errors import IntegrityError, ServiceUnavailable
+from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable
 from amlctl.runs.tree import Place, read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
@@ -87,6 +87,20 @@ def test_nothing_is_sent_for_what_stayed(tmp_path: Path) -> None:
     requests = store.traffic.requests
     assert saver.save() == 0
     assert store.traffic.requests == requests
+
+
+def test_a_tree_that_is_deleted_while_it_is_downloaded_is_not_restored(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    write_tree(tmp_path / "source", {"a": b"1", "b": b"2"})
+    TreeSaver(store, tmp_path / "source", TREE).save()
+
+    def delete(call: Call) -> None:
+        if call.key.startswith(TREE.prefix):
+            for entry in list(store.list("runs/")):
+                store.delete(entry.key)
+
+    with pytest.raises(NotFound, match=r"outputs.json was deleted while"):
+        restore_tree(FaultyStore(store, delete), TREE, Place(tmp_path / "target"))
 
 
 def test_damage_is_still_reported(tmp_path: Path) -> None:
