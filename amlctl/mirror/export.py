@@ -213,6 +213,7 @@ class PlainFiles:
         if gone:
             self._lease.confirm()
             delete_all(self._store, gone, guard=self._lease.guard)
+            self._sink(Note(f"{self._dataset}: deleted {count(len(gone), 'file')} from the mirror"))
 
     def _undamaged(self, head: Manifest, paths: frozenset[str]) -> frozenset[str]:
         """All of `paths`, after a look whether they still are what HEAD says. Raises Conflict where they are not."""
