@@ -174,7 +174,7 @@ def _fetch_each(
 def _one_at_a_time(project: Project, run: str, sink: EventSink) -> Iterator[None]:
     """Two fetches of a run at once would overwrite each other's notes. A read-only project has no lock."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RightsError):
             folder = project.ensure_state_dir() / "runs" / run
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(exclusive(folder / "fetch.lock", f"fetch of {run}", sink))

@@ -58,7 +58,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench = make_bench(tmp_path_factory.mktemp("read-only") / "project")
     bench.write(".amlctl.toml")
     bench.write("data_blobs/working/d/1", "1")
-    bench.script("print('said by the script')")
+    bench.script("import os; open(os.environ['AMLCTL_OUTPUTS_DIR'] + '/o', 'w').write('x'); print('said by the script')")
     bench.submit("train.py", datasets=("data_blobs/working/d",))
     bench.write("data_blobs/working/d/2", "2")
     _set_modes(bench.project.root, 0o555, 0o444)
@@ -73,9 +73,11 @@ def _set_modes(root: Path, folder_mode: int, file_mode: int) -> None:
         Path(folder).chmod(folder_mode)
 
 
-def test_commands_that_only_read(project: Bench) -> None:
-    done = run_without_root_rights(EACH, str(project.project.root), json.dumps(READING))
+def test_commands_that_only_read(project: Bench, tmp_path: Path) -> None:
+    elsewhere = ["fetch", "@last", "--to", str(tmp_path)]
+    done = run_without_root_rights(EACH, str(project.project.root), json.dumps([*READING, elsewhere, elsewhere]))
     assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path) == ["o"]
 
 
 def test_what_is_read_is_what_is_there(project: Bench) -> None:
