@@ -58,7 +58,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench = make_bench(tmp_path_factory.mktemp("read-only") / "project")
     bench.write(".amlctl.toml")
     bench.write("data_blobs/working/d/1", "1")
-    bench.script("import os; open(os.environ['AMLCTL_OUTPUTS_DIR'] + '/o', 'w').write('x'); print('said by the script')")
+    bench.script(
+        "import os; open(os.environ['AMLCTL_OUTPUTS_DIR'] + '/o', 'w').write('x'); print('said by the script')"
+    )
     bench.submit("train.py", datasets=("data_blobs/working/d",))
     bench.write("data_blobs/working/d/2", "2")
     _set_modes(bench.project.root, 0o555, 0o444)
