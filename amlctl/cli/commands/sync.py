@@ -127,14 +127,9 @@ def sync(
     call = invocation(ctx)
     call.is_resumable = not is_dry_run
     call.output.commands.store_url = store_url
-    settings = call.app.settings.sync
-    options = replace(
-        flags,
-        layout=layout or ("mirror" if registered else settings.layout),
-        pack_below=settings.pack_below,
-        pack_size=settings.pack_size,
-        ignore=tuple(settings.ignore),
-    )
+    options = replace(flags, **vars(call.app.settings.sync))
+    if layout or registered:
+        options = replace(options, layout=layout or "mirror")
     if registered:
         from amlctl.operations.data_asset import assets_for, register_synced  # no other sync requires a workspace
 
