@@ -40,7 +40,6 @@ from amlctl.core.run_state import is_final
 
 if TYPE_CHECKING:
     from amlctl.cli.render.run_screen import RunScreen
-    from amlctl.cli.render.run_text import StatesSeen
 
 
 _MOVES = {Stage.SEND: "sent", Stage.RECEIVE: "received"}
@@ -60,7 +59,7 @@ class Reporter:
         self._progress = self._make_progress()
         self._wait_said_s = float("-inf")
         self._screen: RunScreen | None = None
-        self._states: StatesSeen | None = None
+        self._states_said: dict[str, str] = {}
         self.has_run = False
         """A run exists, which has its own ways to be taken up again."""
         self.open_page: Callable[[str], object] | None = None
@@ -126,11 +125,9 @@ class Reporter:
                 self._write_line(wait.line(0.0))
 
     def _show_sweep(self, event: SweepWatched) -> None:
-        if self._states is None:
-            from amlctl.cli.render.run_text import StatesSeen
+        from amlctl.cli.render.run_text import changed_states
 
-            self._states = StatesSeen()
-        for line in self._states.lines(event.rows, event.goal):
+        for line in changed_states(event.rows, event.goal, self._states_said):
             if not self._is_quiet:
                 self._write_line(line)
 

@@ -152,20 +152,12 @@ def fitting(rows: Sequence[SweepRow], goal: Goal | None, room: int) -> Sequence[
     return [row for row in rows if row.run in kept]
 
 
-class StatesSeen:
-    """Which changes of runs were said already, where nothing is redrawn."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, str] = {}
-
-    def lines(self, rows: Sequence[SweepRow], goal: Goal | None) -> list[Line]:
-        found: list[Line] = []
-        for row in rows:
-            is_said = row.status == RunState.RUNNING or is_final(row.status)
-            if is_said and self._said.get(row.run) != row.status:
-                self._said[row.run] = row.status
-                found.append(_said(row, goal))
-        return found
+def changed_states(rows: Sequence[SweepRow], goal: Goal | None, said: dict[str, str]) -> Iterator[Line]:
+    """Changes of runs where nothing is redrawn; `said` has, by run, the state that was said last."""
+    for row in rows:
+        if (row.status == RunState.RUNNING or is_final(row.status)) and said.get(row.run) != row.status:
+            said[row.run] = row.status
+            yield _said(row, goal)
 
 
 def _said(row: SweepRow, goal: Goal | None) -> Line:
