@@ -91,24 +91,24 @@ def conda_environment(file: TextDocument, folder: Path | None = None) -> Environ
     constraints = _list(file, recorded.get("constraints"), _RECORDED, "constraints")
     listed = _list(file, document.get("dependencies"), "dependencies")
     reader = PipListReader(folder, identified)
-    _read_pip(file, {at: item for at, item in enumerate(listed) if isinstance(item, dict)}, reader)
     python, conda, places = "", list[str](), dict[str, str]()
     for at, item in enumerate(listed):
+        place: Place = ("dependencies", at)
         if isinstance(item, dict):
-            continue
-        text = _text(file, item, ("dependencies", at))
-        name = text.rpartition("::")[2]
-        match = _PYTHON.fullmatch(name)
-        if match is None and not _NAME.match(name):
-            raise file.error(f"{text!r} is not a package", "dependencies", at, hint="for example numpy=2.1")
-        key = text if match is None else "python"
-        if key in places:
-            raise file.error(f"{key} is in dependencies twice", "dependencies", at)
-        places[key] = file.where("dependencies", at)
-        if match is None:
-            conda.append(text)
+            key = "`- pip:`"
+            _read_pip(file, item, place, reader)
         else:
-            python = _python_version(file, match[1], ("dependencies", at))
+            key = _text(file, item, place)
+            name = key.rpartition("::")[2]
+            if match := _PYTHON.fullmatch(name):
+                key, python = "python", _python_version(file, match[1], place)
+            elif _NAME.match(name):
+                conda.append(key)
+            else:
+                raise file.error(f"{key!r} is not a package", *place, hint="for example numpy=2.1")
+        if key in places:
+            raise file.error(f"{key} is in dependencies twice", *place)
+        places[key] = file.where(*place)
     channels = _list(file, document.get("channels"), "channels")
     pip = reader.found
     return EnvironmentSpec(
@@ -124,23 +124,18 @@ def conda_environment(file: TextDocument, folder: Path | None = None) -> Environ
     )
 
 
-def _read_pip(file: TextDocument, tables: Mapping[int, dict[str, Any]], reader: PipListReader) -> None:
-    """`tables` are the items of `dependencies` that are not text, by position; `- pip:` alone may be one."""
+def _read_pip(file: TextDocument, table: Mapping[str, Any], place: Place, reader: PipListReader) -> None:
+    """`table` is an item of `dependencies` that is not text."""
+    for key in table:
+        if key != "pip":
+            raise file.error(f"{key!r} has a list in dependencies", *place, hint="only `- pip:` may have one")
     seen: set[str] = set()
-    for number, (at, table) in enumerate(tables.items()):
-        for key in table:
-            if key != "pip":
-                hint = "only `- pip:` may have one"
-                raise file.error(f"{key!r} has a list in dependencies", "dependencies", at, hint=hint)
-        if number:
-            raise file.error("`- pip:` is in dependencies twice", "dependencies", at)
-        for position, entry in enumerate(_list(file, table.get("pip"), "dependencies", at, "pip")):
-            place: Place = ("dependencies", at, "pip", position)
-            line = _text(file, entry, place)
-            if line in seen:
-                raise file.error(f"{line!r} is there twice", *place)
-            seen.add(line)
-            reader.add(line, file.where(*place))
+    for position, entry in enumerate(_list(file, table.get("pip"), *place, "pip")):
+        line = _text(file, entry, (*place, "pip", position))
+        if line in seen:
+            raise file.error(f"{line!r} is there twice", *place, "pip", position)
+        seen.add(line)
+        reader.add(line, file.where(*place, "pip", position))
 
 
 def _python_version(file: TextDocument, text: str, place: Place) -> str:
