@@ -191,8 +191,8 @@ def _reason(lines: Sequence[str]) -> str:
 
 
 _FILE = re.compile(r'File "([^"\n]*/pipeline/([^"\n]+))"')
-_OPENED = 'File "'
-_LONGEST_PATH = 5000
+_BEGUN = re.compile(r'(?:File "[^"\n]{0,4999}|F(?:i(?:l(?:e ?)?)?)?)\Z')
+"""A path of which the end may follow."""
 
 
 class CodePaths:
@@ -207,13 +207,9 @@ class CodePaths:
 
     def feed(self, text: str, *, is_final: bool = False) -> str:
         text, self._held = self._held + text, ""
-        at = text.rfind(_OPENED)
-        rest = text[at + len(_OPENED) :] if at >= 0 else '"'
-        if not is_final and '"' not in rest and "\n" not in rest and len(rest) < _LONGEST_PATH:
-            text, self._held = text[:at], text[at:]
-        elif not is_final:
-            begun = next((n for n in range(len(_OPENED) - 1, 0, -1) if text.endswith(_OPENED[:n])), 0)
-            text, self._held = text[: len(text) - begun], text[len(text) - begun :]
+        begun = None if is_final else _BEGUN.search(text)
+        if begun is not None:
+            text, self._held = text[: begun.start()], begun[0]
         return _FILE.sub(self._replaced, text) if "/pipeline/" in text else text
 
     def _replaced(self, found: re.Match[str]) -> str:
