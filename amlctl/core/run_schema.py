@@ -95,16 +95,11 @@ def _one_of(*values: Optional[str]) -> Rule:
     return lambda value: (value is None or isinstance(value, str)) and value in values
 
 
-def _count(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= MAX_PROCESSES
+def _whole(least: int, most: int) -> Rule:
+    return lambda value: type(value) is int and least <= value <= most
 
 
-def _exit_code(value: Any) -> bool:
-    return type(value) is int and abs(value) < 1 << 32
-
-
-def _size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 62
+_count, _size = _whole(1, MAX_PROCESSES), _whole(0, (1 << 62) - 1)
 
 
 def _seconds(value: Any) -> bool:
@@ -248,7 +243,7 @@ RULES: Mapping[str, Rule] = {
     "times": _table(is_time, _state),
     "phases": _list(_phase),
     "resources": _table(is_amount),
-    "exit_code": _maybe(_exit_code),
+    "exit_code": _maybe(_whole(1 - (1 << 32), (1 << 32) - 1)),
     "error": _maybe(_table(_text)),
     "studio_url": _maybe(_page),
     "outputs": _text,
