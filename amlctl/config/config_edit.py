@@ -151,7 +151,9 @@ class _Edit:
         if not self._is_yaml:
             return text[:start] + _json(new) + text[end:]
         written_new = self._written(old, new)
-        if old.tag and _is_same_shape(old, new.value):
+        value = new.value
+        kind = Kind.SEQUENCE if isinstance(value, list) else Kind.MAPPING if isinstance(value, dict) else Kind.SCALAR
+        if old.tag and old.kind is kind:
             properties = _PROPERTIES.match(text, start)
             start = properties.end() if properties else start
         if old.quote in ("|", ">"):
@@ -233,11 +235,6 @@ def _json(new: NewValue) -> str:
     return json.dumps(new.value, ensure_ascii=False)
 
 
-def _is_same_shape(old: Node, value: Any) -> bool:
-    kind = Kind.SEQUENCE if isinstance(value, list) else Kind.MAPPING if isinstance(value, dict) else Kind.SCALAR
-    return old.kind is kind
-
-
 def _is_value(node: Node, new: NewValue) -> bool:
     found = plain_value(node)
     return found == new.value or (isinstance(found, float) and found != found) or found == new.typed
@@ -314,26 +311,23 @@ def _typed(key: str, text: str) -> tuple[Any, bool]:
 def _collection(key: str, text: str) -> Any:
     """A list or mapping in JSON or YAML, else the text."""
     source = f"--set {key}"
-    node: Node | None = None
-    for is_json in (True, False):
+    for read in (json_documents, yaml_documents):
         try:
-            documents = json_documents(text, source) if is_json else yaml_documents(text, source)
+            documents = read(text, source)
         except BeyondBounds as error:
             raise UsageError(error.message) from error
         except SettingsError:
             continue
-        if len(documents) == 1 and documents[0].kind is not Kind.SCALAR:
-            node = documents[0]
-            break
-    if node is None:
-        return text
-    try:
-        check(node, source)
-    except SettingsError as error:
-        raise UsageError(error.message, hint=error.hint) from error
-    for one in node.walk():
-        _check_text(key, one.text)
-    return plain_value(node)
+        if len(documents) != 1 or documents[0].kind is Kind.SCALAR:
+            continue
+        try:
+            check(documents[0], source)
+        except SettingsError as error:
+            raise UsageError(error.message, hint=error.hint) from error
+        for one in documents[0].walk():
+            _check_text(key, one.text)
+        return plain_value(documents[0])
+    return text
 
 
 def _check_text(key: str, text: str) -> None:
