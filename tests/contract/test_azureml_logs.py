@@ -85,7 +85,8 @@ def test_last_lines_do_not_wait_for_what_is_done_at_the_end(azureml: AzureMLServ
         assert before == [True]
 
 
-def test_a_follower_survives_an_outage(azureml: AzureMLService, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [503, 401])
+def test_a_follower_survives_an_outage(azureml: AzureMLService, tmp_path: Path, status: int) -> None:
     """Reported once; the log continues where it was."""
     text, warnings = "", 0
 
@@ -93,7 +94,7 @@ def test_a_follower_survives_an_outage(azureml: AzureMLService, tmp_path: Path) 
         nonlocal text, warnings
         if isinstance(event, LogText):
             if not text:
-                azureml.faults.answer(503, "GET .*/details", times=12)
+                azureml.faults.answer(status, "GET .*/details", times=12)
             text += event.text
         warnings += isinstance(event, Warned)
 
