@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Optional
 from urllib.parse import quote
@@ -60,6 +61,10 @@ class RunPaths:
     def node_folders(self, node: int) -> NodeFolders:
         container = self.container_of(node)
         return NodeFolders(container, container / "outputs")
+
+
+paths_of = lru_cache(1 << 14)(RunPaths)
+"""The same, for those who look at many runs again and again."""
 
 
 def queue_folder(state_dir: Path, compute: str) -> Path:

@@ -24,7 +24,7 @@ from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runs.records import load_either, save_both
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local.run_paths import RunPaths, make_folder
+from amlctl.workspaces.local.run_paths import RunPaths, make_folder, paths_of
 from amlctl.workspaces.local.starting import SupervisorSettings
 
 
@@ -144,7 +144,7 @@ class Sweep:
         return [run for run in runs if not self._of(run).folder.exists()]
 
     def _of(self, run: str) -> RunPaths:
-        return RunPaths(self._paths.state_dir, run)
+        return paths_of(self._paths.state_dir, run)
 
 
 def continue_sweep(settings: SupervisorSettings, store: Store, record: RunRecord, variables: Mapping[str, str]) -> None:

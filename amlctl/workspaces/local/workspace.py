@@ -44,7 +44,14 @@ from amlctl.workspaces.local.recovery import (
     refuse_cancel,
     wait_for_supervisor,
 )
-from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_folder, make_reserve, release_reserve
+from amlctl.workspaces.local.run_paths import (
+    RunPaths,
+    machine_error,
+    make_folder,
+    make_reserve,
+    paths_of,
+    release_reserve,
+)
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
 from amlctl.workspaces.local.sweeps import Sweep
 
@@ -330,7 +337,7 @@ class LocalWorkspace:
     def _paths(self, run: str) -> RunPaths:
         if not is_record_run_id(run):
             raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
-        return RunPaths(self._project.state_dir, run)
+        return paths_of(self._project.state_dir, run)
 
     def _sweep(self, run: str) -> Sweep:
         return Sweep(self._paths(run), self._store, self.read, self.cancel)
