@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import xxhash
 
 from amlctl.core.content_id import is_content_id
+from amlctl.errors import SettingsError
 
 MOST_BYTES = 256 << 20
 """Largest document, unpacked. An index of a run with a million outputs has 120 MB."""
@@ -108,6 +109,14 @@ class Fields:
 
     def number(self, name: str, *, least: int = 0, most: int = MOST_NUMBER) -> int:
         return checked_number(self._get(name, _NEEDED), name, least=least, most=most)
+
+    def format(self, newest: int, what: str) -> int:
+        """The member `format`. Raises SettingsError: `what` has a newer one."""
+        number = self.number("format", least=1)
+        if number > newest:
+            message = f"{what} has format {number}; this amlctl reads format {newest}"
+            raise SettingsError(message, hint="pip install --upgrade amlctl")
+        return number
 
     def content_id(self, name: str) -> str:
         value = self.text(name)

@@ -100,12 +100,7 @@ def parse_head(data: bytes, dataset: str) -> Head:
     """HEAD of the dataset. Raises IntegrityError, SettingsError (a newer format, a disk that takes it for another)."""
     try:
         fields = Fields(parse(data))
-        number = fields.number("format", least=1)
-        if number > FORMAT:
-            raise SettingsError(
-                f"HEAD of {dataset} has format {number}; this amlctl reads format {FORMAT}",
-                hint="pip install --upgrade amlctl",
-            )
+        number = fields.format(FORMAT, f"HEAD of {dataset}")
         value = _value(fields) if number == 1 else _checked_value(fields, dataset)
     except ValueError as error:
         raise _damaged(dataset, error) from error

@@ -29,7 +29,7 @@ import xxhash
 from amlctl.core.content_id import EMPTY, is_content_id
 from amlctl.core.document import Fields, checked_number, parse
 from amlctl.core.message import Command, Message, below_data_blobs
-from amlctl.errors import IntegrityError, SettingsError
+from amlctl.errors import IntegrityError
 
 FORMAT = 1
 """Of manifest files. HEAD and `format.json` count their own."""
@@ -346,12 +346,7 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
     line, _, rest = data.partition(b"\n")
     try:
         fields = Fields(parse(line))
-        number = fields.number("format")
-        if number != FORMAT:
-            raise SettingsError(
-                f"a manifest has format {number}; this amlctl reads format {FORMAT}",
-                hint="pip install --upgrade amlctl",
-            )
+        fields.format(FORMAT, "a manifest")
         shards = fields.array("shards")
         if not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in shards):
             raise ValueError("a shard is not named by its id")

@@ -12,7 +12,7 @@ import os
 from amlctl.core.document import Fields, parse
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import DATASETS, FORMAT_KEY
-from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
+from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.stores.contract import Store, Versioned
 
 STORE_FORMAT = 2
@@ -59,12 +59,7 @@ def require_format(store: Store) -> None:
 def _id_in(store: Store, found: Versioned) -> str:
     try:
         fields = Fields(parse(found.data))
-        number = fields.number("format", least=1)
-        if number > STORE_FORMAT:
-            raise SettingsError(
-                f"the store {store.url} has format {number}; this amlctl reads format {STORE_FORMAT}",
-                hint="pip install --upgrade amlctl",
-            )
+        number = fields.format(STORE_FORMAT, f"the store {store.url}")
         return fields.content_id("id") if number == STORE_FORMAT and fields.text("id") else ""
     except ValueError as error:
         raise IntegrityError(f"{FORMAT_KEY} of {store.url} cannot be read", hint=_REPAIR) from error
