@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import LAST, LastRun
 from amlctl.cli.render.tables import Line, dim, good, highlight, linked, moment
 from amlctl.core.message import Command, Message, SecretLink, count, size
@@ -75,19 +75,17 @@ def share(
         )
         return
     until = datetime.now(UTC) + timedelta(seconds=parse_duration_s(expires or _DEFAULT))
-    _print(call, operations.share_links(app_, run_id, patterns, app_.links(until), page))
+    shared = operations.share_links(app_, run_id, patterns, app_.links(until), page)
+    call.result(shared.to_json(), _lines(shared))
 
 
-def _print(call: Invocation, shared: operations.ShareResult) -> None:
-    def lines() -> Iterator[Line]:
-        for one in shared.links:
-            yield [highlight(one.file)]
-            yield ["  ", linked(SecretLink(one.url), one.url)]
-        if shared.left_out:
-            yield [dim(f"… and {count(shared.left_out, 'output')} more: name them to share them")]
-        if shared.studio_url:
-            yield [dim("for members of the workspace: "), linked(shared.studio_url, shared.studio_url)]
-        yield [good("until "), moment(shared.expires_at), dim("; everybody who has a link can read the file")]
-        yield Message("  to end them earlier: ", Command("runs", "share", shared.run, "--revoke"))
-
-    call.result(shared.to_json(), lines())
+def _lines(shared: operations.ShareResult) -> Iterator[Line]:
+    for one in shared.links:
+        yield [highlight(one.file)]
+        yield ["  ", linked(SecretLink(one.url), one.url)]
+    if shared.left_out:
+        yield [dim(f"… and {count(shared.left_out, 'output')} more: name them to share them")]
+    if shared.studio_url:
+        yield [dim("for members of the workspace: "), linked(shared.studio_url, shared.studio_url)]
+    yield [good("until "), moment(shared.expires_at), dim("; everybody who has a link can read the file")]
+    yield Message("  to end them earlier: ", Command("runs", "share", shared.run, "--revoke"))
