@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amlctl.config.nodes import parse_yaml
-from amlctl.config.pip_list import PipListReader
+from amlctl.config.pip_list import PipList
 from amlctl.config.text_file import Place, TextDocument, parse_toml, read_text
 from amlctl.core.environment import DEFAULT_IMAGE, OLDEST_PYTHON, EnvironmentSpec, environment_without_file
 from amlctl.core.hidden_values import filled
@@ -90,13 +90,13 @@ def conda_environment(file: TextDocument, folder: Path | None = None) -> Environ
     identified = {path: _text(file, local[path], (_RECORDED, "local_files", path)) for path in local}
     constraints = _list(file, recorded.get("constraints"), _RECORDED, "constraints")
     listed = _list(file, document.get("dependencies"), "dependencies")
-    reader = PipListReader(folder, identified)
+    pip = PipList(folder, identified)
     python, conda, places = "", list[str](), dict[str, str]()
     for at, item in enumerate(listed):
         place: Place = ("dependencies", at)
         if isinstance(item, dict):
             key = "`- pip:`"
-            _read_pip(file, item, place, reader)
+            _read_pip(file, item, place, pip)
         else:
             key = _text(file, item, place)
             name = key.rpartition("::")[2]
@@ -110,7 +110,6 @@ def conda_environment(file: TextDocument, folder: Path | None = None) -> Environ
             raise file.error(f"{key} is in dependencies twice", *place)
         places[key] = file.where(*place)
     channels = _list(file, document.get("channels"), "channels")
-    pip = reader.found
     return EnvironmentSpec(
         python=python,
         channels=tuple(_text(file, item, ("channels", at)) for at, item in enumerate(channels)),
@@ -124,7 +123,7 @@ def conda_environment(file: TextDocument, folder: Path | None = None) -> Environ
     )
 
 
-def _read_pip(file: TextDocument, table: Mapping[str, Any], place: Place, reader: PipListReader) -> None:
+def _read_pip(file: TextDocument, table: Mapping[str, Any], place: Place, pip: PipList) -> None:
     """`table` is an item of `dependencies` that is not text."""
     for key in table:
         if key != "pip":
@@ -135,7 +134,7 @@ def _read_pip(file: TextDocument, table: Mapping[str, Any], place: Place, reader
         if line in seen:
             raise file.error(f"{line!r} is there twice", *place, "pip", position)
         seen.add(line)
-        reader.add(line, file.where(*place, "pip", position))
+        pip.add(line, file.where(*place, "pip", position))
 
 
 def _python_version(file: TextDocument, text: str, place: Place) -> str:

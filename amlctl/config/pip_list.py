@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -40,19 +39,6 @@ _MAX_DEPTH = 20
 _LOCAL_HINT = "build a wheel (pip wheel --no-deps DIR) and list that file, or move the package below pipeline/"
 
 
-@dataclass
-class PipList:
-    """`lines` and `constraints` for pip, with absolute paths; `local` has the sha256 of each path in them, and `places`
-    the `file:line` of each line."""
-
-    lines: list[str] = field(default_factory=list)
-    constraints: list[str] = field(default_factory=list)
-    local: dict[str, str] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    has_files: bool = False
-    """Whether another file was read, or is required to install this."""
-
-
 class _ListFile(NamedTuple):
     """What a line stands in: files that it names are relative to `folder`, None where it may name none."""
 
@@ -61,12 +47,20 @@ class _ListFile(NamedTuple):
     depth: int = 0
 
 
-class PipListReader:
-    """`folder` is that of the environment file. Without one, only local files may be named that were `identified` when
-    the list was recorded (path and sha256)."""
+class PipList:
+    """`lines` and `constraints` for pip, with absolute paths; `local` has the sha256 of each path in them, and `places`
+    the `file:line` of each line. `has_files`: another file was read, or is required to install this.
+
+    `folder` is that of the environment file. Without one, only local files may be named that were `identified` when the
+    list was recorded (path and sha256).
+    """
 
     def __init__(self, folder: Path | None, identified: Mapping[str, str] | None = None) -> None:
-        self.found = PipList()
+        self.lines: list[str] = []
+        self.constraints: list[str] = []
+        self.local: dict[str, str] = {}
+        self.places: dict[str, str] = {}
+        self.has_files = False
         self._root = folder
         self._identified = identified or {}
 
@@ -89,7 +83,7 @@ class PipListReader:
             text = read_text(full, shown)
         except (NotFound, RightsError, SettingsError) as error:
             raise SettingsError(f"{place}: {error.message}", hint=f"paths are relative to {full.parent}") from error
-        self.found.has_files = True
+        self.has_files = True
         for number, line in _logical_lines(text):
             self._line(line, f"{shown}:{number}", within._replace(folder=full.parent, depth=within.depth + 1))
 
@@ -108,10 +102,10 @@ class PipListReader:
         self._take(f"{requirement} {options}".strip(), place, is_constraint=within.is_constraint)
 
     def _take(self, text: str, place: str, *, is_constraint: bool) -> None:
-        target = self.found.constraints if is_constraint else self.found.lines
+        target = self.constraints if is_constraint else self.lines
         if text not in target:
             target.append(text)
-        self.found.places.setdefault(text, place)
+        self.places.setdefault(text, place)
 
     def _option(self, option: str, value: str, place: str, within: _ListFile) -> None:
         if option == "--requirement":
@@ -165,9 +159,9 @@ class PipListReader:
         return full
 
     def _identify(self, path: Path, place: str) -> None:
-        self.found.has_files = True
+        self.has_files = True
         try:
-            self.found.local[str(path)] = self._identified.get(str(path)) or _digest(path)
+            self.local[str(path)] = self._identified.get(str(path)) or _digest(path)
         except OSError as error:
             raise SettingsError(f"{place}: cannot read {error.filename or path}: {error.strerror}") from error
 

@@ -22,7 +22,7 @@ from amlctl.config.config_edit import Hide, with_overrides
 from amlctl.config.environment_file import python_specifiers
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.nodes import MAX_EXPANDED, Kind, Node, check_expanded, plain_value, yaml_documents
-from amlctl.config.pip_list import PipListReader
+from amlctl.config.pip_list import PipList
 from amlctl.config.text_file import TextDocument, parse_toml, read_bytes
 from amlctl.config.yaml_scalars import date_error, is_date
 from amlctl.core.environment import EnvironmentSpec
@@ -210,14 +210,14 @@ def read_script_environment(source: str, file: str) -> EnvironmentSpec | None:
     except SettingsError as error:
         message, hint = f"requires-python {python!r} is not a valid version", 'requires-python = ">=3.11"'
         raise document.error(message, "requires-python", hint=hint) from error
-    reader = PipListReader(None)
+    pip = PipList(None)
     for package in packages:
-        reader.add(package, document.where("dependencies"))
+        pip.add(package, document.where("dependencies"))
     return EnvironmentSpec(
         python=python.replace(" ", ""),
-        pip=tuple(reader.found.lines),
+        pip=tuple(pip.lines),
         source=file,
-        places={**reader.found.places, "python": document.where("requires-python")},
+        places={**pip.places, "python": document.where("requires-python")},
         has_files=True,
     )
 

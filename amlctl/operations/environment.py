@@ -10,7 +10,7 @@ from typing import Any
 
 from amlctl.config.environment_file import Lock, conda_environment, read_environment, read_lock, recorded_text
 from amlctl.config.nodes import parse_yaml
-from amlctl.config.pip_list import PipListReader
+from amlctl.config.pip_list import PipList
 from amlctl.config.text_file import read_text
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
@@ -169,15 +169,14 @@ def _locked(project: Project, lock: Lock) -> tuple[EnvironmentSpec, str]:
     """What the project's file lists, and all packages of the lock file with its versions."""
     path = project.environment_file
     spec = replace(read_environment(path), source=path.name) if path.exists() else EnvironmentSpec(source=lock.name)
-    reader = PipListReader(None)
+    pip = PipList(None)
     for line in lock.lines:
-        reader.add(line, lock.name)
-    found = reader.found
+        pip.add(line, lock.name)
     spec = replace(
         spec,
         python=spec.python or lock.python,
-        pip=tuple(dict.fromkeys((*spec.pip, *found.lines))),
-        places={**found.places, **spec.places},
+        pip=tuple(dict.fromkeys((*spec.pip, *pip.lines))),
+        places={**pip.places, **spec.places},
         has_files=True,
     )
     return spec, recorded_text("", spec)
