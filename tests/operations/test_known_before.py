@@ -19,7 +19,7 @@ from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
-from tests.support.bench import Bench
+from tests.support.bench import Bench, make_bench
 from tests.support.context import Context
 
 
@@ -138,6 +138,12 @@ def test_a_link_in_the_dataset_that_leads_into_the_store(bench: Bench, target: s
         sync(bench, "working/d", SyncOptions())
     bench.write("data_blobs/working/d/.amlctlignore", "/more/store/" if target == ".." else "/more")
     sync(bench, "working/d", SyncOptions())
+
+
+def test_a_folder_from_which_python_cannot_import(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "at 10:30")
+    bench.script("print(1)")
+    assert_refused(bench, UsageError, "has a ':' in its path", "train.py")
 
 
 def test_a_store_among_the_code(bench: Bench) -> None:

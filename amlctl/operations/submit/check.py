@@ -82,6 +82,11 @@ def check(context: Context, request: SubmitRequest, file: JobFile | None) -> Che
     run = _resolve(context, request, sources)
     run = with_present_assets(run, context.workspace)
     _check_code_apart(context, run)
+    if context.settings.workspace().runs_here and os.pathsep in str(context.project.root):
+        raise UsageError(  # it separates the folders of PYTHONPATH
+            f"the project has a {os.pathsep!r} in its path, {context.project.root}, so Python cannot import from it",
+            hint="rename or move its folder",
+        )
     environment = run.environment
     if run.spec.command is not None and context.workspace.service is not None:
         environment = replace(environment, python="")  # another Python of the image can start the runtime
