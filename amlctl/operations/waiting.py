@@ -32,7 +32,8 @@ class Waited:
         """The first that did not complete."""
         for record in self.records:
             if record.status != RunState.COMPLETED:
-                return RunFailed(f"run {record.run} is {record.status}", hint=Command("logs", record.run))
+                hint = Command("runs", "show", record.run) if record.spec.sweep else Command("logs", record.run)
+                return RunFailed(f"run {record.run} is {record.status}", hint=hint)
         return None
 
     def to_json(self) -> dict[str, Any]:

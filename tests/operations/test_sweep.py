@@ -21,6 +21,7 @@ from amlctl.errors import Conflict, ServiceUnavailable, UsageError
 from amlctl.operations.fetch import fetch
 from amlctl.operations.runs import delete
 from amlctl.operations.submit.result import SubmitResult
+from amlctl.operations.waiting import Waited
 from amlctl.runs.records import load_record, save_local_record, save_record
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.azure_blob.store import AzureBlobStore
@@ -141,7 +142,11 @@ def test_parallel_bounds_the_runs_and_a_cancel_ends_all(swept: Bench) -> None:
     with pytest.raises(Conflict, match=f"belongs to {parent.run}, which is Running"):
         delete({first: swept.workspace})
     swept.workspace.cancel(parent.run)
-    assert wait_for_state(swept, parent.run, "Canceled").error is not None
+    ended = wait_for_state(swept, parent.run, "Canceled")
+    assert ended.error is not None
+    failure = Waited([ended]).failure
+    assert failure is not None
+    assert str(failure.hint) == f"amlctl runs show {parent.run}", "a sweep has no log"
     assert {run.status for run in children(swept, parent)} == {"Canceled"}
 
 
