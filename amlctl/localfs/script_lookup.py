@@ -7,6 +7,7 @@ hidden folders are never entered.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Callable, Optional
@@ -103,7 +104,10 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 def _checked(project: Project, path: Path, ignore: IgnoreRules) -> Path:
     if path.suffix != ".py":
-        raise UsageError(f"{_shown(project, path)} is not a Python script", hint="its name has to end in .py")
+        shown = _shown(project, path)
+        convert = f"jupyter nbconvert --to script {shlex.quote(shown)} makes one"
+        hint = convert if path.suffix == ".ipynb" else "its name has to end in .py"
+        raise UsageError(f"{shown} is not a Python script", hint=hint)
     folder = ""
     parts = path.relative_to(project.pipeline_dir).parts
     for position, name in enumerate(parts):

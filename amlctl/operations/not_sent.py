@@ -36,6 +36,9 @@ def left_out(project: Project, rules: CodeRules, path: Path) -> str:
 def module_left_out(project: Project, rules: CodeRules, module: str, script: Path) -> str:
     """Why a run does not find a module that the project has, and how it would; else empty."""
     for root in (script.parent, project.pipeline_dir):
+        if is_empty(folder := root / module.partition(".")[0]):
+            shown = folder.relative_to(project.root).as_posix()
+            return f"{shown} is empty; if it is a submodule: git submodule update --init"
         for file in module_files(root, module):
             if file.is_file() and (why := left_out(project, rules, file)):
                 return why
@@ -47,6 +50,10 @@ def module_left_out(project: Project, rules: CodeRules, module: str, script: Pat
             shown = path.relative_to(project.root).as_posix()
             return f"{shown} is not sent with a run; to send it: ln -s ../{shown} {code.name}/{path.name}"
     return ""
+
+
+def is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def module_files(root: Path, module: str) -> Iterator[Path]:

@@ -69,6 +69,8 @@ def test_usage_errors_as_json(project: Cli, arguments: list[str], message: str) 
     ("typed", "hint"),
     [
         ("train.py --epochs 3", "put arguments of the script after --: amlctl submit train.py -- --epochs 3"),
+        ("train.py lr=3 x=4", "put arguments of the script after --: amlctl submit train.py -- lr=3 x=4"),
+        ("train.py -lr 3", "put arguments of the script after --: amlctl submit train.py -- -lr 3"),
         ("train.py 3 4", "put arguments of the script after --: amlctl submit train.py -- 3 4"),
         (
             "train.py --epochs=3 -x --dataset raw/d -- --last",

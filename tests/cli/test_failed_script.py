@@ -95,6 +95,7 @@ def test_imports_that_a_run_will_not_have_are_named_before_it(project: Cli) -> N
         from own import made_pb2
         import lib.deep
         import near.common, pipeline.own, in_src
+        import hollow.inside
         try:
             import quite_optional
         except ImportError:
@@ -105,6 +106,7 @@ def test_imports_that_a_run_will_not_have_are_named_before_it(project: Cli) -> N
     project.write(".gitignore", "lib/\n*_pb2.py\n")
     for path in ("pipeline/own/made_pb2", "pipeline/lib/deep", "near/common", "src/in_src/__init__"):
         project.write(f"{path}.py")
+    (project.cwd / "pipeline/hollow").mkdir()
     answer = project("submit", "train.py", *CURRENT, "--dry-run")
     warnings = [line for line in answer.err.splitlines() if line.startswith("warning:")]
     where = "which the environment will not have"
@@ -119,7 +121,9 @@ def test_imports_that_a_run_will_not_have_are_named_before_it(project: Cli) -> N
         "warning: pipeline/train.py:7 imports pipeline.own, "
         "but modules of pipeline/ are imported without its name: import own",
         f"warning: pipeline/train.py:7 imports in_src, but src/in_src {link}src/in_src pipeline/in_src",
-        f"warning: pipeline/train.py:12 imports missing_here, {where}: add missing-here to the environment of amlctl",
+        "warning: pipeline/train.py:8 imports hollow.inside, "
+        "but pipeline/hollow is empty; if it is a submodule: git submodule update --init",
+        f"warning: pipeline/train.py:13 imports missing_here, {where}: add missing-here to the environment of amlctl",
         f"warning: pipeline/own/part.py:1 imports sklearn_but_not_there, {where}: "
         "add sklearn-but-not-there to the environment of amlctl",
     ]

@@ -73,7 +73,8 @@ def _as_meant(typed: Sequence[str], unknown: str, options: Collection[str]) -> C
     script."""
     border = typed.index("--") if "--" in typed else len(typed)
     names = [argument.partition("=")[0] for argument in typed[:border]]
-    begin = names.index(unknown) if unknown in names else border
+    short = unknown if len(unknown) == 2 and unknown[0] == "-" else unknown + "="  # of `-lr`, `-l` is unknown
+    begin = next((i for i in range(border) if typed[i] == unknown or typed[i].startswith(short)), border)
     end = next((i for i in range(begin + 1, border) if names[i] in options), border)
     kept = [*typed[:begin], *typed[end:border]]
     if begin == border or not any(argument.endswith(_SCRIPT_SUFFIXES) for argument in kept):

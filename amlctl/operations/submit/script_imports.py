@@ -13,7 +13,7 @@ from amlctl.core.events import EventSink, Warned
 from amlctl.core.package_names import package_of
 from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.project import Project
-from amlctl.operations.not_sent import left_out, module_files, module_left_out
+from amlctl.operations.not_sent import is_empty, left_out, module_files, module_left_out
 
 _MOST_FILES = 300
 _BUILT_IN = frozenset(sys.stdlib_module_names) | {"distutils", "imp", "asyncore", "asynchat", "amlctl", "xxhash"}
@@ -35,7 +35,7 @@ def warn_of_missing_modules(
         top = one.module.partition(".")[0]
         if path == script and one.level:
             top, why = ".", f"which fails in a script: import {one.module} without the dots" if one.module else ""
-        elif own:
+        elif own and not is_empty(own[-1]):
             why = next((f"but {why}" for file in own if (why := left_out(project, rules, file))), "")
             why = "" if one.level == 0 and why and in_environment(top) else why
         elif one.level == 0 and (
