@@ -13,7 +13,7 @@ import pytest
 from amlctl.core.environment import EnvironmentSpec, environment_without_file
 from amlctl.errors import SettingsError, UsageError
 from amlctl.operations.environment import chosen_environment
-from amlctl.workspaces.azureml.assets import conda_document
+from amlctl.workspaces.azureml.assets import conda_document, installed_in, sends_module
 from tests.support.bench import Bench
 from tests.support.wheels import copy_installed, make_wheel
 
@@ -70,3 +70,12 @@ def test_azure_ml_gets_the_packages_of_an_index(own: Path) -> None:
     pip = document["dependencies"][-1]["pip"]
     assert any(line.startswith("pip==") for line in pip)
     assert not any(line.startswith("leaf") for line in pip)  # of a file
+    assert not any("+" in line for line in pip)  # a build that PyPI does not have
+
+
+def test_azure_ml_has_what_the_packages_of_an_index_bring(own: Path) -> None:
+    spec = EnvironmentSpec(is_current=True, interpreter=str(own / "bin/python"))
+    packages = installed_in(spec.interpreter)[1]
+    found = {module: sends_module(packages, spec, module) for module in ("pip", "leaf", "surely_not_there")}
+    assert found == {"pip": True, "leaf": False, "surely_not_there": None}
+    assert sends_module(packages, EnvironmentSpec(is_current=True), "surely_not_there") is False

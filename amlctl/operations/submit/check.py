@@ -101,7 +101,9 @@ def check(context: Context, request: SubmitRequest, file: JobFile | None) -> Che
 
 def _check_imports(context: Context, run: CheckedRun) -> None:
     workspace, project, spec = context.workspace, context.project, run.environment
-    listed_in = "the environment of amlctl" if spec.is_current else "pptdaml.yaml"
+    listed_in = "pptdaml.yaml"
+    if spec.is_current:  # what is installed from a folder or a repository is not sent
+        listed_in = "the environment of amlctl" + (", from a package index" if workspace.service is not None else "")
     warn_of_missing_modules(
         project.root / run.spec.script,
         project,

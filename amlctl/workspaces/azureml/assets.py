@@ -11,12 +11,14 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from amlctl.config.environment_file import check_runtime_python
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
 from amlctl.core.job import AssetName, parse_asset
+from amlctl.core.package_names import may_bring
 from amlctl.core.store_keys import code_prefix
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.tool_variables import answer_of
@@ -219,8 +221,8 @@ def version_of(spec: EnvironmentSpec) -> str:
 def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
     """A conda file for the specification, as JSON, which is YAML too."""
     if spec.is_current:
-        python, packages = _installed_in(spec.interpreter)
-        spec = EnvironmentSpec(python=python, pip=packages)
+        python, packages = installed_in(spec.interpreter)
+        spec = EnvironmentSpec(python=python, pip=tuple(line for line in packages.values() if line))
     wanted = spec.normalized()
     conda = [one for one in wanted["conda"] if one != "pip"]
     return {
@@ -230,11 +232,20 @@ def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
     }
 
 
+def sends_module(packages: Mapping[str, str], spec: EnvironmentSpec, module: str) -> bool | None:
+    """Whether a job in an environment like that of `spec` has it; `packages` are those of `installed_in`. None where it
+    is not known."""
+    if not spec.interpreter and find_spec(module) is None:
+        return False
+    lines = [line for name, line in packages.items() if may_bring(name, module)]
+    return any(lines) if lines else None
+
+
 _LIMIT_S = 60.0
 
 
-def _installed_in(interpreter: str) -> tuple[str, tuple[str, ...]]:
-    """Version and packages of an interpreter, or of this one. Raises SettingsError."""
+def installed_in(interpreter: str) -> tuple[str, Mapping[str, str]]:
+    """Version and packages of an interpreter, or of this one: each with its line for pip. Raises SettingsError."""
     if not interpreter:
         major, minor, _ = platform.python_version_tuple()
         return f"{major}.{minor}", _installed_packages()
@@ -250,20 +261,21 @@ def _installed_in(interpreter: str) -> tuple[str, tuple[str, ...]]:
         raise SettingsError(
             f"cannot list the packages of {interpreter}: {error}", hint="use another --env-from"
         ) from error
-    return str(version), tuple(map(str, packages))
+    return str(version), dict(packages)
 
 
-def _installed_packages() -> tuple[str, ...]:
-    """Those of this interpreter that come from an index, with their versions."""
+def _installed_packages() -> dict[str, str]:
+    """Those of this interpreter, each with its line for pip; empty for what was installed from a folder, a file or a
+    repository, and is in no index. Nor is a build such as `+cu118`: there the release has no such name."""
     import importlib.metadata
 
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"]
-        # Packages installed from a folder, a file or a repository are in no index.
-        if name and distribution.read_text("direct_url.json") is None:
-            found.setdefault(name.lower().replace("_", "-"), f"{name}=={distribution.version}")
-    return tuple(found[name] for name in sorted(found))
+        name, version = distribution.metadata["Name"], distribution.version.partition("+")[0]
+        if name:
+            is_in_index = distribution.read_text("direct_url.json") is None
+            found.setdefault(name.lower().replace("_", "-"), f"{name}=={version}" if is_in_index else "")
+    return {name: found[name] for name in sorted(found)}
 
 
 def _path(version: str) -> str:

@@ -77,6 +77,7 @@ class AzureMLWorkspace:
         self._open_store = open_store
         self._timing = timing
         self._sink = sink
+        self._installed: Mapping[str, str] | None = None
         self._records = Records(connection.project, self.name, store, sink)
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
@@ -132,6 +133,12 @@ class AzureMLWorkspace:
 
     def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
         """Only an image is not looked into."""
+        if spec.is_current:
+            from amlctl.workspaces.azureml.assets import installed_in, sends_module
+
+            if self._installed is None:
+                self._installed = installed_in(spec.interpreter)[1]
+            return sends_module(self._installed, spec, module)
         is_plain = spec.image == DEFAULT_IMAGE and not (spec.is_bare or spec.registered or spec.build)
         return False if is_plain and not (spec.conda or spec.pip) else None
 
