@@ -106,9 +106,8 @@ class Hider:
     def _hide(self, kind: str, name: str, value: str) -> str:
         if _PLACEHOLDER.fullmatch(value):
             return value
-        for text, known in self._known.items():
-            if text == value:
-                return f"<secret:{known}>"
+        if value in self._known:
+            return f"<secret:{self._known[value]}>"
         variable = f"{VARIABLE_PREFIX}{kind}_" + re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
         number, first = 1, variable
         while self.variables.get(variable, value) != value:

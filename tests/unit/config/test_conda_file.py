@@ -145,3 +145,9 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         read_environment(path)
     path.write_bytes(b"\xef\xbb\xbfname: x\r\ndependencies:\r\n- a\r\n")
     assert read_environment(path).conda == ("a",)
+
+
+def test_an_error_of_a_merged_key_names_the_line_of_the_value_that_is_used() -> None:
+    text = "<<:\n- channels: one\n- channels: [two]\n"
+    with pytest.raises(SettingsError, match=r"^pptdaml\.yaml:2: channels must be a list$"):
+        parse_environment(text, "pptdaml.yaml")
