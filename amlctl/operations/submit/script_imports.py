@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple, Union
 
@@ -30,13 +30,14 @@ def warn_of_missing_modules(
     listed_in: str,
 ) -> None:
     """Follows the imports of the project's own modules. `has_module` answers None where that is not known."""
-    in_environment, warned = cache(has_module), set[str]()
+    in_environment, why_not_sent = cache(has_module), cache(partial(left_out, project, rules))
+    warned: set[str] = set()
     for path, one, own in _followed(script, project.pipeline_dir):
         top = one.module.partition(".")[0]
         if path == script and one.level:
             top, why = ".", f"which fails in a script: import {one.module} without the dots" if one.module else ""
         elif own and not is_empty(own[-1]):
-            why = next((f"but {why}" for file in own if (why := left_out(project, rules, file))), "")
+            why = next((f"but {why}" for file in own if (why := why_not_sent(file))), "")
             why = "" if one.level == 0 and why and in_environment(top) else why
         elif one.level == 0 and (
             in_environment(top) is False or one.module.startswith(f"{project.pipeline_dir.name}.")
