@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import Warned
@@ -75,28 +76,29 @@ def clean(
     if not kinds:
         return CleanResult(old, [], is_dry_run)
     wanted = [item for item in old if item.kind in kinds and not item.kept]
-    if not wanted or is_dry_run:
+    if not wanted:
         return CleanResult(items, wanted, is_dry_run)
     total = size(sum(item.bytes for item in wanted))
-    if not is_sure:
+    if not is_sure and not is_dry_run:
         kind_cells, name_cells = max(len(one.kind) for one in wanted), max(len(one.name) for one in wanted)
         raise NeedsConfirmation(
             f"{count(len(wanted), 'item')}, {total} would be deleted from this machine",
             hint=Message("if that is intended: ", Command("clean", *(f"--{kind}" for kind in kinds), "--yes")),
             details=[f"{item.kind:{kind_cells}}  {item.name:{name_cells}}  {size(item.bytes)}" for item in wanted],
         )
-    if any(item.kind == CACHES for item in wanted):
+    if not is_dry_run and any(item.kind == CACHES for item in wanted):
         # Runs on this machine fill them, from their stores: one that is gone or out of reach cannot make them again.
         in_use, all_of_them = context.settings.workspace().name, context.settings.workspaces
         for name in [name for name, one in all_of_them.items() if one.runs_here or name == in_use]:
             context.in_workspace(name).store.info(FORMAT_KEY)
     freed = []
     for item in wanted:
-        kept = (
-            _free_outputs(context, item) if item.kind == OUTPUTS else context.disk.free(item, _store_of(context, item))
-        )
+        if item.kind == OUTPUTS:
+            kept = _free_outputs(context, item, is_dry_run=is_dry_run)
+        else:
+            kept = "" if is_dry_run else context.disk.free(item, _store_of(context, item))
         if kept:
-            context.sink(Warned(f"{item.kind} {item.name} was kept: {kept}"))
+            context.sink(Warned(f"{item.kind} {item.name} {'would be' if is_dry_run else 'was'} kept: {kept}"))
         else:
             freed.append(item)
     return CleanResult(items, freed, is_dry_run)
@@ -118,8 +120,11 @@ def _outputs(project: Project) -> Iterator[DiskItem]:
             yield disk_item(OUTPUTS, folder)
 
 
-def _free_outputs(context: Context, item: DiskItem) -> str:
-    """Only files that a fetch has written, that are unchanged, and that the store still has."""
+_PARTLY = "files were changed or added here; only the others go"
+
+
+def _free_outputs(context: Context, item: DiskItem, *, is_dry_run: bool) -> str:
+    """Only files that a fetch has written, that are unchanged, and that the store still has. Gives why others stay."""
     state_dir, run = context.project.state_dir, item.name
     try:
         record = load_local_record(state_dir, run)
@@ -133,13 +138,21 @@ def _free_outputs(context: Context, item: DiskItem) -> str:
     except IntegrityError as error:
         return error.message
     fetched = FetchedFiles(state_dir, run, item.path)
+
+    def is_unchanged(path: str) -> bool:
+        return fetched.may_replace(path) and in_the_way(item.path, path).top == path  # not behind a link
+
+    if is_dry_run:
+        paths = [Path(folder, name) for folder, _, names in walk(item.path) for name in names]
+        present = {path.relative_to(item.path).as_posix() for path in paths}
+        return _PARTLY if present - {path for path in fetched.paths if is_unchanged(path)} else ""
     for path in fetched.paths:
-        if fetched.may_replace(path) and in_the_way(item.path, path).top == path:  # not behind a link
+        if is_unchanged(path):
             (item.path / path).unlink(missing_ok=True)
     for folder, _, _ in reversed([*walk(item.path)]):
         with suppress(OSError):  # it has more files
             os.rmdir(folder)
-    return "files that were changed or added here" if item.path.exists() else ""
+    return _PARTLY if item.path.exists() else ""
 
 
 def _are_stored(store: Store, record: RunRecord) -> bool:

@@ -83,8 +83,10 @@ def test_what_would_go_is_listed_once_above_the_question(project: Cli, run: str,
 def test_what_was_changed_or_added_stays(project: Cli, run: str) -> None:
     project.write(f"outputs/{run}/result.txt", "corrected by hand")
     project.write(f"outputs/{run}/notes.txt", "mine")
+    assert "would be kept: files were changed or added here" in project("clean", "--outputs", "--dry-run").err
+    assert project.json("clean", "--outputs", "--dry-run")["freed"] == []
     answer = project("clean", "--outputs", "--yes")
-    assert "was kept: files that were changed or added here" in answer.err
+    assert "was kept: files were changed or added here" in answer.err
     assert sorted(os.listdir(project.cwd / f"outputs/{run}")) == ["notes.txt", "result.txt"]
 
 
