@@ -25,6 +25,8 @@ from amlctl.errors import ServiceUnavailable
 
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 """A service with one of these is likely to answer differently soon."""
+DAMAGED_ON_THE_WAY = "Md5Mismatch"
+"""Code of Blob Storage (400) where a body is not what its checksum says; it is repeated as well."""
 _NOT_ACTED_ON = frozenset({429})
 """After these any request may be sent again."""
 FIRST_WAIT_S = 0.4
@@ -150,12 +152,16 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
             was_sent = was_sent or status not in _NOT_ACTED_ON
             if status == 401 and not is_renewed and self._renew is not None and self._renew(request.http_request):
                 is_renewed = True
-            elif status not in (RETRIED_STATUSES if is_repeatable else _NOT_ACTED_ON):
+            elif not (_is_passing(answer) if is_repeatable else status in _NOT_ACTED_ON):
                 return response
             elif not attempts.again(self._reason(answer), asked_s=retry_after_s(answer.headers)):
                 answer.attempts = attempts.so_far()
                 return response
             was_repeated = True
+
+
+def _is_passing(answer: MemoryResponse) -> bool:
+    return answer.status_code in RETRIED_STATUSES or answer.headers.get("x-ms-error-code") == DAMAGED_ON_THE_WAY
 
 
 def retry_after_s(fields: Mapping[str, str]) -> float:

@@ -103,6 +103,7 @@ def times(number: int, fault: object) -> Callable[[Seen], object]:
         (BUSY, "503 server busy", 3.0),
         (Reply(429, {"x-ms-error-code": "TooManyRequests", "Retry-After": "2"}), "429 too many requests", 2.0),
         (Reply(503, {"Retry-After": "3600"}), "503 service unavailable, which asks to wait 3,600 s", 60.0),
+        (Reply(400, {"x-ms-error-code": "Md5Mismatch"}), "400 md5 mismatch", 0.2),
         (LoseAnswer(), "the connection ended without an answer", 0.2),
     ],
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
 """Each answer of the service has one of these headers, or names the service; a login page of the network does not."""
 _SERVERS = ("Windows-Azure-Blob/", "Azurite-Blob/")
-_WORD = re.compile(r"[A-Z][a-z]*|[a-z]+|\d+")
+_WORD = re.compile(r"[A-Z][a-z]*\d*|[a-z]+|\d+")
 """Of a code such as ServerBusy."""
 
 

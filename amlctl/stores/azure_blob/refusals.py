@@ -10,7 +10,7 @@ import time
 
 from amlctl.azure_access.http import seconds_of
 from amlctl.azure_access.network_errors import refused_by_proxy
-from amlctl.azure_access.retry import RETRIED_STATUSES
+from amlctl.azure_access.retry import DAMAGED_ON_THE_WAY, RETRIED_STATUSES
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.stores.azure_blob.address import BlobAddress
@@ -66,7 +66,7 @@ def refusal(answer: BlobAnswer, key: str, address: BlobAddress, credential: Cred
         return RightsError(f"No right to use {thing} ({code}): {why}", hint=remedy or credential.remedy())
     if status in (401, 403):
         return _denied(answer, thing, address.account, credential)
-    if status in RETRIED_STATUSES:
+    if status in RETRIED_STATUSES or code == DAMAGED_ON_THE_WAY:
         failed = f"the service failed at {thing}: {status} {code} {answer.request}".rstrip()
         hint = "run the same command again; nothing that arrived is lost"
         return ServiceUnavailable(f"{failed} ({answer.attempts})", hint=hint)
