@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,8 +25,6 @@ from amlctl.errors import ServiceUnavailable
 
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 """A service with one of these is likely to answer differently soon."""
-DAMAGED_ON_THE_WAY = "Md5Mismatch"
-"""Code of Blob Storage (400) where a body is not what its checksum says; it is repeated as well."""
 _NOT_ACTED_ON = frozenset({429})
 """After these any request may be sent again."""
 FIRST_WAIT_S = 0.4
@@ -102,15 +100,18 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
         *,
         host_source: str,
         reason: Callable[[MemoryResponse], str],
+        codes: Collection[str] = (),
         renew: Callable[[Any], bool] | None = None,
     ) -> None:
         """`host_source` is where the host's name comes from, for errors; `reason` explains a status that is retried;
-        `renew` gets new credentials after a 401, and whatever of them the request itself carries."""
+        `codes` are errors of the service that are retried whatever their status; `renew` gets new credentials after a
+        401, and whatever of them the request itself carries."""
         super().__init__()
         self._retries = retries
         self._transport = transport
         self._host_source = host_source
         self._reason = reason
+        self._codes = codes
         self._renew = renew
 
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
@@ -152,16 +153,15 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
             was_sent = was_sent or status not in _NOT_ACTED_ON
             if status == 401 and not is_renewed and self._renew is not None and self._renew(request.http_request):
                 is_renewed = True
-            elif not (_is_passing(answer) if is_repeatable else status in _NOT_ACTED_ON):
+            elif not (self._is_passing(answer) if is_repeatable else status in _NOT_ACTED_ON):
                 return response
             elif not attempts.again(self._reason(answer), asked_s=retry_after_s(answer.headers)):
                 answer.attempts = attempts.so_far()
                 return response
             was_repeated = True
 
-
-def _is_passing(answer: MemoryResponse) -> bool:
-    return answer.status_code in RETRIED_STATUSES or answer.headers.get("x-ms-error-code") == DAMAGED_ON_THE_WAY
+    def _is_passing(self, answer: MemoryResponse) -> bool:
+        return answer.status_code in RETRIED_STATUSES or answer.headers.get("x-ms-error-code") in self._codes
 
 
 def retry_after_s(fields: Mapping[str, str]) -> float:

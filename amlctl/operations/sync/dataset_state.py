@@ -114,8 +114,8 @@ class DatasetState:
             sink=sink or self.sink,
             subject=self.dataset,
         )
-        files = [entry for entry in found.entries if not entry.path.endswith("/")]
-        if not files or not all(entry.is_executable for entry in files) or keeps_modes(self.root):
+        is_each = bool(found.entries) and all(one.is_executable or one.path.endswith("/") for one in found.entries)
+        if not is_each or keeps_modes(self.root):
             return found
         return self._with_agreed_modes(found)
 

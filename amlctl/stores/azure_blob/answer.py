@@ -16,6 +16,8 @@ from amlctl.errors import ServiceUnavailable
 if TYPE_CHECKING:
     from xml.etree import ElementTree
 
+DAMAGED_ON_THE_WAY = "Md5Mismatch"
+"""The code (400) of a request whose body is not what its checksum says."""
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
 """Each answer of the service has one of these headers, or names the service; a login page of the network does not."""
 _SERVERS = ("Windows-Azure-Blob/", "Azurite-Blob/")

@@ -10,11 +10,11 @@ import time
 
 from amlctl.azure_access.http import seconds_of
 from amlctl.azure_access.network_errors import refused_by_proxy
-from amlctl.azure_access.retry import DAMAGED_ON_THE_WAY, RETRIED_STATUSES
+from amlctl.azure_access.retry import RETRIED_STATUSES
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.answer import BlobAnswer
+from amlctl.stores.azure_blob.answer import DAMAGED_ON_THE_WAY, BlobAnswer
 from amlctl.stores.azure_blob.credentials import Credential
 
 _SKEW_S = 15 * 60

@@ -21,7 +21,7 @@ from amlctl.core.events import EventSink, null_sink
 from amlctl.core.store_keys import area_of
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.answer import BlobAnswer, not_blob_storage
+from amlctl.stores.azure_blob.answer import DAMAGED_ON_THE_WAY, BlobAnswer, not_blob_storage
 from amlctl.stores.azure_blob.blocks import Block
 from amlctl.stores.azure_blob.credentials import Credential
 from amlctl.stores.azure_blob.direct import VERSION, BlobBody, DirectRequests
@@ -359,6 +359,7 @@ class BlobService:
             self._transport,
             host_source="storage account in the store's URL",
             reason=lambda response: BlobAnswer.of(response).reason(),
+            codes=(DAMAGED_ON_THE_WAY,),
             renew=lambda request: self._credential.renew(),
         )
 
