@@ -68,7 +68,9 @@ def test_a_pack_counts_as_it_arrives_and_not_when_it_is_made(slow: Store, tmp_pa
     other.pull(**big)
     for clone, stage in ((one, Stage.SEND), (other, Stage.RECEIVE)):
         events = _progress(clone, stage)
-        assert len({event.done_bytes for event in events}) > 20
+        on_the_way = {event.done_bytes for event in events} - {0, 40_000_000}
+        assert len(on_the_way) >= 2  # one of each request at least; how many more is up to the sockets
+        assert any(done_bytes % 100_000 for done_bytes in on_the_way)  # else whole files count as they are packed
         assert {event.total_bytes for event in events} == {40_000_000}
         assert (events[-1].done_files, events[-1].done_bytes, events[-1].is_done) == (400, 40_000_000, True)
         assert [event.is_done for event in events].count(True) == 1
