@@ -36,13 +36,13 @@ def is_confirmed(error: NeedsConfirmation, output: Output) -> bool:
     """False without a terminal to ask on."""
     if not output.can_ask:
         return False
-    is_sure = confirm(f"{error.message}. Continue?", output, error.details)
+    is_sure = _confirm(f"{error.message}. Continue?", output, error.details)
     if not output.options.is_json:
         error.details = ()  # they stand above the question
     return is_sure
 
 
-def confirm(question: str, output: Output, lost: Sequence[str] = ()) -> bool:
+def _confirm(question: str, output: Output, lost: Sequence[str]) -> bool:
     """A yes or no on a terminal, below a list of what would be lost; anything but a yes is a no."""
     for one in lost[:_MAX_SHOWN]:
         output.write_line(f"  {one}")

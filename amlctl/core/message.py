@@ -111,6 +111,11 @@ def below_data_blobs(dataset: str) -> str:
     return f"data_blobs/{dataset}"
 
 
+def script_word(name: str) -> str:
+    """The script as the argument of a command: a name that begins with a dash would be an option."""
+    return f"./{name}" if name.startswith("-") else name
+
+
 def size(size_bytes: float) -> str:
     """`999 B`, `1.2 kB`, `380 MB`: decimal units, three digits at most."""
     if size_bytes < 999.5:

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from amlctl.core.events import EventSink, Warned, null_sink
+
 TIMEOUT_S = 10.0
 """On a slow disk `git status` may take long; no command waits longer than this."""
 
@@ -15,9 +17,18 @@ _KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_E
 GIT_INDEX_FILE, GIT_CEILING_DIRECTORIES, …) are those of another command, such as the hook that started amlctl."""
 
 
+REFUSED = "Git refuses to read a repository of another user, so runs record no commit"
+
+
 class GitAnswer(NamedTuple):
     code: int
     output: str
+    errors: str = ""
+
+    @property
+    def allowing(self) -> str:
+        """Where Git refuses a repository that belongs to another user: the command that it names to allow it."""
+        return next((line.strip() for line in self.errors.splitlines() if "--add safe.directory" in line), "")
 
 
 def ask_git(folder: Path, *arguments: str) -> Optional[GitAnswer]:
@@ -29,14 +40,13 @@ def ask_git(folder: Path, *arguments: str) -> Optional[GitAnswer]:
             ["git", "-c", "core.fsmonitor=false", *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             timeout=TIMEOUT_S,
             env={**variables, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return GitAnswer(done.returncode, os.fsdecode(done.stdout).rstrip("\n"))
+    return GitAnswer(done.returncode, os.fsdecode(done.stdout).rstrip("\n"), os.fsdecode(done.stderr))
 
 
 def repository_top(folder: Path) -> Optional[Path]:
@@ -84,19 +94,21 @@ def user_exclude_file(folder: Path) -> Optional[Path]:
 _POINTER_BYTES = 64 << 10
 
 
-def read_git_state(root: Path) -> Optional[dict[str, Any]]:
-    """`{"commit", "branch", "dirty"}`; None without git, repository or commit.
+def read_git_state(root: Path, sink: EventSink = null_sink) -> Optional[dict[str, Any]]:
+    """`{"commit", "branch", "dirty"}`; None without git, repository or commit, and with a warning if Git refuses.
 
     `dirty` is about what a run is made of, so data and outputs do not count; None if git took too long.
     """
-    commit = _git(root, "rev-parse", "--verify", "HEAD")
-    if commit is None:
+    head = ask_git(root, "rev-parse", "--verify", "HEAD")
+    if head is None or head.code != 0:
+        if head is not None and head.allowing:
+            sink(Warned(f"{REFUSED}; to allow it: {head.allowing}"))
         return None
     # Paths that git status is not asked about are not walked: data_blobs may hold a million files.
     status = _git(root, "status", "--porcelain", "--", ".", ":(exclude)data_blobs", ":(exclude)outputs")
     branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD")
     return {
-        "commit": commit,
+        "commit": head.output.strip(),
         "branch": None if branch in (None, "HEAD") else branch,
         "dirty": None if status is None else bool(status),
     }

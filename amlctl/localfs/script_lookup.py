@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
-from amlctl.core.message import Command, similar
+from amlctl.core.message import Command, script_word, similar
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.disk_errors import disk_error, failing_disk
@@ -161,6 +161,6 @@ def _not_found(project: Project, message: str, text: str, files: Sequence[Path])
     shown = [path for stem in near for path in by_stem[stem]][:5]
     if shown:
         name = Path(shown[0]).name if len(by_stem[near[0]]) == 1 else shown[0]
-        return NotFound(message, hint=f"did you mean {name}?", details=shown)
+        return NotFound(message, hint=f"did you mean {script_word(name)}?", details=shown)
     some = sorted(path for paths in by_stem.values() for path in paths)[:5]
     return NotFound(message, hint=f"available: {', '.join(some)}" if some else "put it below pipeline/")

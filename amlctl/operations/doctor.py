@@ -23,7 +23,7 @@ from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, CheckFailed
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.git import ask_git
+from amlctl.localfs.git import REFUSED, ask_git
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan
 from amlctl.operations.clean import space_message
@@ -131,6 +131,8 @@ def _state_message(project: Project) -> str:
 
     def code(*arguments: str) -> int | None:
         answer = ask_git(project.root, *arguments)
+        if answer is not None and answer.allowing:
+            raise CheckFailed(REFUSED, hint=answer.allowing)
         return None if answer is None else answer.code
 
     # An ignored path is 0, one that is not is 1; without git or repository nothing can be committed.

@@ -43,7 +43,12 @@ def test_a_slip_is_undone(data: Cli) -> None:
     assert asked.code == 5
     assert "dataset remove working --yes" in asked.err
     assert data("dataset", "remove", "working", "--yes").code == 0
-    assert data("sync", "data_blobs/working").code == 5
+    refused = data("sync", "data_blobs/working")
+    assert (refused.code, "sync --force data_blobs/working starts it again" in refused.err) == (5, True)
+    (data.cwd / "data_blobs/working").rename(data.cwd / "elsewhere")
+    absent = data("sync", "data_blobs/working")
+    assert (absent.code, absent.err.splitlines()[-1]) == (5, "hint: amlctl dataset restore working brings it back")
+    (data.cwd / "elsewhere").rename(data.cwd / "data_blobs/working")
     status = data("status")
     assert "working  removed from the store" in status.out
     assert data.json("status", "working")["datasets"][0]["removed"]
@@ -67,6 +72,18 @@ def test_gc_takes_a_number_and_an_age(data: Cli) -> None:
     assert data("store", "gc", "--keep", "0").code == 2
     assert data("store", "gc", "--older-than", "soon").code == 2
     assert data.json("store", "gc", "--keep", "1", "--older-than", "30d")["keys"] == []
+
+
+def test_an_older_snapshot_is_offered_where_the_store_has_it(data: Cli) -> None:
+    """A mirror keeps the newest bytes only."""
+    for number, layout in enumerate(("mirror", "mirror", "pack", "pack")):
+        data.write("data_blobs/working/y/a.txt", f"version {number}")
+        data.json("sync", "working/y", "--layout", layout)
+        hints = [line for line in data("dataset", "show", "working/y").out.splitlines() if "an older one" in line]
+        assert bool(hints) == (number == 3)
+    typed = hints[0].partition("amlctl ")[2]
+    assert data(*typed.split()).code == 0
+    assert (data.cwd / "data_blobs/working/y/a.txt").read_text() == "version 2"
 
 
 def test_a_pull_without_a_path_asks_which(project: Cli, terminal: StartTerminal) -> None:

@@ -83,6 +83,8 @@ def test_usage_errors_as_json(project: Cli, arguments: list[str], message: str) 
         ),
         ("--epochs 3 train.py", "put arguments of the script after --; see amlctl submit --help"),
         ("train.py --processes x", "amlctl submit --help"),
+        ("-x.py --detach", "amlctl submit ./-x.py --detach"),
+        ("-- -x.py 3", "amlctl submit ./-x.py -- 3"),
     ],
 )
 def test_what_belongs_to_the_script_follows_two_dashes(project: Cli, typed: str, hint: str) -> None:
@@ -249,9 +251,9 @@ def test_deleting_a_run_needs_a_yes(project: Cli) -> None:
     run = project.json("submit", "train.py", "--env-from", "current")["run"]
     assert_error(
         project("runs", "delete", "@last"),
-        2,
-        "error: cannot ask for confirmation without a terminal",
-        f"hint: amlctl runs delete {run} --yes",
+        5,
+        f"error: run {run} would be deleted: record, logs and stored outputs",
+        f"hint: if that is intended: amlctl runs delete {run} --yes",
     )
     assert project("runs", "show", run).code == 0
 

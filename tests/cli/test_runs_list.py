@@ -121,9 +121,11 @@ def test_several_runs_to_delete_are_listed_before_the_question(project: Cli, ter
         add(project, number, {})
     screen = terminal(project.command("runs", "delete", "run-001", "run-002"), project.cwd)
     screen.wait_for("y/N: ")
-    assert "  run-001\r\n  run-002\r\nDelete 2 runs: record, logs and stored outputs?" in screen.text
+    assert (
+        "  run-001\r\n  run-002\r\n2 runs would be deleted: record, logs and stored outputs. Continue?" in screen.text
+    )
     screen.type("n\n")
-    assert screen.finish() == 1
+    assert screen.finish() == 5
     assert len(project.json("runs")["runs"]) == 2
     add(project, 3, {}, status="Preparing")
     refused = terminal(project.command("runs", "delete", "run-001", "run-003"), project.cwd)

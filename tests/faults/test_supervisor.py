@@ -137,7 +137,7 @@ def test_a_run_ends_when_its_folder_is_deleted(tmp_path: Path, what: str) -> Non
         record = bench.workspace.read(run)
         assert record.status == "Failed"
         assert record.error is not None
-        assert record.error["message"].endswith("was deleted")
+        assert record.error["message"].endswith("was deleted or moved")
 
 
 def test_killed_in_the_queue(tmp_path: Path) -> None:
@@ -276,6 +276,30 @@ def test_a_copy_of_the_project_leaves_its_active_runs_alone(tmp_path: Path) -> N
         "Failed",
         "the project was copied here while the run was Running, so how it ended is not known here",
     )
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("store", " was deleted or moved"),
+        (
+            "project/.amlctl/store",
+            "the project was moved while the run was Running, and its processes lost their folders",
+        ),
+    ],
+)
+def test_a_run_of_a_project_that_is_moved_fails_with_that_reason(tmp_path: Path, where: str, reason: str) -> None:
+    bench = local_bench(tmp_path, store=DirectoryStore(tmp_path / where))
+    run = bench.start(SLEEPER)
+    pids_of(bench, run)
+    supervisor = supervisor_of(bench, run)
+    bench.project.root.rename(tmp_path / "elsewhere")
+    wait_until(lambda: not is_running(supervisor), what="the end of the supervisor")
+    store = DirectoryStore(tmp_path / where.replace("project", "elsewhere"))
+    moved = LocalWorkspace(Project(tmp_path / "elsewhere"), WorkspaceSettings("local"), store, timing=QUICK)
+    failed = moved.read(run)
+    assert failed.status == "Failed"
+    assert (failed.error or {})["message"].endswith(reason)
 
 
 def test_terminated_supervisor_cancels_its_run(tmp_path: Path) -> None:

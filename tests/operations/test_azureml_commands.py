@@ -28,10 +28,10 @@ def test_deleting_a_target_asks(amlctl: Amlctl, project: Path, service: AzureMLS
     name = make_cluster(amlctl, project)
     done = amlctl("--json", "compute", "delete", name)
     assert (done.code, done.document["error"]["kind"]) == (5, "needs_confirmation")
-    assert done.document["error"]["hint"] == f"amlctl compute delete {name} --yes"
+    assert done.document["error"]["hint"] == f"if that is intended: amlctl compute delete {name} --yes"
     variables = {key: value for key, value in service.stock_variables.items() if "STORAGE" not in key}
     command = [sys.executable, "-m", "amlctl", "compute", "delete", name]
-    for typed, code in (("n", 1), ("y", 0)):
+    for typed, code in (("n", 5), ("y", 0)):
         terminal = Terminal(command, project, variables={**os.environ, **variables})
         terminal.wait_for("y/N")
         terminal.type(f"{typed}\n")

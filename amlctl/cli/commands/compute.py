@@ -10,9 +10,9 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
-from amlctl.cli.questions import confirm
+from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Table, fields, whole
-from amlctl.core.message import Command, count
+from amlctl.core.message import Command, Message, count
 from amlctl.errors import NeedsConfirmation
 
 if TYPE_CHECKING:
@@ -85,24 +85,23 @@ def delete(
     ctx: typer.Context,
     name: Name,
     yes: Yes = False,
-) -> int:
+) -> None:
     """Delete a target from the workspace; its file stays"""
     from amlctl.operations import compute as operations
 
     call = invocation(ctx)
-    if not yes:
-        found = operations.deletable(call.app, name)
-        state = f"{found.state}: {found.note}" if found.note else found.state
-        what = f"Delete compute target {name} ({state}) from workspace {call.app.workspace.name}"
-        if not call.output.can_ask:
+
+    def act(is_sure: bool) -> None:
+        if not is_sure:
+            found = operations.deletable(call.app, name)
+            state = f"{found.state}: {found.note}" if found.note else found.state
             raise NeedsConfirmation(
-                f"{what}: cannot ask for confirmation without a terminal",
-                hint=Command("compute", "delete", name, "--yes"),
+                f"compute target {name} ({state}) would be deleted from workspace {call.app.workspace.name}",
+                hint=Message("if that is intended: ", Command("compute", "delete", name, "--yes")),
             )
-        if not confirm(f"{what}?", call.output):
-            return 1
-    _act(ctx, name, operations.delete)
-    return 0
+        _act(ctx, name, operations.delete)
+
+    asking(act, is_sure=yes, output=call.output)
 
 
 def _act(ctx: typer.Context, name: str, operation: Callable[[Context, str], str]) -> None:

@@ -149,8 +149,8 @@ def _details(found: DatasetDetails) -> Iterator[Line | Table]:
             Column("READ BY"): lambda one: _runs(one.runs),
         },
     )
-    if len(found.snapshots) > 1:
-        older = next(one.snapshot for one in found.snapshots if one.snapshot != found.snapshot)
+    kept = (one.snapshot for one in found.snapshots if one.layout != "mirror")  # which has the newest bytes only
+    if older := next((snapshot for snapshot in kept if snapshot != found.snapshot), None):
         pull = Command("sync", "--pull", "--snapshot", older[:ID_CELLS], below_data_blobs(found.dataset))
         yield Message("hint: an older one comes back with ", pull)
 

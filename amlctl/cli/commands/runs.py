@@ -16,7 +16,7 @@ from amlctl.cli.commands import cancel, runs_list, runs_share
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.output import FALLBACK_WIDTH, UNLIMITED_WIDTH, open_in_desktop
 from amlctl.cli.parameters import LAST, LastRun, Yes
-from amlctl.cli.questions import confirm
+from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import (
     Cell,
     Line,
@@ -27,8 +27,8 @@ from amlctl.cli.render.tables import (
     linked,
     state_cell,
 )
-from amlctl.core.message import Command, count, size
-from amlctl.errors import NotFound, UsageError
+from amlctl.core.message import Command, Message, count, size
+from amlctl.errors import NeedsConfirmation, NotFound, UsageError
 
 if TYPE_CHECKING:
     from amlctl.core.metrics import Point
@@ -288,7 +288,7 @@ def delete(
     ctx: typer.Context,
     run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Finished runs")],
     yes: Yes = False,
-) -> int:
+) -> None:
     """Delete finished runs: record, logs and stored outputs; what was fetched stays"""
     from amlctl.operations import runs as operations
 
@@ -299,16 +299,19 @@ def delete(
         workspaces.setdefault(run_id, app_.workspace)
     workspaces = operations.with_children(workspaces)
     found = list(workspaces)
-    if not yes:
-        if not call.output.can_ask:
-            raise UsageError(
-                "cannot ask for confirmation without a terminal", hint=Command("runs", "delete", *found, "--yes")
+
+    def act(is_sure: bool) -> dict[str, list[str]]:
+        if not is_sure:
+            operations.require_finished(workspaces)  # before a question whose answer would come to nothing
+            what = count(len(found), "run") if found[1:] else f"run {found[0]}"
+            raise NeedsConfirmation(
+                f"{what} would be deleted: record, logs and stored outputs",
+                hint=Message("if that is intended: ", Command("runs", "delete", *found, "--yes")),
+                details=found if found[1:] else (),
             )
-        operations.require_finished(workspaces)  # before a question whose answer would come to nothing
-        what = count(len(found), "run") if found[1:] else found[0]
-        if not confirm(f"Delete {what}: record, logs and stored outputs?", call.output, found if found[1:] else ()):
-            return 1
-    kept = {run_id: stays for run_id, stays in operations.delete(workspaces).items() if stays}
+        return operations.delete(workspaces)
+
+    kept = {run_id: stays for run_id, stays in asking(act, is_sure=yes, output=call.output).items() if stays}
     call.result(
         {"deleted": found, **({"kept": kept} if kept else {})},
         [
@@ -317,4 +320,3 @@ def delete(
             for line in (f"deleted {run_id}", *(f"  kept: {what}" for what in kept.get(run_id, ())))
         ],
     )
-    return 0

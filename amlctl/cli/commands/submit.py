@@ -15,7 +15,7 @@ from amlctl.cli.commands.env import FROM
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.output import open_in_desktop
 from amlctl.cli.questions import is_confirmed, on_interrupt
-from amlctl.core.message import Command, Message, did_you_mean
+from amlctl.core.message import Command, Message, did_you_mean, script_word
 from amlctl.errors import NeedsConfirmation, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ class ScriptCommand(AppCommand):
         return {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
 
     def _error(self, message: str, typed: Sequence[str], unknown: str) -> UsageError:
+        scripts = [
+            one for one in typed if one.startswith(unknown) and one.endswith(_SCRIPT_SUFFIXES) and "=" not in one
+        ]
+        if scripts and unknown.startswith("-"):
+            words = (script_word(one) if one in scripts else one for one in typed)
+            return UsageError(message, hint=Command("submit", *words))
         meant = _as_meant(typed, unknown, self._options())
         near = did_you_mean(unknown, self._options(), _TYPO)
         rule = "put arguments of the script after --"

@@ -21,7 +21,7 @@ from amlctl.config.text_file import file_error
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX, VARIABLE_PREFIX, Hider, hidden_in, option_name
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, script_word
 from amlctl.core.run import MergedSpec, PartialSpec, RunRecord, RunSpec, merge
 from amlctl.core.run_id import MAX_NAME, slug
 from amlctl.core.settings import Settings
@@ -109,7 +109,9 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
         hint = Message("repeat one of its runs: ", Command("submit", "--from", first), "; or add --set and --sweep")
         raise UsageError(f"run {earlier.run} is a sweep", hint=hint)
     if not request.script and earlier is None:
-        raise UsageError("No script given", hint=Command("submit", "SCRIPT"))
+        words = request.spec.get("arguments") or ()
+        meant = [script_word(words[0]), *(("--", *words[1:]) if words[1:] else ())] if words else ["SCRIPT"]
+        raise UsageError("No script given", hint=Command("submit", *meant))
     is_repeat = earlier is not None and not request.script
     job = None if file is None else read_job(context, request, file)
     found = [typed]

@@ -160,7 +160,7 @@ def prepare(
     phases.append(begun(Phase.CODE, clock()))
     files = _collect_code(context, checked) if not spec.code else None
     if files is not None:
-        spec = replace(spec, code=_send_code(context, files), git=read_git_state(context.project.root))
+        spec = replace(spec, code=_send_code(context, files), git=read_git_state(context.project.root, context.sink))
     record = _record(context, request, _with_produced(context, spec), clock(), phases, checked.secrets)
 
     def send_again() -> None:

@@ -74,9 +74,9 @@ class SyncAttempt:
         self._lost = lost
         self._replace = looked.options.repair or bool(lost)
         self._watch = GcWatch(self._store, self._sink)
-        self._scanned = looked.local()
         if looked.removed is not None and not looked.options.force:
-            raise was_removed(looked.dataset, looked.removed)
+            raise was_removed(looked.dataset, looked.removed, is_here=looked.scanned is not None)
+        self._scanned = looked.local()
         if looked.agreement == Agreement(None):
             self._note_overlap()
         self._layout = looked.layout

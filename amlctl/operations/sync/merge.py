@@ -65,17 +65,17 @@ def _head(looked: DatasetState, base: Base) -> Head | None:
     return parse_head(base.head, looked.dataset) if base.head else None
 
 
-def was_removed(dataset: str, head: Head, kind: type[AmlctlError] = Conflict) -> AmlctlError:
+def was_removed(dataset: str, head: Head, kind: type[AmlctlError] = Conflict, *, is_here: bool = False) -> AmlctlError:
     """Someone has removed the dataset on purpose: a sync by habit does not bring it back. What would only read it gets
-    NotFound."""
+    NotFound. Only where the dataset `is_here` could it be started again."""
+    again = Command("sync", "--force", below_data_blobs(dataset))
     return kind(
         f"{dataset} was removed from the store by {head.removed_by or 'someone'} on "
         f"{head.removed_at[:16].replace('T', ' ')} UTC",
         hint=Message(
             Command("dataset", "restore", dataset),
-            " brings it back; ",
-            Command("sync", "--force", below_data_blobs(dataset)),
-            " starts it again from here",
+            " brings it back",
+            *(("; ", again, " starts it again from here") if is_here else ()),
         ),
     )
 

@@ -261,6 +261,8 @@ def _check_mirror(looked: DatasetState, wanted: Manifest, to_write: Sequence[Fil
     if gone:
         raise NotFound(
             f"{count(len(gone), 'file')} of that snapshot gone: a mirror keeps the newest bytes only",
-            hint="layout pack keeps older snapshots",
+            hint=Message(
+                Command("sync", "--layout", "pack", below_data_blobs(looked.dataset)), " keeps all later snapshots"
+            ),
             details=gone,
         )

@@ -187,6 +187,14 @@ def _was_copied(paths: RunPaths) -> bool:
         return False
 
 
+def _was_moved(paths: RunPaths) -> bool:
+    """The folder in which the supervisor has started is gone. By another name (a link) it would still be there."""
+    try:
+        return not os.path.lexists(read_json(paths.supervisor).get("folder", paths.folder))
+    except (OSError, SettingsError, AttributeError, TypeError, ValueError):
+        return False
+
+
 def is_abandoned(paths: RunPaths) -> bool:
     """Whether no process holds the run's lock."""
     with taken_over(paths) as is_ours:
@@ -235,6 +243,8 @@ def _script_variables(paths: RunPaths, record: RunRecord) -> list[str]:
 def _reason(paths: RunPaths, leader: ProcessIdentity | None, record: RunRecord) -> str:
     if _was_copied(paths):
         return f"the project was copied here while the run was {record.status}, so how it ended is not known here"
+    if _was_moved(paths):
+        return f"the project was moved while the run was {record.status}, and its processes lost their folders"
     process = f" (process {leader.process})" if leader is not None else ""
     return f"the supervisor of the run{process} was killed, or crashed, while the run was {record.status}"
 

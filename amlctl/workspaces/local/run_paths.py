@@ -30,8 +30,8 @@ class RunPaths:
         self.sweep_lock = self.folder / "sweep.lock"
         """Of a sweep: locked until its first runs are started."""
         self.supervisor = self.folder / "supervisor.json"
-        """ProcessIdentity of the supervisor, which leads the session of all of the run's processes, and the number
-        (inode) of the lock that it holds."""
+        """ProcessIdentity of the supervisor, which leads the session of all of the run's processes, the number
+        (inode) of the lock that it holds, and the run's folder as it was then."""
         self.cgroup = self.folder / "cgroup"
         """Text: the control group of the run's processes, where it has one."""
         self.reserve = self.folder / "reserve"

@@ -267,7 +267,7 @@ class Supervisor:
             return Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
         if not self._paths.supervisor.exists():
             # `rm -rf .amlctl`: nothing can be saved any more, and no command would find the processes.
-            return Ending(RunState.FAILED, None, "folder", f"{self._paths.folder} was deleted")
+            return Ending(RunState.FAILED, None, "folder", f"{self._paths.folder} was deleted or moved")
         if limit_s is not None and passed_s >= limit_s:
             return Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
         return None
@@ -355,7 +355,7 @@ def main(arguments: Sequence[str]) -> None:
     # Before anything is started: a reader that finds this process dead ends its session by this.
     identity = identity_of(os.getpid())
     if identity is not None:
-        document = {**identity._asdict(), "lock": paths.lock.stat().st_ino}
+        document = {**identity._asdict(), "lock": paths.lock.stat().st_ino, "folder": str(paths.folder)}
         try:
             write_json(paths.supervisor, document)
         except OSError:

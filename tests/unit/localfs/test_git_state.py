@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from amlctl.core.events import Warned
 from amlctl.localfs.git import read_git_state
 
 
@@ -48,3 +50,15 @@ def test_variables_of_another_repository_do_not_count(tmp_path: Path, monkeypatc
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
     assert read_git_state(tmp_path / "ours") == {"commit": commit, "branch": "main", "dirty": False}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_repository_of_another_user_is_a_warning_with_the_command_that_allows_it(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", ".")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
+    os.chown(tmp_path, 12345, -1)
+    warnings: list[object] = []
+    assert read_git_state(tmp_path, warnings.append) is None
+    (warned,) = warnings
+    assert isinstance(warned, Warned)
+    assert warned.message.endswith(f"to allow it: git config --global --add safe.directory {tmp_path}")
