@@ -52,11 +52,11 @@ def test_the_footer_fits_and_the_most_telling_stays(monkeypatch: pytest.MonkeyPa
     screen.show(_event())
     rule, phases, state = _drawn(screen, width)
     assert set(rule) == {"─"}
-    assert phases.strip().endswith("run 5.0 s")
+    assert re.search(r"run \d+\.\d s$", phases.strip())
     assert state.startswith("Running  loss 0.1235  accuracy 0.9")
     assert ("cpu 180%" in state) == (width >= 80)
     assert ("gpu 45% 8.0 GB" in state) == (width >= 80)
-    assert ("saved 31 s ago" in state) == (width >= 200)
+    assert bool(re.search(r"saved \d+ s ago", state)) == (width >= 200)
     assert max(map(len, (rule, phases, state))) <= width
 
 

@@ -19,6 +19,7 @@ from tests.support.azureml_service import AzureMLService
 from tests.support.runs import wait_until
 
 LINES = "import time\nfor n in range(40):\n    print('line', n, flush=True)\n    time.sleep(0.02)\n"
+UNTIL_GO = "import os\nwhile not os.path.exists({!r}):\n    time.sleep(0.02)\n"
 
 
 def expected_log(lines: int = 40) -> bytes:
@@ -50,23 +51,26 @@ def test_last_lines_that_come_late(bench: Bench, azureml: AzureMLService) -> Non
     assert bench.store.get(f"runs/{run}/logs/std_log_process_0.txt") == expected_log()
 
 
-@pytest.mark.parametrize(("late_s", "digits"), [(0.0, 2), (1.5, 1)])
-def test_logs_of_all_ranks_settle_together(azureml: AzureMLService, tmp_path: Path, late_s: float, digits: int) -> None:
-    azureml.faults.last_lines_after_s = late_s
+@pytest.mark.parametrize(("is_late", "digits"), [(False, 2), (True, 1)])
+def test_logs_of_all_ranks_settle_together(azureml: AzureMLService, tmp_path: Path, is_late: bool, digits: int) -> None:
+    azureml.faults.last_lines_after_s = 600.0 if is_late else 0.0
     azureml.faults.log_digits = digits  # the name of a log is the same
     pauses: list[float] = []
 
     def settle(seconds: float) -> None:
         pauses.append(seconds)
+        azureml.faults.last_lines_after_s = 0.0
         azureml.job(run).wait()  # for the last lines
 
     with opened_bench(azureml, tmp_path, settle=settle) as bench:
         run = bench.start("import os\nprint('last of', os.environ['RANK'])", distribution="pytorch", processes=4)
         azureml.job(run).wait_for("Completed")
+        if not is_late:
+            azureml.job(run).wait()
         assert bench.workspace.read(run).status == "Completed"
         texts = [bench.store.get(f"runs/{run}/logs/std_log_process_{rank}.txt").decode() for rank in range(4)]
     assert [text.splitlines()[-1] for text in texts] == [f"last of {rank}" for rank in range(4)]
-    assert len(pauses) == (1 if late_s == 0 else 2)
+    assert len(pauses) == (2 if is_late else 1)
 
 
 def test_last_lines_do_not_wait_for_what_is_done_at_the_end(azureml: AzureMLService, tmp_path: Path) -> None:
@@ -88,18 +92,19 @@ def test_last_lines_do_not_wait_for_what_is_done_at_the_end(azureml: AzureMLServ
 @pytest.mark.parametrize("status", [503, 401])
 def test_a_follower_survives_an_outage(azureml: AzureMLService, tmp_path: Path, status: int) -> None:
     """Reported once; the log continues where it was."""
-    text, warnings = "", 0
+    text, warnings, go = "", 0, tmp_path / "go"
 
     def sink(event: Event) -> None:
         nonlocal text, warnings
         if isinstance(event, LogText):
             if not text:
                 azureml.faults.answer(status, "GET .*/details", times=12)
+                go.touch()
             text += event.text
         warnings += isinstance(event, Warned)
 
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
-        run = bench.start(LINES)
+        run = bench.start(LINES + UNTIL_GO.format(str(go)))
         assert follow(replace(bench, sink=sink), run, FollowOptions(outage=Outage(0.01))).status == "Completed"
     assert text.encode().endswith(expected_log())
     assert warnings == 1
@@ -111,9 +116,12 @@ def test_following_stops_after_a_long_silence(azureml: AzureMLService, tmp_path:
             azureml.faults.answer(503, "GET .*/details", times=1 << 20)
 
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
-        run = bench.start(LINES)
+        run = bench.start(WAITS_FOR_A_SIGNAL)
         with pytest.raises(ServiceUnavailable):
             follow(replace(bench, sink=sink), run, FollowOptions(outage=Outage(0.01, 0.1)))
+        azureml.faults.reset()
+        bench.workspace.cancel(run)
+        bench.finished(run)
 
 
 def test_logs_that_are_listed_late(bench: Bench, azureml: AzureMLService) -> None:

@@ -53,7 +53,7 @@ def test_a_log_is_never_emptied_by_its_writer(tmp_path: Path, processes: int) ->
 COUNTS = """
     import os, sys, time
     out = os.environ["AMLCTL_OUTPUTS_DIR"]
-    for number in range(1000000):
+    for number in range(100_000_000):  # until it is ended
         print(f"line {number}", flush=True)
         if number == 1000:
             print("ready")
@@ -61,6 +61,7 @@ COUNTS = """
             with open(os.path.join(out, "printed.new"), "w") as file:
                 file.write(str(number))
             os.rename(os.path.join(out, "printed.new"), os.path.join(out, "printed"))
+            time.sleep(0.001)
 """
 
 

@@ -59,7 +59,7 @@ class Machine:
 
     def interrupt_in_silence(self, *arguments: str, when: Callable[[Seen], bool]) -> int:
         """Exit code, where Ctrl-C comes while the service does not answer any more what `when` says."""
-        is_over = Event()
+        has_begun, is_over = Event(), Event()
         first = iter([True])
         process: subprocess.Popen[bytes] | None = None
 
@@ -68,12 +68,14 @@ class Machine:
                 assert process is not None
                 if next(first, False):  # of several at once one is enough
                     process.send_signal(signal.SIGINT)
-                assert is_over.wait(LIMIT_S)
+                    has_begun.set()
+                assert is_over.wait(2 * LIMIT_S)
 
         self.proxy.act = act
         process = self._start(arguments)
         try:
-            return process.wait(timeout=LIMIT_S / 3)
+            assert has_begun.wait(LIMIT_S)
+            return process.wait(timeout=LIMIT_S / 3)  # far less than a request is given
         finally:
             process.kill()
             is_over.set()

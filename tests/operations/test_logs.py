@@ -169,6 +169,7 @@ def test_detaching_leaves_the_run_alone(bench: Bench) -> None:
     bench.script(WAITING)
     go = str(bench.project.root / "go")
     run = bench.submit("train.py", is_detached=True, variables={"GO": go}).record.run
+    wait_for_state(bench, run, "Running")  # which is noted a moment after the first line
     status, log = interrupt_once(bench, run, InterruptChoice.DETACH)
     assert (status, log) == ("Running", "first\n")
     Path(go).touch()

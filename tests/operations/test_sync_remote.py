@@ -221,7 +221,7 @@ def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, lay
                 seen_at_most = max(seen_at_most, under_way)
                 changed.notify_all()
                 if "/objects/" in seen.path or "/mirror/" in seen.path:
-                    changed.wait_for(lambda: seen_at_most >= jobs, timeout=5)
+                    changed.wait_for(lambda: seen_at_most >= jobs, timeout=60)
             Event().wait(0.01)
             with changed:
                 under_way -= 1

@@ -81,7 +81,11 @@ def fault_proxy(service_url: str, certificate: Certificate | None = None) -> Ite
         wbufsize = -1
 
         def _pass_on(self) -> None:
-            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            size_bytes = int(self.headers.get("Content-Length") or 0)
+            data = self.rfile.read(size_bytes)
+            if len(data) < size_bytes:  # its client is gone
+                self.close_connection = True
+                return
             with lock:
                 one = Seen(len(proxy.seen) + 1, self.command, self.path, dict(self.headers.items()), len(data))
                 proxy.seen.append(one)
