@@ -110,7 +110,8 @@ def test_throttling_is_waited_for(bench: Bench, azureml: AzureMLService) -> None
     assert_submitted(bench, azureml)
 
 
-def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService) -> None:
+def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amlctl.operations.logs.WAIT_S", 0.2)  # the state stays, so no change is seen before
     name = f"c{uuid.uuid4().hex[:8]}"
     cluster = {"computeType": "AmlCompute", "properties": {"vmSize": "S", "scaleSettings": {"maxNodeCount": 1}}}
     connection = Connection(settings_for(azureml), bench.project, os.environ)

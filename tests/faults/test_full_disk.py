@@ -72,8 +72,12 @@ except OSError as error:
     print(error)
 print("x" * 1_000_000, flush=True)
 END
-        code=0; timeout 100 "$PYTHON" -m amlctl submit big.py --env-from current --env STORE="$PWD/.amlctl/store" \\
-            --no-fetch > /dev/null 2> ../told || code=$?
+        saves_often='from amlctl.cli.app import main
+from amlctl.workspaces.local.starting import DEFAULT_TIMING
+object.__setattr__(DEFAULT_TIMING, "save_interval_s", 1.0)
+main()'
+        code=0; timeout 100 "$PYTHON" -c "$saves_often" submit big.py --env-from current \\
+            --env STORE="$PWD/.amlctl/store" --no-fetch > /dev/null 2> ../told || code=$?
         echo "$code" >&2; cat ../told >&2
         wait_for_the_end
         timeout 30 "$PYTHON" -m amlctl runs --json

@@ -215,7 +215,10 @@ def test_a_killed_maker_blocks_no_other_one_and_its_tool_is_ended(tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_stopped_maker_whose_mark_has_expired_is_not_waited_for(tmp_path: Path, wheels: Path) -> None:
+def test_a_stopped_maker_whose_mark_has_expired_is_not_waited_for(
+    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amlctl.workspaces.local.environment_making._SILENT_S", 0.5)
     maker, tool, environments = start_maker(tmp_path)
     try:
         maker.send_signal(signal.SIGSTOP)

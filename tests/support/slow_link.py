@@ -19,14 +19,14 @@ class _Direction:
     """Thread-safe."""
 
     def __init__(self, bytes_per_s: float) -> None:
-        self._bytes_per_s = bytes_per_s
+        self.bytes_per_s = bytes_per_s
         self._lock = threading.Lock()
         self._free_at_s = 0.0
         self.carried_bytes = 0
 
     def carry(self, size_bytes: int) -> None:
         with self._lock:
-            self._free_at_s = max(self._free_at_s, time.monotonic()) + size_bytes / self._bytes_per_s
+            self._free_at_s = max(self._free_at_s, time.monotonic()) + size_bytes / self.bytes_per_s
             wait_s = self._free_at_s - time.monotonic()
         time.sleep(max(0.0, wait_s))
         with self._lock:

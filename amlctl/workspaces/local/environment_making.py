@@ -299,9 +299,7 @@ def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
 
 
 @contextmanager
-def _locked(
-    place: Path, environment: str, sink: EventSink, check: Callable[[], None], *, silent_s: float = _SILENT_S
-) -> Iterator[None]:
+def _locked(place: Path, environment: str, sink: EventSink, check: Callable[[], None]) -> Iterator[None]:
     """One maker at a time; a holder of the lock without a valid mark is not waited for."""
     since_s, is_reported = time.monotonic(), False
     with open_regular(place.with_name(f"{place.name}.lock"), "ab") as lock:
@@ -312,7 +310,7 @@ def _locked(
             except BlockingIOError:
                 if is_being_made(place):
                     since_s = time.monotonic()
-                elif time.monotonic() - since_s > silent_s:
+                elif time.monotonic() - since_s > _SILENT_S:
                     break  # each attempt has a folder of its own, so both may continue
                 if not is_reported:
                     sink(Note(f"waiting for another amlctl that is making environment {environment}"))
