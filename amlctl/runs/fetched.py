@@ -5,8 +5,7 @@ there: `{"format": 2, "folders": {folder: {path: [content id, …]}}}`. What a f
 `fetched.journal` first, a line of JSON each time, so that files of a killed fetch do not look like the user's. A file
 that is not recorded there, or has other bytes now, is the user's.
 
-A folder inside the project is named relative to it: the project may be moved. Format 1 has size and mtime instead of
-content ids, and absolute folders.
+A folder inside the project is named relative to it: the project may be moved.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class FetchedFiles(Place):
         self._journal = self._file.with_name("fetched.journal")
         self._lock = threading.Lock()
         self._folder = _name_of(target, state_dir.absolute().parent)
-        self._folders = self._load(str(target.absolute()))
+        self._folders = self._load()
         self._known = self._folders.setdefault(self._folder, {})
         self._is_changed = self._journal.exists()
 
@@ -52,15 +51,11 @@ class FetchedFiles(Place):
 
     def may_replace(self, path: str) -> bool:
         """Whether the file was written by a fetch and not changed since."""
-        marks = self._known.get(path)
+        marks = self._known.get(path, ())
         full = self.target / path
         try:
             seen = full.lstat()
-            if not marks or not stat.S_ISREG(seen.st_mode):
-                return False
-            if [seen.st_size, seen.st_mtime_ns] in marks:
-                return True
-            return file_content_id(full) in marks
+            return bool(marks) and stat.S_ISREG(seen.st_mode) and file_content_id(full) in marks
         except FileNotFoundError:
             return True
         except OSError:
@@ -96,19 +91,14 @@ class FetchedFiles(Place):
                 self._journal.unlink(missing_ok=True)
             self._is_changed = False
 
-    def _load(self, absolute: str) -> dict[str, dict[str, list[Any]]]:
-        folders: dict[str, dict[str, list[Any]]] = {}
+    def _load(self) -> dict[str, dict[str, list[str]]]:
+        folders: dict[str, dict[str, list[str]]] = {}
         found = kept_json(self._file)
         if found.get("format") == _FORMAT:
             with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
                 folders = {
                     name: {p: list(marks) for p, marks in known.items()} for name, known in found["folders"].items()
                 }
-        else:
-            with contextlib.suppress(AttributeError, TypeError, ValueError):
-                folders = {name: {p: [stamp] for p, stamp in known.items()} for name, known in found.items()}
-                if absolute in folders and absolute != self._folder:
-                    folders[self._folder] = folders.pop(absolute)
         with contextlib.suppress(OSError):
             for line in read_regular(self._journal, _MOST_JOURNAL_BYTES).splitlines():
                 with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
@@ -117,7 +107,7 @@ class FetchedFiles(Place):
         return folders
 
 
-def _fold(known: dict[str, list[Any]], contents: Mapping[str, Iterable[str]]) -> None:
+def _fold(known: dict[str, list[str]], contents: Mapping[str, Iterable[str]]) -> None:
     for path, ids in contents.items():
         marks = known.setdefault(path, [])
         marks.extend(content for content in ids if content not in marks)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -308,18 +307,6 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_looks_like_the_users(
             break
         assert code == DIED
     assert number > 20
-
-
-def test_what_an_earlier_version_has_fetched_is_still_its_own(bench: Bench, run: str) -> None:
-    folder = bench.project.outputs_dir / run
-    save_as_run(bench, run, FIRST)
-    get(bench, run)
-    stamps = {path: [(folder / path).stat().st_size, (folder / path).stat().st_mtime_ns] for path in FIRST}
-    state = bench.project.state_dir / "runs" / run / "fetched.json"
-    state.write_text(json.dumps({str(folder): stamps}))
-    save_as_run(bench, run, {**FIRST, "grows": b"gg"})
-    assert get(bench, run).kept == ()
-    assert (folder / "grows").read_text() == "gg"
 
 
 def test_damaged_notes_of_a_fetch_count_as_none(bench: Bench, run: str) -> None:
