@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Optional
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
 from amlctl.localfs.disk_errors import is_refusal
-from amlctl.localfs.machine import ProcessIdentity, this_process
+from amlctl.localfs.machine import ProcessIdentity, read_identity, this_process
 from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
 
 
@@ -96,7 +95,7 @@ def claimed(path: Path) -> Iterator[None]:
         found = _read_claim(claim)
         if found != seen:
             seen, since_s = found, time.monotonic()
-        holder = _holder(found)
+        holder = read_identity(dict(zip(ProcessIdentity._fields, found.decode(errors="replace").split())))
         is_near = holder is not None and holder.machine == this_process().machine
         is_left = holder.is_gone() if holder is not None and is_near else time.monotonic() - since_s > _STALE_S
         if is_left:
@@ -142,12 +141,3 @@ def _read_claim(claim: Path) -> bytes:
         return read_regular(claim, _MOST_BYTES)
     except FileNotFoundError:
         return b""
-
-
-def _holder(text: bytes) -> Optional[ProcessIdentity]:
-    """None where it is still being written."""
-    try:
-        machine, process, started = text.decode().split()[:3]
-        return ProcessIdentity(machine, int(process), int(started))
-    except ValueError:
-        return None

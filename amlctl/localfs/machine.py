@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import xxhash
 
@@ -68,6 +68,14 @@ class ProcessIdentity(NamedTuple):
             return False  # it is another user's
         state, started = _stat(self.process)
         return state in ("Z", "X") or bool(self.started and started and started != self.started)
+
+
+def read_identity(document: Any) -> Optional[ProcessIdentity]:
+    """From a mapping with its fields, as JSON has it; None for anything else."""
+    try:
+        return ProcessIdentity(str(document["machine"]), int(document["process"]), int(document["started"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def this_process() -> ProcessIdentity:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from amlctl.localfs.machine import ProcessIdentity, this_process
 
@@ -100,14 +100,6 @@ def identity_of(pid: int) -> Optional[ProcessIdentity]:
     """None where no process has this id, or it is a zombie."""
     process = find_process(pid)
     return None if process is None or process.is_dead else ProcessIdentity(this_process().machine, pid, process.started)
-
-
-def read_identity(document: Any) -> Optional[ProcessIdentity]:
-    """Of JSON, an object with its fields; None for any other document."""
-    try:
-        return ProcessIdentity(str(document["machine"]), int(document["process"]), int(document["started"]))
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

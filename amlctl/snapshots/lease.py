@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import AmlctlError, Conflict
-from amlctl.localfs.machine import ProcessIdentity, host_name, passed_s, this_process
+from amlctl.localfs.machine import host_name, passed_s, read_identity, this_process
 from amlctl.parallel import for_each
 from amlctl.stores.contract import Guard, Store, Versioned
 
@@ -164,12 +164,9 @@ class Lease(ABC):
     def _swap(self, expected: str | None) -> None:
         self._count += 1
         asked_at_s = self._clock()  # not when the answer comes: others count from when it was written
-        writer = this_process()
         value = {
             "host": host_name(),
-            "process": writer.process,
-            "machine": writer.machine,
-            "started": writer.started,
+            **this_process()._asdict(),
             "token": self._token,
             "renewed": self._count,
             **self._more(),
@@ -221,14 +218,12 @@ class Watched:
 def living_holder(data: bytes) -> str:
     """Who it is, in words; empty where it is free, or its holder was a process of this machine that is gone."""
     try:
-        value = Fields(parse(data))
-        host, process = value.text("host"), value.number("process", least=1)
-        # Before leases named the machine, its name had to do.
-        machine = value.text("machine", this_process().machine if host == host_name() else "-")
-        started = value.number("started") if "started" in value else 0
+        value = parse(data)
+        host = Fields(value).text("host")
     except ValueError:
         return ""
-    return "" if ProcessIdentity(machine, process, started).is_gone() else f"{host} (process {process})"
+    holder = read_identity(value)
+    return "" if holder is None or holder.is_gone() else f"{host} (process {holder.process})"
 
 
 def delete_all(store: Store, keys: Collection[str], *, guard: Optional[Guard] = None) -> None:

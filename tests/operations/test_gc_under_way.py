@@ -201,7 +201,9 @@ class _Clock:
 
 
 def _of_another_machine(count: int) -> bytes:
-    return json.dumps({"host": "far", "machine": "0" * 8, "process": 1, "renewed": count, "generation": 5}).encode()
+    return json.dumps(
+        {"host": "far", "machine": "0" * 8, "process": 1, "started": 1, "renewed": count, "generation": 5}
+    ).encode()
 
 
 def test_a_command_waits_only_for_a_gc_that_is_alive(clones: Clones) -> None:

@@ -236,7 +236,9 @@ def test_a_suspended_writer_writes_nothing_after_another_took_over(clones: Clone
                 key = f"{dataset_folder(DATASET)}/mirror.lease"
                 held = clones.store.get_versioned(key)
                 assert held is not None
-                clones.store.swap(key, b'{"host": "someone else", "process": 1}', expected=held.version)
+                clones.store.swap(
+                    key, b'{"host": "someone else", "machine": "0", "process": 1, "started": 1}', expected=held.version
+                )
                 now[0] += 61
 
     store = FaultyStore(one.store, act)

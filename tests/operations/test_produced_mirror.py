@@ -158,7 +158,9 @@ def test_a_stopped_writer_does_not_move_head(clones: Clones, one: Clone) -> None
         if call.method == "put" and call.key.startswith("mirror/") and not call.is_done:
             held = clones.store.get_versioned(lease)
             assert held is not None
-            clones.store.swap(lease, b'{"host": "someone else", "process": 1}', expected=held.version)
+            clones.store.swap(
+                lease, b'{"host": "someone else", "machine": "0", "process": 1, "started": 1}', expected=held.version
+            )
 
     with pytest.raises(Conflict, match="another machine writes the mirror") as caught:
         make_newest(FaultyStore(clones.store, act), DATASET, key, base, source=clones.store)

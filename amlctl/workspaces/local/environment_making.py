@@ -31,10 +31,10 @@ from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, Settings
 from amlctl.localfs.atomic import kept_json, read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder
-from amlctl.localfs.machine import ProcessIdentity
+from amlctl.localfs.machine import ProcessIdentity, read_identity
 from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import tool_variables
-from amlctl.runtime.process_tree import identity_of, is_alive, read_identity
+from amlctl.runtime.process_tree import identity_of, is_alive
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.environments import (
     FOLDER_VARIABLE,

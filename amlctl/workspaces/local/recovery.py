@@ -35,12 +35,12 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import RUNS, record_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json
-from amlctl.localfs.machine import ProcessIdentity, utc_now
+from amlctl.localfs.machine import ProcessIdentity, read_identity, utc_now
 from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.runs.known import read_order
 from amlctl.runs.records import load_either, load_local_record, load_record
 from amlctl.runtime.log_pump import wait_until_written_out
-from amlctl.runtime.process_tree import end_session, is_alive, read_identity
+from amlctl.runtime.process_tree import end_session, is_alive
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.rank_processes import find_cgroup

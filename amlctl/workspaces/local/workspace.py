@@ -24,13 +24,12 @@ from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from amlctl.localfs.atomic import kept_json
 from amlctl.localfs.folders import remove_tree, touch_private
-from amlctl.localfs.machine import utc_now
+from amlctl.localfs.machine import read_identity, utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.known import read_order
 from amlctl.runs.records import load_record, local_records, save_both
-from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
 from amlctl.workspaces.local.disk import keep_within

@@ -50,7 +50,7 @@ def test_it_goes_from_one_to_the_next(store: DirectoryStore) -> None:
 
 def test_a_holder_that_does_not_renew_loses_it(store: DirectoryStore) -> None:
     """Like a killed process: its lease is not renewed."""
-    store.swap(KEY, b'{"host": "a machine that died", "process": 1}', expected=None)
+    store.swap(KEY, b'{"host": "a machine that died", "machine": "0", "process": 1, "started": 1}', expected=None)
     reported: list[Event] = []
     lease = _lease(store, reported, stale_s=0.3)
     lease.take()
@@ -63,7 +63,7 @@ def test_a_holder_that_slept_too_long_notices(store: DirectoryStore) -> None:
     lease.take()
     found = store.get_versioned(KEY)
     assert found is not None
-    store.swap(KEY, b'{"host": "someone else", "process": 1}', expected=found.version)
+    store.swap(KEY, b'{"host": "someone else", "machine": "0", "process": 1, "started": 1}', expected=found.version)
     with pytest.raises(Conflict, match="another machine"):
         lease.confirm()
     lease.release()
@@ -99,7 +99,7 @@ class TestAStoppedHolder:
     ) -> None:
         found = store.get_versioned(KEY)
         assert found is not None
-        store.swap(KEY, b'{"host": "someone else", "process": 1}', expected=found.version)
+        store.swap(KEY, b'{"host": "someone else", "machine": "0", "process": 1, "started": 1}', expected=found.version)
         clock[0] += 61
         for _ in range(2):
             with pytest.raises(Conflict, match="another machine"):
