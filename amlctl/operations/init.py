@@ -38,6 +38,8 @@ class InitResult:
     kept: list[str]
     unignored: list[str] = field(default_factory=list)
     outdated: list[Outdated] = field(default_factory=list)
+    packages_from: str = ""
+    """The file whose packages a new `pptdaml.yaml` has."""
 
     def to_json(self) -> dict[str, Any]:
         outdated = {"outdated": [one.to_json() for one in self.outdated]} if self.outdated else {}
@@ -48,10 +50,11 @@ def init(folder: Path) -> InitResult:
     """Raises UsageError (a file stands where a folder is needed, or a folder where a file is), RightsError, and
     ServiceUnavailable (disk full)."""
     _check_not_nested(folder)
-    result = InitResult([], [])
     templates = files("amlctl.operations") / "templates"
     path = folder
     try:
+        packages_from, environment = _packages(folder, (templates / "pptdaml.yaml").read_bytes())
+        result = InitResult([], [], packages_from=packages_from)
         for name in _FOLDERS:
             path = folder / name
             is_new = not path.is_dir()
@@ -60,9 +63,7 @@ def init(folder: Path) -> InitResult:
         for name, template in _TEMPLATES.items():
             path = folder / name
             content = (templates / template).read_bytes()
-            if path.name == "pptdaml.yaml" and (folder / "requirements.txt").is_file():
-                content += b"  - pip:\n      - -r requirements.txt\n"
-            is_new = _write_new(path, content)
+            is_new = _write_new(path, environment if name == "pptdaml.yaml" else content)
             (result.created if is_new else result.kept).append(name)
         if ".gitignore" in result.kept:
             result.unignored.extend(_unignored(folder / ".gitignore", (templates / "gitignore").read_text()))
@@ -76,6 +77,16 @@ def init(folder: Path) -> InitResult:
         raise problem or RightsError(f"cannot make {path}: {error.strerror}", hint=hint) from error
     result.outdated.extend(find_outdated(folder))
     return result
+
+
+def _packages(folder: Path, starter: bytes) -> tuple[str, bytes]:
+    """What `pptdaml.yaml` begins as: the project's own conda file, or the starter with the project's list of pip."""
+    for name in ("environment.yml", "environment.yaml"):
+        if (folder / name).is_file():
+            return name, read_regular(folder / name, _MOST_BYTES)
+    if (folder / "requirements.txt").is_file():
+        return "requirements.txt", starter + b"  - pip:\n      - -r requirements.txt\n"
+    return "", starter
 
 
 def _check_not_nested(folder: Path) -> None:

@@ -49,6 +49,7 @@ from amlctl.runtime.script import (
     STOP_SIGNALS,
     NodeFolders,
     ScriptEnd,
+    ScriptStart,
     Wakeups,
     end_leftovers,
     files_not_kept,
@@ -143,7 +144,7 @@ class Node:
             saver.save()  # so that a fetch finds a list, if an empty one, from the start
         command, folder, variables = self._command(record, script, attempt)
         with Wakeups() as wakeups:
-            since_ns = start_of_script(self.folders)
+            start = start_of_script(self.folders)
             begun[Phase.RUN] = utc_now()
             is_first = self.rank.is_first_process
             process = start_script(command, folder, variables)
@@ -163,7 +164,7 @@ class Node:
                 self._save_notes(run, begun, watch.resources)
             if is_first:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
-                self._warn_of_what_is_not_kept(record, since_ns)
+                self._warn_of_what_is_not_kept(record, start)
                 self._keep(record, saver, has_succeeded)
                 if self.rank.node == 0:
                     send_metrics(record, partial(read_metrics, self.save_store, run), self.variables, log)
@@ -211,8 +212,8 @@ class Node:
         )
         return others and not is_ending
 
-    def _warn_of_what_is_not_kept(self, record: RunRecord, since_ns: int) -> None:
-        not_kept = files_not_kept(record, self.folders, since_ns)
+    def _warn_of_what_is_not_kept(self, record: RunRecord, start: ScriptStart) -> None:
+        not_kept = files_not_kept(record, self.folders, start)
         for dataset, files in not_kept.data.items():
             where = f"{count(files, 'file')} written to data_blobs/{dataset}"
             log(f"{where} will not be saved; to save such files, submit --produces {dataset}")

@@ -243,11 +243,25 @@ def prepare_job(
     return [shell, "-c", text], {**variables, **named, **own, "PATH": programs}
 
 
-def start_of_script(folders: NodeFolders) -> int:
-    """The file system's present time in nanoseconds; files that the script writes have a later one."""
+class ScriptStart(NamedTuple):
+    """The file system's time in nanoseconds: files that the script writes have a later one. `beside` are the names in
+    the folder of the working folder."""
+
+    at_ns: int
+    beside: frozenset[str]
+
+
+def start_of_script(folders: NodeFolders) -> ScriptStart:
     marker = _marker(folders)
     marker.write_bytes(b"\n")  # a touch may be refused where a write is not
-    return marker.stat().st_mtime_ns
+    return ScriptStart(marker.stat().st_mtime_ns, _beside(folders))
+
+
+def _beside(folders: NodeFolders) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folders.container.parent))
+    except OSError:
+        return frozenset()
 
 
 def has_started(folders: NodeFolders) -> bool:
@@ -270,8 +284,9 @@ class FilesNotKept(NamedTuple):
     others: Mapping[str, int]
 
 
-def files_not_kept(record: RunRecord, folders: NodeFolders, since_ns: int) -> FilesNotKept:
-    """Those in the working folder that were written since then and that are in no output; without caches."""
+def files_not_kept(record: RunRecord, folders: NodeFolders, start: ScriptStart) -> FilesNotKept:
+    """Those in the working folder that were written since then and that are in no output, and those in new folders
+    beside it (`../models`); without caches."""
     root, data_dir = folders.container, folders.data_blobs_dir.name
     kept = {str(folders.outputs_dir), str(folders.config_dir)}
     if folders.outputs_dir.parent != root:
@@ -283,12 +298,17 @@ def files_not_kept(record: RunRecord, folders: NodeFolders, since_ns: int) -> Fi
         is_data = parts[:1] == (data_dir,)
         below[:] = [name for name in below if f"{folder}/{name}" not in kept and (is_data or name[0] not in "._")]
         for name in names:
-            if not (is_data or name[0] not in "._") or not _was_written(f"{folder}/{name}", since_ns):
+            if not (is_data or name[0] not in "._") or not _was_written(f"{folder}/{name}", start.at_ns):
                 continue
             if is_data:
                 data[_dataset_of(Path(*parts[1:], name), record)] += 1
             else:
                 others["/".join((*parts, name)[: 2 if parts[:1] == (folders.pipeline_dir.name,) else 1])] += 1
+    for beside in _beside(folders) - start.beside if start.beside else ():
+        # Of a local run those of its other nodes are amlctl's own, and data on its way.
+        if beside[0] not in "._" and not beside.startswith((root.name.partition("-")[0], "data-")):
+            others[f"../{beside}"] = sum(len(names) for _, _, names in walk(root.parent / beside))
+    others += Counter()  # without folders that have no files
     return FilesNotKept(
         {dataset: files for dataset, files in sorted(data.items()) if dataset not in record.spec.produces},
         dict(sorted(others.items())),

@@ -348,6 +348,8 @@ def test_hashes_are_checked_and_amlctls_own_package_needs_none(tmp_path: Path, w
     digest = hashlib.sha256((wheels / "leaf-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     environments = here(tmp_path, wheels)
     spec = EnvironmentSpec(pip=(f"leaf==1.0 --hash=sha256:{digest}",))
+    Packages(environments, spec).check(null_sink)
+    assert environments.has_module(spec, "leaf") is not False, "nothing is warned of"
     assert prepare_environment(environments, spec, null_sink).is_ready
     assert has(environments, spec, "leaf, xxhash")
     wrong = EnvironmentSpec(pip=(f"leaf==1.0 --hash=sha256:{'0' * 64}",))

@@ -367,3 +367,12 @@ def test_folders_of_project_store_and_dataset_may_be_called_anything(tmp_path: P
     assert typed.stdout == b"".join(os.fsencode(word) + b"\0" for word in ("sync", "--pull", f"data_blobs/{dataset}"))
     one.pull(dataset)
     assert one.sync(dataset).unchanged == 1
+
+
+def test_a_pointer_of_git_lfs_is_said_not_to_be_the_data(box: Box) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 12345\n"
+    write_tree(box.root, {"a.png": pointer.encode(), "b.png": b"x" * len(pointer)})
+    box.sync()
+    assert box.warnings[-1] == (
+        f"1 file of {DATASET}: pointers of Git LFS instead of the data, such as a.png; to download it: git lfs pull"
+    )

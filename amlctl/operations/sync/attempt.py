@@ -30,6 +30,7 @@ from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.sync.dataset_state import DatasetState
+from amlctl.operations.sync.lfs_pointers import warn_of_pointers
 from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head, was_removed
 from amlctl.operations.sync.repair import (
     damage,
@@ -223,6 +224,7 @@ class SyncAttempt:
         entries, taken = merge_with_head(self._looked, local, head)
         snapshot = identified.snapshot if entries is local else snapshot_id(entries)
         changes = diff(head.entries, entries)
+        warn_of_pointers(self._dataset, self._looked.root, local, changes, self._sink)
         return Merged(local, head, known, entries, snapshot, taken, changes, damaged_elsewhere)
 
     # --- plan -----------------------------------------------------------------------------------------------

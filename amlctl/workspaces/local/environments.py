@@ -162,11 +162,12 @@ class Environments:
             return _is_installed(Path(found.location), module)
         from amlctl.core.package_names import may_bring  # here, since most submits find theirs ready
 
-        packages = list(self._resolved(spec))
-        if packages and any(may_bring(package, module) for package in packages):
+        resolved = [*self._resolved(spec)]
+        if any(may_bring(pin.partition("==")[0], module) for pins in resolved for pin in pins):
             return True
         has_conda = any(not re.match(r"pip\b", one) for one in spec.conda)
-        return None if has_conda or (spec.pip and not packages) else False
+        # Of a list with hashes no versions are kept.
+        return None if has_conda or (spec.pip and not (resolved and all(resolved))) else False
 
     def list(self) -> Sequence[KeptEnvironment]:
         try:
@@ -188,15 +189,16 @@ class Environments:
         except OSError as error:
             raise RightsError(f"cannot remove {place}: {error.strerror}", hint=f"remove it by hand: {place}") from error
 
-    def _resolved(self, spec: EnvironmentSpec) -> Iterator[str]:
-        """All packages that pip or uv will install, as far as that was found out a moment ago."""
+    def _resolved(self, spec: EnvironmentSpec) -> Iterator[Sequence[str]]:
+        """`name==version` of what pip or uv will install, as far as that was found out a moment ago: a list for each
+        step, empty where it is not known."""
         name = self.resolved(spec.id, "*").name
         for file in self.folder.glob(name):
             try:
                 found = read_json(file)
             except (OSError, SettingsError):
                 continue
-            yield from (pin.partition("==")[0] for pins in found for pin in pins)
+            yield from found
 
     def _ready(self, environment: str) -> dict[str, Any] | None:
         """What `ready.json` says, as long as the environment has not changed since it was checked."""

@@ -40,9 +40,16 @@ def test_what_init_writes_can_be_used(tmp_path: Path) -> None:
     assert (spec.python, spec.conda, spec.pip) == (">=3.9", (), ())
 
 
-def test_the_packages_of_an_existing_project_are_used(tmp_path: Path) -> None:
-    (tmp_path / "requirements.txt").write_text("six==1.16.0\n")
-    init(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("requirements.txt", "six==1.16.0\n"),
+        ("environment.yml", "name: mine\ndependencies: [python=3.11, {pip: [six==1.16.0]}]\nprefix: /home/me/mine\n"),
+    ],
+)
+def test_the_packages_of_an_existing_project_are_used(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert init(tmp_path).packages_from == name
     assert read_environment(tmp_path / "pptdaml.yaml").pip == ("six==1.16.0",)
 
 

@@ -204,16 +204,18 @@ def test_data_that_will_not_be_kept_is_reported(node: Node, tmp_path: Path) -> N
 def test_results_beside_the_outputs_are_named(node: Node) -> None:
     script = """
         import os, pathlib
-        for name in ("results/a/1.txt", "results/2.txt", "__pycache__/x", ".cache/x", "pipeline/made/x", "model.bin"):
+        for name in ("results/a/1.txt", "results/2.txt", "__pycache__/x", ".cache/x", "pipeline/made/x", "model.bin",
+                     "../beside/x"):
             pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
             pathlib.Path(name).write_text("1")
+        os.mkdir("../beside/empty")
         pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "kept").write_text("1")
     """
     code, text = node.run(node.record(script))
     assert code == 0
     assert text.splitlines() == [
-        "[amlctl] 4 files will not be saved: model.bin, pipeline/made, results; outputs are what is in the folder that "
-        "AMLCTL_OUTPUTS_DIR names: file_paths.outputs_dir()"
+        "[amlctl] 5 files will not be saved: ../beside, model.bin, pipeline/made, results; outputs are what is in the "
+        "folder that AMLCTL_OUTPUTS_DIR names: file_paths.outputs_dir()"
     ]
 
 
