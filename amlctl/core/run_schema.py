@@ -38,12 +38,14 @@ def wrong_field(document: Mapping[str, Any], run: Optional[str] = None) -> str:
     """Which field breaks its rule, in words; empty if none does. `run` is the id that the record must have."""
     for name, rule in RULES.items():
         if name not in document:
-            return f"it has no {name}"
-        if not rule(document[name]):
+            if name not in _ADDED_LATER:
+                return f"it has no {name}"
+        elif not rule(document[name]):
             return f"its {name} is not valid"
     if run is not None and document["run"] != run:
         return "it is the record of another run"
-    if document["processes"] * document["instances"] > MAX_PROCESSES:
+    processes, instances = document.get("processes", 1), document.get("instances", 1)
+    if processes * instances > MAX_PROCESSES:
         return f"it has more than {MAX_PROCESSES} processes"
     return ""
 
@@ -246,6 +248,13 @@ RULES: Mapping[str, Rule] = {
     "studio_url": _maybe(_page),
     "outputs": _text,
 }
+
+_ADDED_LATER = {
+    *("config_file", "waits_for", "command", "inputs", "named_outputs", "output_places", "job_type", "children"),
+    *("services", "description", "heads", "sync", "distribution", "processes", "instances", "node", "metrics"),
+    *("phases", "is_config_positional", "sweep", "parent", "combination", "resources"),
+}
+"""The first records did not have these fields. Any other one that is missing is damage: writers write all fields."""
 
 
 def is_published(value: Any) -> bool:
