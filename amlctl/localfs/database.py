@@ -29,6 +29,10 @@ _DAMAGE_WORDS = ("no such ", "table ", "Could not decode")
 """How SQLite begins an OperationalError that is about what the file holds: its schema or its text is gone."""
 
 
+def _nothing_to_keep(database: sqlite3.Connection, version: int) -> list[Change]:
+    return []
+
+
 class Database:
     """One file, for one process at a time. Not thread-safe.
 
@@ -43,13 +47,17 @@ class Database:
         schema: str,
         synchronous: str,
         on_damage: Callable[[str], None],
+        upgrade: Callable[[sqlite3.Connection, int], Optional[list[Change]]] = _nothing_to_keep,
     ) -> None:
-        """`schema` is used where the file is missing or of another version. `synchronous` as SQLite's pragma."""
+        """`schema` is used where the file is missing or of another version; `upgrade` reads from one of another version
+        what is to be written into the new one; None: it cannot read that one. `synchronous` as SQLite's pragma.
+        """
         self._path = path
         self._version = version
         self._schema = schema
         self._synchronous = synchronous
         self._on_damage = on_damage
+        self._upgrade = upgrade
         try:
             self._database = self._open()
         except sqlite3.DatabaseError as error:
@@ -98,14 +106,17 @@ class Database:
             database.execute(f"PRAGMA synchronous = {self._synchronous}")
             (found,) = database.execute("PRAGMA user_version").fetchone()
             if found != self._version:
+                kept = self._upgrade(database, found)
                 database.execute("BEGIN IMMEDIATE")
                 for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                     database.execute(f'DROP TABLE "{table}"')
                 for statement in filter(str.strip, self._schema.split(";")):
                     database.execute(statement)
+                for statement, rows in kept or ():
+                    database.executemany(statement, rows)
                 database.execute(f"PRAGMA user_version = {self._version}")
                 database.execute("COMMIT")
-                if found:  # else it is new
+                if kept is None:
                     self._on_damage(f"{self._path} was written by another version of amlctl and is created again")
         except BaseException:
             database.close()

@@ -13,12 +13,13 @@ created again (see `database.py`).
 from __future__ import annotations
 
 import os
+import sqlite3
 import struct
 from bisect import bisect_left
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from amlctl.core.manifest import Kind, StoredAt
 from amlctl.core.pack import Member
@@ -107,7 +108,8 @@ _MEANING = (
 class Base(NamedTuple):
     """Where local and store agree: a snapshot of the store, or (`section`) entries that only this machine has.
 
-    `section` is written as in a manifest, without places. `head` is the HEAD of that moment as it was written.
+    `section` is written as in a manifest, without places. `head` is the HEAD of that moment as it was written; empty:
+    not known, from a version of amlctl that did not keep it.
     """
 
     snapshot: str
@@ -152,6 +154,7 @@ class SyncState:
             schema=_SCHEMA,
             synchronous="NORMAL",
             on_damage=lambda message: on_damage(f"{message}; {_MEANING}"),
+            upgrade=_from_older_version,
         )
 
     def close(self) -> None:
@@ -225,3 +228,18 @@ def _keys(store: str, dataset: str) -> tuple[str, bytes]:
 def _text(store: str) -> str:
     """A store's URL as the database can hold it: a folder's name may have bytes that are not UTF-8."""
     return store.encode("utf-8", "backslashreplace").decode()
+
+
+def _from_older_version(database: sqlite3.Connection, version: int) -> Optional[list[Change]]:
+    """Version 4 had bases without their HEAD, by URL alone; version 6 had one table more. Packs were as they are."""
+    if version not in (4, 5, 6):
+        return None if version else []
+
+    def intact(table: str) -> list[tuple[Any, ...]]:
+        rows = database.execute(f"SELECT * FROM {table} ORDER BY {'rowid' if table == 'pack' else '1, 2'}")
+        return [row for row in rows if row[-1] == check_of(row[:-1])]
+
+    if version > 4:
+        return [(_INSERT, intact("agreement")), (_INSERT_PACK, intact("pack"))]
+    rows = [(store, dataset, 0, _BASE, *base, b"") for store, dataset, *base, _ in intact("base")]
+    return [(_INSERT, [(*row, check_of(row)) for row in rows]), (_INSERT_PACK, intact("pack"))]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import pytest
 from amlctl.core.events import null_sink
 from amlctl.core.store_keys import FORMAT_KEY, head_key
 from amlctl.errors import Conflict, IntegrityError, ServiceUnavailable
+from amlctl.localfs.database import check_of
 from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.needed import KeepRules
@@ -233,6 +236,32 @@ def test_the_base_goes_by_the_store_not_by_its_spelling(clones: Clones, move: Ca
     expected = {**BEFORE, "a": b"edited"}
     del expected["d/b"]
     assert clones.stored() == expected
+
+
+def test_bases_of_an_older_version_are_kept(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make(BEFORE)
+    first = one.sync()
+    (one.project.state_dir / "sync_state.sqlite").unlink()
+    shutil.rmtree(one.project.state_dir / "agreed")
+    row = (one.store.url, os.fsencode(DATASET), first.snapshot, first.manifest_key, b"")
+    with sqlite3.connect(one.project.state_dir / "sync_state.sqlite") as database:
+        database.executescript(
+            """
+            CREATE TABLE base (store TEXT, dataset BLOB, snapshot TEXT, manifest_key TEXT, section BLOB, row_check BLOB,
+                               PRIMARY KEY (store, dataset)) WITHOUT ROWID;
+            CREATE TABLE pack (store TEXT, pack TEXT, size_bytes INTEGER, members BLOB, row_check BLOB,
+                               PRIMARY KEY (store, pack));
+            PRAGMA user_version = 4;
+            """
+        )
+        database.execute("INSERT INTO base VALUES (?, ?, ?, ?, ?, ?)", (*row, check_of(row)))
+    two.pull()
+    write_tree(two.root, {"same": b"by two"})
+    two.sync()
+    (one.root / "d/b").unlink()
+    one.sync()
+    assert clones.stored() == {**{path: data for path, data in BEFORE.items() if path != "d/b"}, "same": b"by two"}
 
 
 def _back_to_format_1(clones: Clones) -> None:

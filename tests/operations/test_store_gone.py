@@ -72,7 +72,31 @@ def gone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clone]:
         yield _remembering(clone)
 
 
-def test_state_of_another_version_is_not_forgotten_without_a_word(clones: Clones) -> None:
+def _version_6(clone: Clone) -> None:
+    """The databases as version 6 had them."""
+    with sqlite3.connect(clone.project.state_dir / "sync_state.sqlite") as database:
+        database.executescript("CREATE TABLE place (url TEXT PRIMARY KEY, store TEXT); PRAGMA user_version = 6;")
+
+
+def _version_5(clone: Clone) -> None:
+    with sqlite3.connect(clone.project.state_dir / "sync_state.sqlite") as database:
+        database.execute("PRAGMA user_version = 5")
+
+
+@pytest.mark.parametrize("make_older", [_version_5, _version_6])
+def test_bases_and_packs_of_older_versions_are_kept(clones: Clones, make_older: Callable[[Clone], None]) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make(BEFORE)
+    one.sync()
+    two.pull()
+    make_older(one)
+    (one.root / "a").unlink()
+    result = one.sync()
+    assert result.uploaded_blobs == 0
+    assert clones.stored() == {path: data for path, data in BEFORE.items() if path != "a"}
+
+
+def test_state_of_a_newer_version_is_not_forgotten_without_a_word(clones: Clones) -> None:
     one = clones["one"]
     one.make(BEFORE)
     one.sync()

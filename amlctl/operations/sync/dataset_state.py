@@ -162,7 +162,7 @@ class DatasetState:
     def agree_if_new(self, head: Head) -> None:
         """The same with all that `head` lists, unless that was agreed on before and nothing has been done since."""
         base = self.base
-        if base is None or base.snapshot != head.snapshot or self.has_begun:
+        if base is None or base.snapshot != head.snapshot or not base.head or self.has_begun:
             self.agree(head)
 
     def begin(self, step: Step, base: Base) -> None:

@@ -17,7 +17,7 @@ from amlctl.core.head import Head, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest
 from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.errors import AmlctlError, Conflict, NeedsConfirmation, StoreGone
-from amlctl.localfs.sync_state import Step
+from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.known import KnownContents
@@ -50,15 +50,19 @@ def _follow(looked: DatasetState, local: Sequence[FileEntry]) -> tuple[Sequence[
     seen: Head | None = None
     agreement, head = looked.agreement, looked.head
     if agreement.base is not None:
-        entries, seen = looked.entries_of(agreement.base), parse_head(agreement.base.head, looked.dataset)
+        entries, seen = looked.entries_of(agreement.base), _head(looked, agreement.base)
     for step, base in agreement.under_way:
-        tried = parse_head(base.head, looked.dataset)
+        tried = _head(looked, base)
         if step is not Step.COMMIT:
             before = () if step is Step.PULL_ALL else entries
             entries, seen = arrived(before, local, looked.entries_of(base)), tried
-        elif head is not None and tried.commit in (head.commit, *head.before):
+        elif head is not None and tried is not None and tried.commit in (head.commit, *head.before):
             entries, seen = looked.entries_of(base), tried
     return entries, seen
+
+
+def _head(looked: DatasetState, base: Base) -> Head | None:
+    return parse_head(base.head, looked.dataset) if base.head else None
 
 
 def was_removed(dataset: str, head: Head, kind: type[AmlctlError] = Conflict, *, is_here: bool = False) -> AmlctlError:
