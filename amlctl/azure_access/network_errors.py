@@ -6,6 +6,7 @@ import http.client
 import socket
 import ssl
 
+from amlctl.core.message import AGAIN, Message
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import limit_error
 
@@ -29,7 +30,7 @@ def unreachable(host: str, error: Exception, source: str, attempts: str = "") ->
     if isinstance(error, ProxyUnreachable):
         return ServiceUnavailable(
             f"the proxy {error.proxy} for {host} does not answer: {error}",
-            hint="check HTTPS_PROXY, or add the host to NO_PROXY; then run the same command again",
+            hint=Message("check HTTPS_PROXY, or add the host to NO_PROXY; then ", AGAIN),
         )
     if isinstance(error, socket.gaierror):
         return ServiceUnavailable(
@@ -45,7 +46,7 @@ def unreachable(host: str, error: Exception, source: str, attempts: str = "") ->
         return refused_by_proxy(host, reason.removeprefix("Tunnel connection failed: "))
     return ServiceUnavailable(
         f"{host} does not answer: {reason}" + (f" ({attempts})" if attempts else ""),
-        hint="check the network, then run the same command again; nothing is lost",
+        hint=Message("check the network, then ", AGAIN, "; nothing is lost"),
     )
 
 

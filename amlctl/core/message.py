@@ -48,6 +48,13 @@ class Message(str):
         return self.parts
 
 
+class Again(str):
+    """The part of a hint that has the user repeat the command: another one has to be named where a run reports it."""
+
+
+AGAIN = Again("run the same command again")
+
+
 class SecretLink(str):
     """A link that is the result of a command: shown whole there, where secrets are masked otherwise."""
 
@@ -59,6 +66,14 @@ def with_commands(text: str, typed: Callable[[Command], str]) -> str:
     if isinstance(text, Message):
         return "".join(with_commands(part, typed) for part in text.parts)
     return text
+
+
+def instead_of_again(hint: str, command: Command) -> Message:
+    """`hint`, with `command` as what to run, at its end if it names no command to repeat."""
+    parts = hint.parts if isinstance(hint, Message) else (hint,)
+    if any(isinstance(part, Again) for part in parts):
+        return Message(*(command if isinstance(part, Again) else part for part in parts))
+    return Message(*parts, "; then: ", command)
 
 
 def commands_in(text: str) -> list[Command]:

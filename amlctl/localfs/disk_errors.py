@@ -13,6 +13,7 @@ import shlex
 from pathlib import Path
 from typing import Optional
 
+from amlctl.core.message import AGAIN, Message
 from amlctl.errors import AmlctlError, Conflict, RightsError, ServiceUnavailable, SettingsError
 
 
@@ -22,31 +23,35 @@ class UnfitFile(OSError):
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_AGAIN = "then run the same command again"
+
+
+def _again(first: str) -> Message:
+    return Message(first, ", then ", AGAIN)
+
 
 _OF_THE_DISK = {
-    errno.EIO: ("input/output error of the disk", f"check the disk (dmesg), {_AGAIN}"),
-    errno.ESTALE: ("the network file system has lost the file (stale handle)", f"mount it again, {_AGAIN}"),
-    errno.ENOTCONN: ("the file system is not connected any more", f"mount it again, {_AGAIN}"),
-    errno.ETIMEDOUT: ("the network file system does not answer", f"check the network and its server, {_AGAIN}"),
-    errno.EHOSTDOWN: ("the network file system's server is down", f"check the network and its server, {_AGAIN}"),
-    errno.EHOSTUNREACH: ("the network file system's server cannot be reached", f"check the network, {_AGAIN}"),
-    errno.ENXIO: ("the device is not there any more", f"check the disk, {_AGAIN}"),
-    errno.ENODEV: ("the device is not there any more", f"check the disk, {_AGAIN}"),
+    errno.EIO: ("input/output error of the disk", _again("check the disk (dmesg)")),
+    errno.ESTALE: ("the network file system has lost the file (stale handle)", _again("mount it again")),
+    errno.ENOTCONN: ("the file system is not connected any more", _again("mount it again")),
+    errno.ETIMEDOUT: ("the network file system does not answer", _again("check the network and its server")),
+    errno.EHOSTDOWN: ("the network file system's server is down", _again("check the network and its server")),
+    errno.EHOSTUNREACH: ("the network file system's server cannot be reached", _again("check the network")),
+    errno.ENXIO: ("the device is not there any more", _again("check the disk")),
+    errno.ENODEV: ("the device is not there any more", _again("check the disk")),
     errno.EFBIG: ("the file is larger than allowed", "raise the limit (ulimit -f), or use a file system without it"),
-    errno.ETXTBSY: ("the file is a program that is running", f"end that program, {_AGAIN}"),
-    errno.EBUSY: ("another program or a mount uses it", f"end that program, {_AGAIN}"),
-    errno.ENOLCK: ("the file system has no locks left", f"check the lock service of the network file system, {_AGAIN}"),
+    errno.ETXTBSY: ("the file is a program that is running", _again("end that program")),
+    errno.EBUSY: ("another program or a mount uses it", _again("end that program")),
+    errno.ENOLCK: ("the file system has no locks left", _again("check the lock service of the network file system")),
     errno.EINVAL: ("the file system does not support this operation", "use another file system for it"),
     errno.EOPNOTSUPP: ("the file system does not support this operation", "use another file system for it"),
 }
 """What to say, and what to do about it: ServiceUnavailable."""
 _OF_A_LIMIT = {
     errno.EMFILE: ("too many open files in this process", "raise the limit (ulimit -n 4096), or use --jobs 4"),
-    errno.ENFILE: ("too many open files on this machine", f"end other programs, {_AGAIN}"),
-    errno.ENOMEM: ("not enough memory", f"end other programs or raise the limit (ulimit -v), {_AGAIN}"),
-    errno.ENOBUFS: ("not enough memory for network buffers", f"end other programs, {_AGAIN}"),
-    errno.EAGAIN: ("no more threads or processes allowed", f"raise the limit (ulimit -u), {_AGAIN}"),
+    errno.ENFILE: ("too many open files on this machine", _again("end other programs")),
+    errno.ENOMEM: ("not enough memory", _again("end other programs or raise the limit (ulimit -v)")),
+    errno.ENOBUFS: ("not enough memory for network buffers", _again("end other programs")),
+    errno.EAGAIN: ("no more threads or processes allowed", _again("raise the limit (ulimit -u)")),
 }
 LIMITS = frozenset(_OF_A_LIMIT)
 _OF_A_NAME = {
@@ -88,7 +93,7 @@ def disk_error(
     """
     begin = f"{what}: " if what else ""
     if isinstance(error, UnfitFile):
-        return SettingsError(f"{error.filename}: {error.strerror}", hint=f"move it away, {_AGAIN}")
+        return SettingsError(f"{error.filename}: {error.strerror}", hint=_again("move it away"))
     if error.errno in FULL:
         disk = _disk_of(error, what)
         reason = "no space left on the disk" if error.errno == errno.ENOSPC else "the quota of the disk is used up"
@@ -96,9 +101,9 @@ def disk_error(
         is_out_of_inodes = error.errno == errno.ENOSPC and disk != "" and _is_out_of_inodes(disk)
         reason = "no room for one more file (inodes) on the disk" if is_out_of_inodes else reason
         look = f" (df {'-i' if is_out_of_inodes else '-h'} {shlex.quote(disk)})" if disk else ""
-        return ServiceUnavailable(f"{begin}{reason}{where}", hint=f"make room{look}, {_AGAIN}")
+        return ServiceUnavailable(f"{begin}{reason}{where}", hint=_again(f"make room{look}"))
     if error.errno == errno.EROFS:
-        rights_hint = f"mount it for writing, {_AGAIN}"
+        rights_hint = _again("mount it for writing")
     if error.errno in _FORBIDDEN:
         return RightsError(f"{begin}{os.strerror(error.errno).lower()}", hint=rights_hint)
     if error.errno in _OF_THE_DISK:

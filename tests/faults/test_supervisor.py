@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.message import AGAIN, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
@@ -82,7 +83,7 @@ def test_results_that_cannot_be_saved_are_saved_by_the_next_reader(tmp_path: Pat
 
     def refuse(call: Call) -> None:
         if what in call.key and (what == "outputs" or call.method == "put"):
-            raise ServiceUnavailable("no network", hint="find it, then run the same command again; nothing is lost")
+            raise ServiceUnavailable("no network", hint=Message("find it, then ", AGAIN, "; nothing is lost"))
 
     store = FaultyStore(bench.store, refuse)
     ended = finish(paths, store, record, Ending(RunState.COMPLETED, 0))

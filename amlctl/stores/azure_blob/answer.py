@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from amlctl.azure_access.http import LONGEST_NUMBER, MemoryResponse, seconds_of
 from amlctl.azure_access.retry import RETRIED_STATUSES
+from amlctl.core.message import AGAIN, Message
 from amlctl.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ def not_blob_storage(host: str, what: str) -> ServiceUnavailable:
     """`what` the host answered instead."""
     return ServiceUnavailable(
         f"the answer of {host} is not one of Blob Storage ({what})",
-        hint="check the store's URL, and log in to the network or its proxy (open any page in a browser); then run the "
-        "same command again",
+        hint=Message(
+            "check the store's URL, and log in to the network or its proxy (open any page in a browser); then ", AGAIN
+        ),
     )
 
 

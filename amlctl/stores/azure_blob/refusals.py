@@ -11,7 +11,7 @@ import time
 from amlctl.azure_access.http import seconds_of
 from amlctl.azure_access.network_errors import refused_by_proxy
 from amlctl.azure_access.retry import RETRIED_STATUSES
-from amlctl.core.message import Command, Message
+from amlctl.core.message import AGAIN, Command, Message
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.answer import DAMAGED_ON_THE_WAY, BlobAnswer
@@ -68,8 +68,8 @@ def refusal(answer: BlobAnswer, key: str, address: BlobAddress, credential: Cred
         return _denied(answer, thing, address.account, credential)
     if status in RETRIED_STATUSES or code == DAMAGED_ON_THE_WAY:
         failed = f"the service failed at {thing}: {status} {code} {answer.request}".rstrip()
-        hint = "run the same command again; nothing that arrived is lost"
-        return ServiceUnavailable(f"{failed} ({answer.attempts})", hint=hint)
+        again = Message(AGAIN, "; nothing that arrived is lost")
+        return ServiceUnavailable(f"{failed} ({answer.attempts})", hint=again)
     if code == "ContainerBeingDeleted":
         deleted = f"the container {address.container} of account {address.account} is being deleted"
         return ServiceUnavailable(deleted, hint="try again in a minute")

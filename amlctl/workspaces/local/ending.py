@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from amlctl.core.events import Event, Note
 from amlctl.core.job import log_names
-from amlctl.core.message import Command
+from amlctl.core.message import Command, instead_of_again
 from amlctl.core.run import STORE_FAILURES, RunRecord
 from amlctl.core.run_state import RunState, script_end, signal_name
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
@@ -120,8 +120,6 @@ def ending_of_processes(
 
 
 _STORE_ERRORS = (ServiceUnavailable, LoginError, RightsError)
-_AGAIN = "run the same command again"
-"""In a hint. That would be a submit, which is not what saves the results."""
 
 
 class _Saved(NamedTuple):
@@ -273,8 +271,8 @@ def _not_saved(paths: RunPaths, record: RunRecord, ending: Ending, error: Amlctl
     if there := [str(folder) for folder in folders if folder.is_dir()]:
         said.append(f"until {'it is back' if is_gone else 'then'}, the outputs of the run are in {', '.join(there)}")
     first = "mount or restore it" if is_gone else error.hint or "when the store can be written to"
-    fetch = str(Command("fetch", record.run))
-    hint = first.replace(_AGAIN, fetch) if _AGAIN in first else f"{first}; then: {fetch}"
+    # The command that reports it was a submit: another one would not save these results.
+    hint = instead_of_again(first, Command("fetch", record.run))
     return Ending(RunState.FAILED, ending.exit_code, error.kind, "; ".join(said), hint)
 
 
