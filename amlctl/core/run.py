@@ -158,6 +158,11 @@ class RunRecord:
         return is_final(self.status)
 
     @property
+    def made_by(self) -> str:
+        """`anna@laptop`, as far as it is recorded."""
+        return "@".join(filter(None, (self.user, self.host)))
+
+    @property
     def may_change(self) -> bool:
         """Whether its workspace may know more by now: it is not final, or perhaps Failed only until its store can be
         written to."""

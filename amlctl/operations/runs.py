@@ -221,38 +221,38 @@ def cancel(workspace: Workspace, run: str) -> CancelResult:
     return CancelResult(run, workspace.read(run).status, was_ended=False)
 
 
-def with_children(runs: Mapping[str, Workspace]) -> dict[str, Workspace]:
+def with_children(runs: Sequence[RunAt]) -> list[RunAt]:
     """Before the parent of a sweep the runs that it has made; one that was used again belongs to an earlier sweep."""
-    found: dict[str, Workspace] = {}
-    for run, workspace in runs.items():
+    found: dict[str, RunAt] = {}
+    for run, context in runs:
         with suppress(IntegrityError):
-            record = workspace.read(run)
+            record = context.workspace.read(run)
             for child in (one["run"] for one in record.children if record.spec.sweep):
                 if parent_of(child)[0] == run:
                     with suppress(NotFound):
-                        found.setdefault(workspace.read(child).run, workspace)
-        found[run] = workspace
-    return found
+                        found.setdefault(context.workspace.read(child).run, RunAt(child, context))
+        found[run] = RunAt(run, context)
+    return list(found.values())
 
 
-def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
+def delete(runs: Sequence[RunAt]) -> dict[str, list[str]]:
     """Delete finished runs in workspace and store; what was fetched to `outputs/` stays.
 
     Returns, by run, what else stays, and why. Raises Conflict (one is active; nothing is deleted then), NotFound.
     """
     require_finished(runs)
-    return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
+    return {run: list(context.workspace.delete(run)) for run, context in runs}
 
 
-def require_finished(runs: Mapping[str, Workspace]) -> None:
+def require_finished(runs: Sequence[RunAt]) -> None:
     """Raises Conflict where one is active, or belongs to a sweep that is; NotFound."""
-    for run, workspace in runs.items():
+    for run, context in runs:
         with suppress(IntegrityError):  # of a damaged record the workspace makes sure that the run has finished
-            record = workspace.read(run)
-            _refuse_active(record, f"run {run} of {_whose(record)}")
+            record = context.workspace.read(run)
+            _refuse_active(record, f"run {run} of {record.made_by or 'another machine'}")
             if record.spec.parent:
                 with suppress(NotFound):
-                    parent = workspace.read(record.spec.parent)
+                    parent = context.workspace.read(record.spec.parent)
                     _refuse_active(parent, f"run {run} belongs to {parent.run}, which")
 
 
@@ -260,10 +260,6 @@ def _refuse_active(record: RunRecord, what: str) -> None:
     """Whether a run that does not respond still exists is for the workspace to find out."""
     if not record.is_final and record.status != RunState.NOT_RESPONDING:
         raise Conflict(f"{what} is {record.status}", hint=Command("cancel", record.run))
-
-
-def _whose(record: RunRecord) -> str:
-    return "@".join(filter(None, (record.user, record.host))) or "another machine"
 
 
 def open_run(context: Context, run: str) -> str:

@@ -17,7 +17,7 @@ from amlctl.core.store_keys import published_key, record_key
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.operations.find_run import resolve_run
 from amlctl.operations.logs import FollowOptions
-from amlctl.operations.runs import delete, list_runs
+from amlctl.operations.runs import RunAt, delete, list_runs
 from amlctl.operations.submit.submit import submit
 from amlctl.runs.known import note_made, read_order
 from amlctl.runs.records import load_local_record, load_record, read_published, save_local_record
@@ -105,7 +105,7 @@ def test_one_that_is_lost_on_both_sides_is_left_out_and_can_be_deleted(two: tupl
     with pytest.raises(IntegrityError, match=older) as caught:
         workspace.read(older)
     assert caught.value.hint == f"amlctl runs delete {older}"
-    delete({older: workspace})
+    delete([RunAt(older, bench)])
     assert not list(bench.store.list(f"runs/{older}/"))
     assert not _record_file(bench, older).exists()
     assert workspace.read(newer).status == "Completed"
@@ -128,7 +128,7 @@ def test_the_record_of_another_run_is_not_this_ones(two: tuple[Bench, str, str])
     assert workspace.read(older).run == older
     assert "another run" in reported[0]
     _record_file(bench, older).write_bytes(_record_file(bench, newer).read_bytes())
-    delete({older: workspace})
+    delete([RunAt(older, bench)])
     assert workspace.read(newer).status == "Completed"
     assert bench.store.info(record_key(newer)) is not None
 
@@ -143,7 +143,7 @@ def test_a_damaged_copy_of_a_run_that_works_is_left_to_its_supervisor(bench: Ben
     assert workspace.read(run).status == "Running"
     assert reported
     with pytest.raises(Conflict):
-        delete({run: workspace})
+        delete([RunAt(run, bench)])
     gate.touch()
     wait_until(lambda: workspace.read(run).is_final, what="the end")
     assert workspace.read(run).status == "Completed"

@@ -6,6 +6,7 @@ from amlctl.core.store_keys import outputs_index_key
 from amlctl.errors import Conflict, NotFound
 from amlctl.operations import runs
 from amlctl.operations.find_run import resolve_run
+from amlctl.operations.runs import RunAt
 from tests.support.bench import Bench, wait_for_state
 
 FOREVER = "import time\nwhile True: time.sleep(0.1)\n"
@@ -34,12 +35,12 @@ def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
     bench.script(FOREVER)
     run = bench.submit("train.py", is_detached=True).record.run
     with pytest.raises(Conflict):
-        runs.delete({ended: bench.workspace, run: bench.workspace})
+        runs.delete([RunAt(ended, bench), RunAt(run, bench)])
     assert bench.workspace.read(ended).status == "Completed"
     assert not runs.cancel(bench.workspace, run).was_ended
     wait_for_state(bench, run, "Canceled")
     assert runs.cancel(bench.workspace, run).was_ended
-    runs.delete({run: bench.workspace})
+    runs.delete([RunAt(run, bench)])
     with pytest.raises(NotFound):
         runs.show(bench, run)
     assert not list(bench.store.list(f"runs/{run}/"))

@@ -19,7 +19,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.sweep import Sweep, combinations
 from amlctl.errors import Conflict, ServiceUnavailable, UsageError
 from amlctl.operations.fetch import fetch
-from amlctl.operations.runs import delete
+from amlctl.operations.runs import RunAt, delete
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.waiting import Waited
 from amlctl.runs.records import load_record, save_local_record, save_record
@@ -140,7 +140,7 @@ def test_parallel_bounds_the_runs_and_a_cancel_ends_all(swept: Bench) -> None:
     swept.workspace.cancel(first)
     wait_for_state(swept, first, "Canceled")
     with pytest.raises(Conflict, match=f"belongs to {parent.run}, which is Running"):
-        delete({first: swept.workspace})
+        delete([RunAt(first, swept)])
     swept.workspace.cancel(parent.run)
     ended = wait_for_state(swept, parent.run, "Canceled")
     assert ended.error is not None

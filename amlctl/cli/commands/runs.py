@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from amlctl.core.metrics import Point
     from amlctl.operations.metrics import Plotted
     from amlctl.operations.runs import RunAt
-    from amlctl.workspaces.contract import Workspace
 
 
 class RunsGroup(AppGroup):
@@ -293,23 +292,19 @@ def delete(
     from amlctl.operations import runs as operations
 
     call = invocation(ctx)
-    workspaces: dict[str, Workspace] = {}
-    for one in run:
-        run_id, app_ = call.find_run(one)
-        workspaces.setdefault(run_id, app_.workspace)
-    workspaces = operations.with_children(workspaces)
-    found = list(workspaces)
+    runs = operations.with_children(runs_at(call, run))
+    found = [one.run for one in runs]
 
     def act(is_sure: bool) -> dict[str, list[str]]:
         if not is_sure:
-            operations.require_finished(workspaces)  # before a question whose answer would come to nothing
+            operations.require_finished(runs)  # before a question whose answer would come to nothing
             what = count(len(found), "run") if found[1:] else f"run {found[0]}"
             raise NeedsConfirmation(
                 f"{what} would be deleted: record, logs and stored outputs",
                 hint=Message("if that is intended: ", Command("runs", "delete", *found, "--yes")),
                 details=found if found[1:] else (),
             )
-        return operations.delete(workspaces)
+        return operations.delete(runs)
 
     kept = {run_id: stays for run_id, stays in asking(act, is_sure=yes, output=call.output).items() if stays}
     call.result(

@@ -297,7 +297,7 @@ def run_lines(view: RunView, root: Path, width: int) -> Iterator[Line]:
             ("git", f"{git.get('commit', '')}{dirty}" if git else ""),
             ("from run", record.spec.from_run or ""),
             ("command", shlex.join(record.command_line)),
-            ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
+            ("user", record.made_by),
             ("created", moment(record.created_at)),
             *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
             ("phases", phases_text(record, width - _NAME_CELLS)),

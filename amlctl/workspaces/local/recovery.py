@@ -263,9 +263,9 @@ def is_elsewhere(paths: RunPaths) -> bool:
 
 
 def refuse_cancel(record: RunRecord) -> Conflict:
-    where = "@".join(filter(None, (record.user, record.host))) or "another machine"
     return Conflict(
-        f"run {record.run} is {record.status} in another project folder, where {where} has started it",
+        f"run {record.run} is {record.status} in another project folder, where "
+        f"{record.made_by or 'another machine'} has started it",
         hint=Message("cancel it there: ", Command("cancel", record.run)),
     )
 

@@ -94,7 +94,7 @@ def _subject(run: RunPage) -> str:
     parts = [
         record.spec.script or record.spec.name,
         f"{record.spec.workspace} / {record.spec.compute}",
-        f"{record.user}@{record.host}" if record.user and record.host else record.user,
+        record.made_by,
         moment(record.created_at),
     ]
     return " · ".join(part for part in parts if part)
