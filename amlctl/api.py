@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from amlctl.core.argument_types import with_checked_types
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
@@ -42,6 +43,7 @@ _Folder = str | os.PathLike[str]
 _LAST = "@last"
 
 
+@with_checked_types
 def sync(
     path: _Folder,
     *,
@@ -61,8 +63,6 @@ def sync(
     `yes` confirms deletions. `checksum` reads every file, whatever its times. Raises Conflict, NeedsConfirmation,
     NotFound, RightsError, ServiceUnavailable and others.
     """
-    if on_conflict not in (None, "ours", "theirs"):
-        raise UsageError(f"Invalid on_conflict {on_conflict!r}: must be 'ours' or 'theirs'")
     if snapshot is not None and not pull:
         raise UsageError("snapshot requires pull=True")
     with _opened(project, workspace, sink) as app:
@@ -79,6 +79,7 @@ def sync(
         return (dry_run if is_dry_run else sync_operation)(app, dataset, options)
 
 
+@with_checked_types
 def submit(
     script: _Folder = "",
     *,
@@ -87,7 +88,7 @@ def submit(
     sweep: Mapping[str, Sequence[Any]] | None = None,
     parallel: int | None = None,
     metric: str = "",
-    arguments: Sequence[str] = (),
+    arguments: Sequence[Any] = (),
     datasets: Sequence[str] = (),
     produces: Sequence[str] = (),
     register: str = "",
@@ -120,12 +121,8 @@ def submit(
     where the run fails or is canceled, and what a check raises before there is a run. Ctrl-C cancels the run, or leaves
     it running where `submit.on_interrupt` is `detach`, which raises Interrupted.
     """
-    lists = {"arguments": arguments, "datasets": datasets, "produces": produces, "secrets": secrets, "after": after}
-    _require_lists({**lists, **{f"sweep[{key!r}]": values for key, values in (sweep or {}).items()}})
-    if parallel is not None and (type(parallel) is not int or parallel < 1):
+    if parallel is not None and parallel < 1:
         raise UsageError("parallel must be a whole number from 1")
-    _require_texts("variables", variables or {})
-    _require_texts("tags", tags or {})
     chosen = chosen_environment(env_from, Path.cwd())
     spec = {
         "script": os.fspath(script) or None,
@@ -171,6 +168,7 @@ def submit(
         return result
 
 
+@with_checked_types
 def fetch(
     run: str = _LAST,
     *,
@@ -185,13 +183,13 @@ def fetch(
 
     `include` are globs. Raises NotFound, RightsError, IntegrityError, ServiceUnavailable.
     """
-    _require_lists({"include": include})
     with _opened(project, workspace, sink) as app:
         run_id, app = located(app, run, is_in_use=workspace is not None)
         target = None if to is None else Path.cwd() / to
         return fetch_operation(app, run_id, to=target, include=include, with_logs=with_logs)
 
 
+@with_checked_types
 def logs(
     run: str = _LAST,
     *,
@@ -214,6 +212,7 @@ def logs(
         return "".join(log_pieces(app.workspace, run_id, tail=tail, name=name))
 
 
+@with_checked_types
 def list_runs(
     *,
     experiment: str | None = None,
@@ -225,19 +224,6 @@ def list_runs(
     with _opened(project, workspace, sink) as app:
         found = run_operations.list_runs(app if experiment is None else app.in_experiment(experiment))
         return [record for record in found if experiment in (None, record.spec.experiment)]
-
-
-def _require_lists(given: Mapping[str, object]) -> None:
-    """A single text would be taken for its letters."""
-    for name, values in given.items():
-        if isinstance(values, str) or not isinstance(values, Iterable):
-            raise UsageError(f"{name} must be a list, not a value of type {type(values).__name__}")
-
-
-def _require_texts(name: str, values: Mapping[str, object]) -> None:
-    for one in (*values, *values.values()):
-        if not isinstance(one, str):
-            raise UsageError(f"{name}: names and values must be strings, not values of type {type(one).__name__}")
 
 
 def _json(key: str, value: object) -> str:

@@ -103,7 +103,8 @@ def check_job(file: TextDocument, path: Path) -> str:
     Raises SettingsError or NotFound, with the line that the SDK refuses.
     """
     document = dict(file.value)
-    if str(document.get("type", "command")).lower() == "command":
+    kind = str(document.get("type", "command")).lower()
+    if kind == "command":
         document.setdefault("environment", {"image": DEFAULT_IMAGE})  # the default is the project's own
     with azure_ai_ml():
         from azure.ai.ml import load_job
@@ -113,7 +114,8 @@ def check_job(file: TextDocument, path: Path) -> str:
         try:
             job = load_job(io.StringIO(json.dumps(document, default=str)), relative_origin=str(path))
         except (ValidationError, MlException) as error:
-            raise refused(file, str(error)) from error
+            what, keys = ("a job", _COMMAND_KEYS) if kind == "command" else (f"a job of type {kind}", ())
+            raise refused(file, str(error), what=what, keys=keys) from error
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # not handled by its schemas
             raise file.error(f"the SDK cannot read this job: {error}") from error
     return str(job.type)

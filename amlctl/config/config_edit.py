@@ -42,7 +42,7 @@ from amlctl.config.yaml_scalars import (
     written,
 )
 from amlctl.core.hidden_values import quoted
-from amlctl.core.message import similar
+from amlctl.core.message import count, similar
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 Hide = Callable[[str, Any, Any], Any]
@@ -128,20 +128,19 @@ class _Edit:
         return way
 
     def _missing(self, node: Node, part: str, above: Sequence[str]) -> UsageError:
-        where = f"in {'.'.join(above)!r}" if above else "in the config"
+        what = repr(".".join(above)) if above else "the config"
         if node.kind is Kind.SEQUENCE:
-            return UsageError(
-                f"--set {self._key}: {where} is a list of {len(node.items)}; {part!r} is not an index of it"
-            )
+            items = count(len(node.items), "item")
+            return UsageError(f"--set {self._key}: {what} is a list of {items}; {part!r} is not an index of it")
         if node.kind is not Kind.MAPPING:
             kind = " or ".join(sorted(kinds(node))) or "a value with a tag"
-            return UsageError(f"--set {self._key}: {where} is {kind}, which has no keys")
+            return UsageError(f"--set {self._key}: {what} is {kind}, which has no keys")
         names = [str(name) for name in plain_value(node)]
         nearest = similar(part, names)
         full = ".".join([*above, nearest[0]]) if nearest else ""
         there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
         return UsageError(
-            f"--set {self._key}: the key {part!r} is not {where}",
+            f"--set {self._key}: the key {part!r} is not in {what}",
             hint=f"did you mean {full}?" if full else f"keys there: {there or 'none'}",
         )
 

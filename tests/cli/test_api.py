@@ -108,13 +108,18 @@ def test_errors_are_raised_with_their_hint(here: Cli) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"tags": {"a": 1}}, "tags: names and values must be strings, not values of type int"),
-        ({"variables": {1: "a"}}, "variables: names and values must be strings"),
+        ({"tags": {"a": 1}}, "tags['a'] must be a string, not a value of type int"),
+        ({"variables": {1: "a"}}, "a key of variables must be a string"),
         ({"overrides": {"rate": {1, 2}}}, "the value for rate cannot be written into a config"),
         ({"sweep": {"rate": [1, object()]}}, "the value for rate cannot be written into a config"),
         ({"sweep": {"rate": 0.1}}, "sweep['rate'] must be a list, not a value of type float"),
         ({"sweep": {"rate": [1, 2]}, "parallel": 0}, "parallel must be a whole number from 1"),
         ({"datasets": "working/numbers"}, "datasets must be a list, not a value of type str"),
+        ({"after": [3]}, "after[0] must be a string, not a value of type int"),
+        ({"processes": True}, "processes must be a whole number, not a value of type bool"),
+        ({"timeout_s": "1h"}, "timeout_s must be a number, not a value of type str"),
+        ({"is_detached": "no"}, "is_detached must be True or False, not a value of type str"),
+        ({"project": 3}, "project must be a string, not a value of type int"),
     ],
 )
 def test_values_of_the_wrong_type_are_refused(here: Cli, given: dict[str, Any], words: str) -> None:

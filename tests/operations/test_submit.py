@@ -184,6 +184,9 @@ def test_datasets_on_the_command_line_replace_the_inline_ones(bench: Bench) -> N
     bench.write("data_blobs/raw/some/x.txt", "x")
     assert bench.submit("train.py", datasets=("raw/some",)).record.spec.datasets.keys() == {"raw/some"}
     assert bench.submit("train.py", datasets=()).record.spec.datasets == {}
+    bench.script("# /// script\n# [tool.amlctl]\n# datasets = ['../x']\n# ///\nprint(1)\n")
+    with pytest.raises(UsageError, match=r"^pipeline/train\.py:3: '\.\./x' is not a dataset"):
+        bench.submit("train.py")
 
 
 def test_the_config_arrives_with_its_changes(bench: Bench) -> None:

@@ -248,6 +248,7 @@ def test_the_experiment_is_that_of_the_working_folder(bench: Bench) -> None:
         ("command: x\ninputs:\n  d: {path: 'azureml://jobs/j/outputs/o'}\n", SettingsError, 3, "Azure ML's nodes only"),
         ("command: x\ninputs:\n  d: {path: 'https://[x/data'}\n", SettingsError, 3, "is not a valid URL"),
         ("command: x\ninputs:\n  d: {type: uri_file, path: ../data_blobs/working}\n", UsageError, 3, "not a file"),
+        ("type: sweep\ncommand: x\n", SettingsError, 2, "'command' is not a key of a job of type sweep"),
     ],
 )
 def test_what_cannot_be_run_here_is_named(

@@ -22,7 +22,7 @@ from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX, VARIABLE_PREFIX, Hider, hidden_in, option_name
 from amlctl.core.message import Command, Message, script_word
-from amlctl.core.run import MergedSpec, PartialSpec, RunRecord, RunSpec, merge
+from amlctl.core.run import MergedSpec, PartialSpec, RunRecord, RunSpec, at_line, merge
 from amlctl.core.run_id import MAX_NAME, slug
 from amlctl.core.settings import Settings
 from amlctl.core.store_keys import code_index_key
@@ -221,7 +221,8 @@ def _script_block(
         values["compute"] = None
     for name in ("datasets", "produces"):
         if values.get(name) is not None:
-            values[name] = dict.fromkeys((project.dataset_name(one, project.root) for one in values[name]), "")
+            with at_line(block.lines[name]):
+                values[name] = dict.fromkeys((project.dataset_name(one, project.root) for one in values[name]), "")
     if values.get("produces") is not None:
         values["produces"] = tuple(values["produces"])
     return PartialSpec(script, values, block.lines), environment

@@ -185,7 +185,7 @@ def test_only_the_value_that_is_named_changes_where_others_refer_to_it(
         ("=3", ["key=value"]),
         ("epoch=3", ["'epoch'", "epochs"]),
         ("model.layer.0=3", ["'layer'", "model.layers"]),
-        ("model.layers.2.width=3", ["list of 2"]),
+        ("model.layers.2.width=3", ["list of 2 items"]),
         ("epochs.first=3", ["a number"]),
         ("epochs=many", ["'many'", "text", "a number"]),
         ("epochs=true", ["true or false", "a number"]),
