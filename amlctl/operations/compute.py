@@ -25,7 +25,7 @@ from amlctl.core.compute import (
     with_defaults,
 )
 from amlctl.core.events import EventSink, Note, Warned
-from amlctl.core.message import Command, Message, did_you_mean
+from amlctl.core.message import Command, Message, count, did_you_mean
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
@@ -131,8 +131,8 @@ def create(context: Context, source: str, *, cwd: Path, is_update: bool = False)
     return CreateResult(wanted.name, is_reused=True)
 
 
-def checked_target(context: Context, name: str) -> tuple[ClusterTarget | None, PresentTarget | None]:
-    """The target of a run as in its file, and as it exists. Nothing is created.
+def checked_target(context: Context, name: str, nodes: int = 1) -> tuple[ClusterTarget | None, PresentTarget | None]:
+    """The target of a run on so many nodes, as in its file, and as it exists. Nothing is created.
 
     Raises NotFound (neither a file nor a target), UsageError (it cannot be used).
     """
@@ -148,16 +148,31 @@ def checked_target(context: Context, name: str) -> tuple[ClusterTarget | None, P
         _check_state(found)
         if found.target.type == "computeinstance" and found.state in ("Stopped", "Stopping"):
             raise UsageError(f"the instance {name} is {found.state}", hint=Command("compute", "start", name))
+    _check_nodes(own if found is None else found.target, nodes)
     return own if isinstance(own, ClusterTarget) else None, found
 
 
-def prepare_target(context: Context, name: str) -> None:
+def _check_nodes(target: ComputeTarget | None, nodes: int) -> None:
+    """Raises UsageError for a run that would wait for ever."""
+    if not isinstance(target, ClusterTarget):
+        return
+    most = target.max_instances if target.is_cluster else 1
+    if most and nodes > most:
+        update = Command("compute", "create", target.name, "--update")
+        raised = Message("; or set max_instances in its file: ", update) if target.is_cluster else ""
+        raise UsageError(
+            f"{target.name} has at most {count(most, 'node')}, and the run requires {nodes}",
+            hint=Message(f"--instances {most}", raised),
+        )
+
+
+def prepare_target(context: Context, name: str, nodes: int = 1) -> None:
     """Before a run: create a missing target from its file; one that differs is used as it is, with a warning.
 
     Raises what `checked_target` raises, ServiceUnavailable (quota, failure), RightsError.
     """
     workspace, sink = context.workspace, context.sink
-    own, found = checked_target(context, name)
+    own, found = checked_target(context, name, nodes)
     if own is None or workspace.service is None:
         return
     try:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from amlctl.core.events import EventSink, Usage
     from amlctl.core.job import AssetName
     from amlctl.core.metrics import Point
-    from amlctl.core.run import RunRecord
+    from amlctl.core.run import RunRecord, RunSpec
+    from amlctl.core.sweep import Sweep
     from amlctl.stores.contract import Store
 
 
@@ -205,6 +206,14 @@ class Service(Protocol):
 
     def run_files(self, run: str) -> Sequence[RunFile]:
         """Raises NotFound, RightsError, ServiceUnavailable."""
+        ...
+
+    def check_experiment(self, name: str) -> None:
+        """Raises UsageError for a name that the service does not take."""
+        ...
+
+    def check_limits(self, spec: RunSpec, sweep: Optional[Sweep], sink: EventSink) -> None:
+        """Warns of what may be more than the service takes of a run, or of a sweep. Raises UsageError for what is."""
         ...
 
     def hand_over(self, record: RunRecord, path: Path) -> None:

@@ -149,3 +149,34 @@ def test_outputs_are_shared_and_datasets_removed_and_restored(amlctl: Amlctl) ->
     freed = amlctl("--json", "clean", "--outputs", "--yes").document["freed"]
     assert [item["name"] for item in freed] == [run]
     assert amlctl("--json", "fetch", run).document["downloaded_files"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reported", "hint"),
+    [
+        (("--experiment", "Bilder größer"), "experiment 'Bilder größer' is not a name", "--experiment Bilder-groer"),
+        (
+            ("--config", "base.json", "--set", f"x={','.join(map(str, range(1001)))}", "--sweep", "--yes"),
+            "1,001 runs are too many",
+            "split it",
+        ),
+        (("--compute", "two", "--instances", "3"), "two has at most 2 nodes, and the run requires 3", "--instances 2;"),
+    ],
+)
+def test_what_azure_ml_would_refuse_is_refused_before_anything_is_sent(
+    amlctl: Amlctl, project: Path, arguments: tuple[str, ...], reported: str, hint: str
+) -> None:
+    (project / "pipeline/base.json").write_text('{"x": 0}')
+    (project / "compute/two.yaml").write_text("name: two\ntype: amlcompute\nsize: Standard_DS3_v2\nmax_instances: 2\n")
+    for more in ((), ("--dry-run",)):
+        done = amlctl("--json", "submit", "train.py", *arguments, *more)
+        error = done.document["error"]
+        assert (done.code, reported in error["message"], hint in error["hint"]) == (2, True, True), done.out
+        assert not [call for call in done.calls if call.method != "GET"]
+
+
+def test_more_tags_than_documented_are_a_warning(amlctl: Amlctl) -> None:
+    tags = [word for number in range(51) for word in ("--tag", f"t{number}={'x' * (1001 if number == 7 else 1)}")]
+    done = amlctl("submit", "train.py", *tags)
+    assert (done.code, "51 tags, and the documented limit is 50" in done.err) == (0, True), done.err
+    assert "tag t7 has 1,001 characters" in done.err

@@ -226,6 +226,8 @@ def test_a_job_without_code_in_a_project_without_scripts(bench: Bench) -> None:
 def test_the_experiment_is_that_of_the_working_folder(bench: Bench) -> None:
     bench.write("jobs/e.yml", "command: echo ran\n")
     assert bench.submit("jobs/e.yml", cwd=bench.project.root / "jobs").record.spec.experiment == "jobs"
+    folder = bench.write("jobs/_größe 1/x").parent
+    assert bench.submit("jobs/e.yml", cwd=folder).record.spec.experiment == "gre1", "what Azure ML takes of it"
     named = bench.with_settings(experiment="own", origins={"experiment": ".amlctl.toml:1"})
     assert named.submit("jobs/e.yml").record.spec.experiment == "own"
 

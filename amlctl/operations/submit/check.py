@@ -80,6 +80,10 @@ def check(context: Context, request: SubmitRequest, file: JobFile | None) -> Che
     """
     sources = read_sources(context, request, file)
     run = _resolve(context, request, sources)
+    if (service := context.workspace.service) is not None:
+        with run.merged.at("experiment"):
+            service.check_experiment(run.spec.experiment)
+        service.check_limits(run.spec, request.sweep, context.sink)
     run = with_present_assets(run, context.workspace)
     _check_code_apart(context, run)
     if context.settings.workspace().runs_here and os.pathsep in str(context.project.root):

@@ -7,6 +7,7 @@ again: by the command line, the shell or the project.
 from __future__ import annotations
 
 import os
+import re
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -42,6 +43,7 @@ _OPTIONS = {
     **{name: f"--{name}" for name in ("config", "experiment", "compute", "mode", "distribution", "name", "produces")},
     "datasets": "--dataset",
 }
+_UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 
 
 @dataclass(frozen=True)
@@ -244,10 +246,11 @@ def _read_script(path: Path, shown: str) -> str:
 
 
 def _of_settings(settings: Settings, job_cwd: Path | None) -> PartialSpec:
-    """A job file's experiment is Azure's own default, unless the project has one: the name of the working folder."""
+    """A job file's experiment is Azure's own default, unless the project has one: the name of the working folder, here
+    without what Azure ML takes in no name."""
     experiment = settings.experiment
     if job_cwd is not None and settings.origins.get("experiment", "default") == "default":
-        experiment = job_cwd.resolve().stem.replace(" ", "") or "Default"
+        experiment = _UNFIT.sub("", job_cwd.resolve().stem).lstrip("-_") or "Default"
     values = {"experiment": experiment, "mode": settings.submit.mode, "workspace": settings.workspace().name}
     return PartialSpec("settings", values)
 

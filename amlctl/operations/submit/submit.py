@@ -106,7 +106,9 @@ def _hand_over(context: Context, request: SubmitRequest, file: JobFile, now: dat
     service = context.workspace.service
     if service is None:
         raise file.only_remote()
-    record = _record(context, request, handed_over(context, file, request), now)
+    spec = handed_over(context, file, request)
+    service.check_experiment(spec.experiment)
+    record = _record(context, request, spec, now)
     announce(context, record.run)
     service.hand_over(record, file.path)
     return record.run
@@ -120,7 +122,7 @@ def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
     checked = check(context, request, find_job_file(request, context.project))
     spec = checked.spec
     with checked.merged.at("compute"):
-        checked_target(context, spec.compute)
+        checked_target(context, spec.compute, spec.instances)
     datasets: dict[str, Mapping[str, Any]] = {
         dataset: dry_run(context, dataset, SyncOptions.of(context.settings.sync)).to_json()
         for dataset in checked.to_sync
@@ -152,7 +154,7 @@ def prepare(
     checked = check(context, request, file)
     context.workspace.expect_start()
     with checked.merged.at("compute"):
-        prepare_target(context, checked.spec.compute)  # before the first byte is sent
+        prepare_target(context, checked.spec.compute, checked.spec.instances)  # before the first byte is sent
     watch = GcWatch(context.store, context.sink)
     watch.note()
     phases = [begun(Phase.SYNC, clock())] if checked.to_sync or checked.downloads else []

@@ -23,6 +23,7 @@ from amlctl.parallel import for_each
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import JobParts, is_of_amlctl, job_document
+from amlctl.workspaces.azureml.limits import MOST_AT_ONCE
 from amlctl.workspaces.azureml.looks import children_of, counted_states
 from amlctl.workspaces.azureml.records import Records
 
@@ -50,7 +51,7 @@ def sweep_document(
     goal = goal_of(parent.spec.sweep["metric"] or _ANY_METRIC)
     limits: dict[str, Any] = {"max_total_trials": len(trials)}
     if parent.spec.sweep["parallel"] is not None:
-        limits["max_concurrent_trials"] = min(parent.spec.sweep["parallel"], len(trials))
+        limits["max_concurrent_trials"] = min(parent.spec.sweep["parallel"], len(trials), MOST_AT_ONCE)
     if parent.spec.timeout_s is not None:
         limits["trial_timeout"] = math.ceil(parent.spec.timeout_s)
     return {

@@ -14,15 +14,17 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Usage, null_sink
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
+from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import is_record_run_id, newest_first
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.sweep import Sweep
 from amlctl.errors import AmlctlError, Conflict, NotFound, Unconfirmed
 from amlctl.localfs.machine import utc_now
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import record_of_job, record_of_run, time_of, watched
+from amlctl.workspaces.azureml.limits import check_experiment, check_limits
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services, Tracked
 from amlctl.workspaces.azureml.records import (
@@ -105,6 +107,12 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml.assets import Assets
 
         return Assets(self._connection)
+
+    def check_experiment(self, name: str) -> None:
+        check_experiment(name)
+
+    def check_limits(self, spec: RunSpec, sweep: Sweep | None, sink: EventSink) -> None:
+        check_limits(spec, sweep, sink)
 
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
         from amlctl.workspaces.azureml.checks import checks

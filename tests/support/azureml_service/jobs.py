@@ -20,6 +20,7 @@ from .place import PROVIDER, Place, asset_of, last_name
 from .replies import Handler, Reply, Request, not_found, user_error
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
+_EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,255}")
 _FIXED = ("command", "codeId", "environmentId", "computeId")
 _CHANGEABLE = ("description", "displayName", "isArchived")
 
@@ -100,6 +101,13 @@ class Jobs:
 
     def _check(self, asked: dict[str, Any]) -> None:
         """As little as the service does: what is not looked at here fails later, on the node."""
+        if not _EXPERIMENT.fullmatch(asked.get("experimentName") or "Default"):
+            raise user_error(
+                400,
+                "Experiment name must be 1-256 characters, start with a letter or a number, and can only contain "
+                "letters, numbers, underscores, and dashes.",
+                "BadArgument",
+            )
         if str(asked.get("jobType", "")).lower() in ("sweep", "pipeline"):
             return
         if str(asked.get("jobType", "")).lower() != "command":
