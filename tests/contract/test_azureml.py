@@ -162,12 +162,22 @@ def test_a_key_that_the_workspace_has_from_before_is_named(
     assert "az ml workspace sync-keys --name loopback-workspace" in caught.value.hint
 
 
-def test_a_workspace_behind_a_private_link_is_not_a_missing_role(bench: Bench, azureml: AzureMLService) -> None:
-    words = "The workspace is not accessible from outside of the designated private link."
-    azureml.faults.answer(403, "GET .*/jobs", code="UserError", message=words)
+@pytest.mark.parametrize("status", [401, 403, 502])
+def test_a_workspace_behind_a_private_link_is_not_a_missing_role(
+    azureml: AzureMLService, tmp_path: Path, status: int
+) -> None:
+    """Of which this machine may know addresses from before it had one: they are asked for again."""
+    connection = Connection(settings_for(azureml), make_project(tmp_path / "project"), os.environ, sleep=lambda _: None)
+    words = "Access to workspace was denied based on workspace private link configuration."
+    facts = connection.facts
+    azureml.faults.answer(status, "GET .*/details", code="UserError", message=words, times=5)
     with pytest.raises(RightsError, match="reached from its own network only") as caught:
-        bench.workspace.list_runs()
+        connection.history("GET", "/runs/train-1/details")
     assert "VPN" in caught.value.hint
+    asked = len(azureml.calls)
+    assert connection.facts == facts
+    assert len(azureml.calls) > asked
+    connection.close()
 
 
 @pytest.mark.parametrize(("chosen", "asked"), [(None, None), ("user_identity", "UserIdentity"), ("managed", "Managed")])
@@ -375,10 +385,11 @@ def test_a_run_that_never_arrived(bench: Bench) -> None:
     assert bench.workspace.read(fresh.run).status == "Canceled"
 
 
-def test_a_store_of_its_own(azureml: AzureMLService, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_lake", [False, True])
+def test_a_store_of_its_own(azureml: AzureMLService, tmp_path: Path, is_lake: bool) -> None:
     """In another datastore of the workspace, which nodes mount by its name; code goes to the default one."""
     name = f"own{uuid.uuid4().hex[:8]}"
-    azureml.datastores.add(name, name)
+    azureml.datastores.add(name, name, is_lake=is_lake)
     url = f"https://{azureml.storage.azurite.account}.blob.core.windows.net/{name}/some/where"
     with opened_bench(azureml, tmp_path, store_url=url) as bench:
         record = bench.run("print('here')", produces=[])
@@ -386,7 +397,7 @@ def test_a_store_of_its_own(azureml: AzureMLService, tmp_path: Path) -> None:
         assert bench.store.url == url
         assert azureml.job(record.run).asked["inputs"]["store"]["uri"].startswith(f"azureml://datastores/{name}/paths/")
         code = azureml.codes.uri("amlctl", record.spec.code) or ""
-        assert f"/{azureml.default_container}/amlctl/code/" in code
+        assert ("/amlctl/code/" in code, f"/{name}/" in code) == (True, False)
 
 
 def test_a_store_that_is_not_a_datastore_is_logged_in_to_as_the_workspace_is(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,12 @@ from amlctl.errors import Conflict
 from amlctl.operations.store.verify import verify
 from amlctl.runs.produced import Publisher, make_newest
 from amlctl.snapshots.heads import read_head
+from amlctl.stores.azure_blob.store import AzureBlobStore
+from tests.support.azurite import Azurite
 from tests.support.clones import DATASET, Clone, Clones
+from tests.support.fault_proxy import fault_proxy
 from tests.support.faulty_store import Call, FaultyStore
+from tests.support.hierarchical import Hierarchical
 from tests.support.trees import Tree, read_tree, write_tree
 
 
@@ -52,6 +56,26 @@ def test_the_kind_of_a_path_changes(
     one.make(before)
     one.sync(**options)
     assert _plain(clones) == before == clones.stored()
+
+
+def test_the_kind_of_a_path_changes_in_a_hierarchical_account(clones: Clones, azurite: Azurite) -> None:
+    with fault_proxy(azurite.url) as proxy:
+        proxy.act = Hierarchical()
+        url = f"{proxy.url}/{azurite.new_container()}"
+        with closing(AzureBlobStore(url, {"AZURE_STORAGE_KEY": azurite.key})) as store:
+            one, two = (Clone(clones.folder / name, store) for name in ("one", "two"))
+            for tree in (FOLDER, FILE, FOLDER, {"x": bytes(9 << 20)}, FOLDER):
+                one.make(tree)
+                one.sync(layout="mirror", delete=True, yes=True)
+                two.pull(yes=True)
+                assert two.tree == tree
+                plain = {entry.key: entry.size_bytes for entry in store.list(f"mirror/{DATASET}/")}
+                assert plain == {f"mirror/{DATASET}/{path}": len(data) for path, data in tree.items()}
+            assert verify(store, null_sink).damaged == []
+            one.make(FILE)
+            store.put(f"mirror/{DATASET}/x/theirs", b"1")
+            with pytest.raises(Conflict, match=f"mirror/{DATASET}/x in .* is a folder with files"):
+                one.sync(layout="mirror")
 
 
 def test_a_dataset_that_is_one_file_becomes_a_folder_and_back(clones: Clones, one: Clone) -> None:

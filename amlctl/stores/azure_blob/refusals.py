@@ -43,6 +43,7 @@ _LOCKED = {
     "BlobBeingRehydrated": ("is leaving the archive tier", "run the same command again in some hours"),
     "BlobImmutableDueToPolicy": ("is kept by a policy", "use a container without an immutability policy"),
     "BlobImmutableDueToLegalHold": ("is kept by a legal hold", "use a container without one"),
+    "DirectoryIsNotEmpty": ("is a folder with files", "delete the folder, if it is not needed"),
     "LeaseIdMissing": ("is leased by another program", "az storage blob lease break, if the lease is not needed"),
     "SnapshotsPresent": ("has snapshots", "az storage blob delete --delete-snapshots only, if they are not needed"),
     "InvalidBlobType": ("is a page or append blob of another program", "az storage blob delete, if it is not needed"),

@@ -211,10 +211,10 @@ class BlobService:
             condition = {**condition, **{f"source_{name}": value for name, value in unchanged(source_etag).items()}}
         return self._ask(key, accept, copy, self.blob_url(source), metadata=dict(metadata), **condition)
 
-    def delete(self, key: str) -> None:
-        """A missing value is not an error."""
-        if _is_one_of_many(key):
-            headers = {"x-ms-delete-snapshots": "include"}
+    def delete(self, key: str, *, is_folder: bool = False) -> None:
+        """A missing value is not an error. Raises Conflict for a folder that is not empty."""
+        if is_folder or _is_one_of_many(key):
+            headers = {} if is_folder else {"x-ms-delete-snapshots": "include"}
             self._checked(self._direct.blob("DELETE", key, headers), key, (404,))
         else:
             self._ask(key, (404,), self._blob(key).delete_blob, delete_snapshots="include")

@@ -192,6 +192,14 @@ class AzureBlobStore:
             os.close(descriptor)
 
     def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
+        try:
+            return self._put(key, body, replace=replace, on_bytes=on_bytes)
+        except Conflict:
+            if not replace or not self._delete_folder(key):
+                raise
+        return self._put(key, body, replace=replace, on_bytes=on_bytes)
+
+    def _put(self, key: str, body: Body, *, replace: bool, on_bytes: OnBytes) -> bool:
         _checked(key)
         if isinstance(body, FileBody):
             if (
@@ -215,6 +223,16 @@ class AzureBlobStore:
                 lambda: self._uploader.put_parts(key, parts, replace=replace, on_bytes=on_bytes)
             )
         return self._put_small(key, whole, "", replace=replace)
+
+    def _delete_folder(self, key: str) -> bool:
+        """Whether `key` was a folder, which a hierarchical account keeps when its last file is gone. Raises Conflict
+        where it has files."""
+        if self._service.properties(key, accept=(404,)).headers.get(_IS_FOLDER) != "true":
+            return False
+        for name in self.folders(f"{key}/"):
+            self._delete_folder(f"{key}/{name}")
+        self._service.delete(key, is_folder=True)
+        return True
 
     def _put_small(self, key: str, sent: BlobBody, identity: str, *, replace: bool) -> bool:
         if not replace and sent.size_bytes > _ASK_FIRST and self.info(key) is not None:

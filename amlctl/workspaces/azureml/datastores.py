@@ -32,6 +32,8 @@ _RENEW_BEFORE_S = 300
 _KEY_LASTS_S = 600
 """Keys may be rotated while a command watches a run for days."""
 _FOREVER = float("inf")
+_OF_BLOBS = ("azureblob", "azuredatalakegen2")
+"""The best first, since its secret may be a key. What a data lake calls a file system is a container of its account."""
 REMEMBERED = "datastores"
 """By name, in the memory of the connection."""
 
@@ -97,7 +99,8 @@ def datastore_of(connection: Connection, address: BlobAddress) -> Datastore | No
         return found
     if (container := (address.account, address.container)) in connection.other_containers:
         return None
-    listed = (_blob_datastore(connection, one) for one in connection.values("/datastores", WORKSPACE_VERSION))
+    documents = sorted(connection.values("/datastores", WORKSPACE_VERSION), key=lambda one: _kind(one) != _OF_BLOBS[0])
+    listed = (_blob_datastore(connection, one) for one in documents)
     if (found := _first_of(address, listed)) is None:
         connection.other_containers.add(container)
     else:
@@ -119,16 +122,21 @@ def _first_of(address: BlobAddress, datastores: Iterable[Datastore | None]) -> D
 def _blob_datastore(connection: Connection, document: Any) -> Datastore | None:
     """None for another kind. Raises ServiceUnavailable for a reply that does not say which kind it is."""
     properties = document.get("properties") or {}
-    kind, container = str(properties.get("datastoreType") or ""), str(properties.get("containerName") or "")
+    kind = _kind(document)
+    container = str(properties.get("containerName") or properties.get("filesystem") or "")
     if not kind:
         raise invalid_answer(f"datastore {document.get('name') or ''}".rstrip(), "it does not say which kind it is")
-    if kind.lower() != "azureblob" or not container:
+    if kind not in _OF_BLOBS or not container:
         return None
     account = str(properties.get("accountName") or "")
     endpoint = str(properties.get("endpoint") or connection.address.cloud.storage_suffix)
     account_url = f"{properties.get('protocol') or 'https'}://{account}.blob.{endpoint}"
     credentials = (properties.get("credentials") or {}).get("credentialsType") or "None"
     return Datastore(str(document.get("name") or ""), account, container, account_url, credentials == "None")
+
+
+def _kind(document: Any) -> str:
+    return str((document.get("properties") or {}).get("datastoreType") or "").lower()
 
 
 def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress]:

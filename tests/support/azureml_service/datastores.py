@@ -9,6 +9,9 @@ from .place import Place, now
 from .replies import Handler, Reply, Request, arm_error, not_found
 from .storage import ARTIFACTS, Storage
 
+_KINDS = {"containerName": "AzureBlob", "filesystem": "AzureDataLakeGen2", "fileShareName": "AzureFile"}
+"""By what names the place."""
+
 
 class Datastores:
     def __init__(self, place: Place, storage: Storage, faults: Faults) -> None:
@@ -27,9 +30,9 @@ class Datastores:
         self.endpoint: str | None = "core.windows.net"
         """What the documents tell; None: nothing, as of a datastore that was made without one."""
 
-    def add(self, name: str, container: str) -> None:
-        """One more blob datastore; the container is made."""
-        self._targets[name] = {"containerName": container}
+    def add(self, name: str, container: str, *, is_lake: bool = False) -> None:
+        """One more datastore of blobs, or of a data lake; the container is made."""
+        self._targets[name] = {"filesystem" if is_lake else "containerName": container}
         self._storage.add_datastore(name, container)
 
     def routes(self) -> list[tuple[str, str, Handler]]:
@@ -58,6 +61,8 @@ class Datastores:
                 "to perform action 'Microsoft.MachineLearningServices/workspaces/datastores/listsecrets/action' over "
                 f"scope '{self._place.id}/datastores/{name}' or the scope is invalid.",
             )
+        if "filesystem" in target:
+            return Reply(200, {"secretsType": "ServicePrincipal", "clientSecret": "not for blobs"})
         if self._faults.secrets == "sas" and "containerName" in target:
             token = self._storage.container_sas(target["containerName"], "racwdl", 3600.0)
             return Reply(200, {"secretsType": "Sas", "sasToken": token})
@@ -79,7 +84,7 @@ class Datastores:
             "properties": None,
             "isDefault": name == self._storage.default_datastore,
             "credentials": {"credentialsType": credentials},
-            "datastoreType": "AzureBlob" if "containerName" in target else "AzureFile",
+            "datastoreType": _KINDS[next(iter(target))],
             "accountName": self._storage.azurite.account,
             **target,
             "endpoint": self.endpoint,
