@@ -196,6 +196,8 @@ class Connection:
         data = None if body is None else json.dumps(body).encode()
         headers = _HEADERS if data is None else {**_HEADERS, "content-type": "application/json"}
         answer = self.exchange.send(verb, url, headers, data, is_authorized=True)
+        if _is_of_own_network(answer):
+            self.memory.forget("facts")  # it has other addresses since it has a network of its own
         if answer.status >= 400 and (answer.status not in accept or answer.code in _RULES):
             raise self.error(answer, verb, url)
         is_without_document = verb != "GET" and answer.data.strip() in (b"", b"null", b"{}")
@@ -217,14 +219,14 @@ class Connection:
         correlation = answer.correlation_id and f"correlation {answer.correlation_id}"
         details = ", ".join(part for part in (code, correlation) if part)
         why = (answer.message or f"status {status}") + (f" ({details})" if details else "")
-        if status == 401:
-            return LoginError(
-                f"Azure does not accept the login for {address.shown}: {why}", hint=self._login_hint(answer)
-            )
-        if status == 403 and "private link" in answer.message:
+        if _is_of_own_network(answer):
             return RightsError(
                 f"The workspace {address.shown} is reached from its own network only: {why}",
                 hint="use that network (a VPN, perhaps), or allow access on the Networking page of the portal",
+            )
+        if status == 401:
+            return LoginError(
+                f"Azure does not accept the login for {address.shown}: {why}", hint=self._login_hint(answer)
             )
         if status == 403 or code in _RULES:
             role = "AzureML Compute Operator" if thing.startswith("compute") else "AzureML Data Scientist"
@@ -263,6 +265,12 @@ class Connection:
             return f"workspace {self.address.shown}" if at >= 0 else path.rpartition("/")[2]
         pairs = zip(parts[::2], [*parts[1::2], ""], strict=False)
         return " ".join(f"{kind.removesuffix('s')} {name}".strip() for kind, name in pairs if name or len(parts) == 1)
+
+
+def _is_of_own_network(answer: Answer) -> bool:
+    """Whether the request came from outside of the workspace's private link. The status is 401, 403 or 502, by the part
+    of the service that looks first."""
+    return answer.status >= 400 and "private link" in answer.message
 
 
 def is_workspace_missing(answer: Answer) -> bool:
