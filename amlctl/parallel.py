@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -66,8 +67,9 @@ def in_parallel(
 
     with ThreadPoolExecutor(max(1, min(at_a_time, len(todo)))) as pool:
         try:
-            for job in [pool.submit(guarded, item) for item in todo]:
-                yield job.result()
+            jobs = deque(pool.submit(guarded, item) for item in todo)
+            while jobs:
+                yield jobs.popleft().result()  # not kept: all together may be much
         except BaseException as error:
             if isinstance(error, _Skipped) or any(error is one for one in errors):
                 raise errors[0] from errors[0].__cause__  # what was told to stop has failed, too

@@ -24,6 +24,7 @@ from amlctl.localfs.project import Project, find_project
 from amlctl.stores.contract import Links, PlainFiles, Store
 
 if TYPE_CHECKING:
+    from amlctl.snapshots.known import DatasetContents
     from amlctl.stores.azure_blob.credentials import Credential
     from amlctl.workspaces.azureml.connection import Connection
     from amlctl.workspaces.contract import EnvironmentCache, Workspace
@@ -46,6 +47,13 @@ class App:
     def store(self) -> Store:
         """The store of the workspace in use. Raises SettingsError."""
         return self.other_store or self.open_store(self.store_url)
+
+    @cached_property
+    def dataset_contents(self) -> DatasetContents:
+        """See `operations.context.Context`."""
+        from amlctl.snapshots.known import DatasetContents
+
+        return DatasetContents(self.store)
 
     @property
     def store_url(self) -> str:

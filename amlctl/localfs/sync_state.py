@@ -50,6 +50,7 @@ class KnownPacks:
 
     def __init__(self, packs: Sequence[KnownPack]) -> None:
         self.packs = packs
+        self.sizes = {known.pack: known.size_bytes for known in packs}
         self._searches = 0
         self._sorted: list[bytes] = []
 
@@ -170,8 +171,18 @@ class SyncState:
 
     def datasets(self, store: str) -> list[str]:
         """Every dataset that was synced with the store from here, or was about to be, in order."""
-        query = "SELECT * FROM agreement WHERE store = ? ORDER BY dataset"
-        rows = self._database.rows(query, [_text(store)], key=1)
+        return self._datasets(store, "1", [])
+
+    def overlapping(self, store: str, dataset: str) -> list[str]:
+        """Those of them that lie in the folder of this one, or this one in theirs."""
+        name, parts = os.fsencode(dataset), dataset.split("/")
+        above = [os.fsencode("/".join(parts[:count])) for count in range(1, len(parts))]
+        inside = f"dataset > ? AND dataset < ? OR dataset IN ({', '.join('?' * len(above))})"
+        return self._datasets(store, inside, [name + b"/", name + b"0", *above])  # "0" follows "/"
+
+    def _datasets(self, store: str, which: str, values: Sequence[bytes]) -> list[str]:
+        query = f"SELECT * FROM agreement WHERE store = ? AND ({which}) ORDER BY dataset"
+        rows = self._database.rows(query, [_text(store), *values], key=1)
         return list(dict.fromkeys(os.fsdecode(dataset) for dataset, *_ in rows))
 
     def set_base(self, store: str, dataset: str, base: Base) -> None:
@@ -212,10 +223,15 @@ class SyncState:
     def forget_pack(self, store: str, pack: str) -> None:
         self._database.write("DELETE FROM pack WHERE store = ? AND pack = ?", [(_text(store), pack)])
 
-    def packs(self, store: str) -> KnownPacks:
-        """Every pack that was sent to the store from here, or was about to be; newest first."""
-        rows = self._database.rows("SELECT * FROM pack WHERE store = ? ORDER BY rowid DESC", [_text(store)], key=1)
-        return KnownPacks([KnownPack(*row) for row in rows])
+    def packs(self, store: str, *, later_than: str = "") -> list[KnownPack]:
+        """Every pack that was sent to the store from here, or was about to be; newest first. `later_than`: after that
+        pack."""
+        query = (
+            "SELECT * FROM pack WHERE store = ? AND rowid > "
+            "coalesce((SELECT rowid FROM pack WHERE store = ? AND pack = ?), 0) ORDER BY rowid DESC"
+        )
+        rows = self._database.rows(query, [_text(store), _text(store), later_than], key=1)
+        return [KnownPack(*row) for row in rows]
 
 
 _BASE = "base"

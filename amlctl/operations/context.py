@@ -14,6 +14,7 @@ from amlctl.stores.contract import Store
 
 if TYPE_CHECKING:
     from amlctl.localfs.disk_use import DiskItem
+    from amlctl.snapshots.known import DatasetContents
     from amlctl.workspaces.contract import EnvironmentCache, Workspace
 
 
@@ -42,6 +43,11 @@ class Context(Protocol):
 
     @property
     def store(self) -> Store: ...
+
+    @property
+    def dataset_contents(self) -> DatasetContents:
+        """What the command knows of the contents of the store's datasets."""
+        ...
 
     @property
     def workspace(self) -> Workspace: ...

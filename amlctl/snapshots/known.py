@@ -1,7 +1,7 @@
 """What a store holds besides the contents that a dataset's HEAD names, and how it is reused safely.
 
-Sources, cheapest first: packs that this machine has sent (also those of a sync that was killed), the HEADs of
-other datasets, and, for large files, the object of that name.
+Sources, cheapest first: the HEADs of other datasets, which a command reads once; packs that this machine has sent (also
+those of a sync that was killed); and, for large files, the object of that name.
 
 What was there when it was looked up may be deleted by a gc before the commit: see `gc_mark.py`.
 
@@ -10,7 +10,10 @@ Before a commit it is made sure that what it names is in the store, with its siz
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from typing import Optional
 
 from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt
 from amlctl.core.store_keys import area_of, object_key, pack_key
@@ -24,6 +27,84 @@ from amlctl.snapshots.heads import list_datasets, read_head
 from amlctl.snapshots.manifests import Written, read_manifest
 from amlctl.stores.contract import Store
 
+_PLACE = struct.Struct("<16sQQB")
+_Places = dict[bytes, bytes]
+"""By content id: pack, offset, length and whether it is deflated; empty for an object. 190 bytes per content instead of
+the 350 of a `StoredAt`."""
+
+
+class DatasetContents:
+    """Where the datasets of a store have their contents, and what this machine has sent, for one command: both are read
+    when they are first wanted, and what the command commits is added. Not thread-safe.
+
+    What others commit meanwhile is not in it, and is sent again at worst; what a gc has deleted since is noticed before
+    a commit (`ensure_kept`).
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._places: Optional[_Places] = None
+        self.pack_sizes: dict[str, int] = {}
+        self._sent_to = self._last_sent = ""
+        self._sent = KnownPacks([])
+
+    def read(self) -> None:
+        """From the store at the first call."""
+        if self._places is None:
+            self._places = {}
+            datasets = list_datasets(self._store)
+            for places, pack_sizes in in_parallel(self._read, datasets, self._store.concurrency):
+                self._places.update(places)
+                self.pack_sizes.update(pack_sizes)
+
+    def place(self, content: str) -> Optional[StoredAt]:
+        """Not known before `read`."""
+        found = self._places.get(bytes.fromhex(content)) if self._places else None
+        if not found:
+            return None if found is None else OBJECT
+        pack, offset, length, is_deflated = _PLACE.unpack(found)
+        return StoredAt(Kind.PACK, pack.hex(), offset, length, bool(is_deflated))
+
+    def add(self, committed: Manifest) -> None:
+        if self._places is not None:
+            self._places.update(_places(committed))
+            self.pack_sizes.update(committed.pack_sizes)
+
+    def sent(self, state: SyncState, store_key: str) -> KnownPacks:
+        """Without packs of datasets that this command has committed."""
+        if self._sent_to != store_key:
+            self._sent_to, self._last_sent, self._sent = store_key, "", KnownPacks([])
+        if found := state.packs(store_key, later_than=self._last_sent):
+            new = [known for known in found if not self._last_sent or known.pack not in self.pack_sizes]
+            self._last_sent = found[0].pack
+            if new:
+                self._sent = KnownPacks([*new, *self._sent.packs])
+        return self._sent
+
+    def forget(self, contents: Collection[str]) -> None:
+        if self._places:
+            for content in contents:
+                self._places.pop(bytes.fromhex(content), None)
+
+    def _read(self, dataset: str) -> tuple[_Places, Mapping[str, int]]:
+        try:
+            head = read_head(self._store, dataset)
+            if head is None:
+                return {}, {}
+            manifest = read_manifest(self._store, head.manifest_key)
+            return _places(manifest), manifest.pack_sizes
+        except (NotFound, IntegrityError, SettingsError):
+            # Damaged, or written by a newer amlctl: it cannot be reused; `store verify` reports damage.
+            return {}, {}
+
+
+def _places(manifest: Manifest) -> _Places:
+    return {
+        bytes.fromhex(content): _PLACE.pack(bytes.fromhex(pack), offset, length, is_deflated) if pack else b""
+        for content, (kind, pack, offset, length, is_deflated) in manifest.places.items()
+        if kind is not Kind.MIRROR
+    }
+
 
 class KnownContents:
     """Looks contents up outside of HEAD; remembers the sizes of the packs that it names. For one thread.
@@ -32,16 +113,23 @@ class KnownContents:
     """
 
     def __init__(
-        self, store: Store, store_key: str, state: SyncState, layout: Layout, *, look_at_other_datasets: bool
+        self,
+        store: Store,
+        store_key: str,
+        state: SyncState,
+        layout: Layout,
+        datasets: DatasetContents,
+        *,
+        reads_datasets: bool,
     ) -> None:
-        """`store_key`: what `state` knows the store by."""
+        """`store_key`: what `state` knows the store by. `reads_datasets`: they are worth the requests; what the command
+        has read of them before is used in any case."""
         self._store = store
         self._store_key = store_key
         self._state = state
         self._layout = layout
-        self._look_at_other_datasets = look_at_other_datasets
-        self._sent: KnownPacks | None = None
-        self._elsewhere: dict[str, StoredAt] = {}
+        self._datasets = datasets
+        self._reads_datasets = reads_datasets
         self._is_there: dict[str, bool] = {}
         self._damaged: Collection[str] = ()
         self.pack_sizes: dict[str, int] = {}
@@ -49,23 +137,27 @@ class KnownContents:
     def distrust(self, contents: Collection[str]) -> None:
         """These content ids are not to be reused wherever they are: what is there was found damaged."""
         self._damaged = {*self._damaged, *contents}
+        self._datasets.forget(contents)
 
     def packed(self, content: str) -> StoredAt | None:
         """Where a small content is in a pack that exists."""
         if content in self._damaged:
             return None
-        place = self._sent_place(content)
-        if place is not None:
+        place, sizes = self._in_dataset(content), self._datasets.pack_sizes
+        if place is None and (place := self._sent_place(content)) is not None:
             self._look_for([place.pack])
-            if self._is_there[place.pack]:
-                return place
-        return self._elsewhere.get(content)
+            if not self._is_there[place.pack]:
+                return None
+            sizes = self._sent.sizes
+        if place is not None and place.pack:
+            self.pack_sizes[place.pack] = sizes[place.pack]
+        return place
 
     def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, StoredAt]:
         found: dict[str, StoredAt] = {}
         large: list[FileEntry] = []
         contents = {entry.content_id for entry in entries} - set(self._damaged)
-        sent = [self._sent_place(content) for content in contents]
+        sent = [self._sent_place(content) for content in contents if self._in_dataset(content) is None]
         self._look_for([place.pack for place in sent if place is not None])
         for entry in entries:
             place = self.packed(entry.content_id)
@@ -79,40 +171,26 @@ class KnownContents:
                 found[entry.content_id] = OBJECT
         return found
 
+    def _in_dataset(self, content: str) -> StoredAt | None:
+        if self._reads_datasets:
+            self._datasets.read()
+        return self._datasets.place(content)
+
     def _sent_place(self, content: str) -> StoredAt | None:
-        """Where this machine has put it, whether it arrived or not; what was sent is read when it is first wanted."""
-        if self._sent is None:
-            self._sent = self._state.packs(self._store_key)
-            self.pack_sizes.update((known.pack, known.size_bytes) for known in self._sent.packs)
-            if self._look_at_other_datasets:
-                self._learn_from_other_datasets(self._elsewhere)
+        """Where this machine has put it, whether it arrived or not."""
         return self._sent.place(content)
+
+    @cached_property
+    def _sent(self) -> KnownPacks:
+        return self._datasets.sent(self._state, self._store_key)
 
     def _look_for(self, packs: Sequence[str]) -> None:
         new = [pack for pack in dict.fromkeys(packs) if pack not in self._is_there]
         for pack, info in zip(new, in_parallel(self._store.info, map(pack_key, new), self._store.concurrency)):
             # A power cut may have cut it short.
-            self._is_there[pack] = info is not None and info.size_bytes == self.pack_sizes[pack]
+            self._is_there[pack] = info is not None and info.size_bytes == self._sent.sizes[pack]
             if not self._is_there[pack]:
                 self._state.forget_pack(self._store_key, pack)
-
-    def _learn_from_other_datasets(self, found: dict[str, StoredAt]) -> None:
-        datasets = list_datasets(self._store)
-        for manifest in in_parallel(self._readable_manifest, datasets, self._store.concurrency):
-            if manifest is None:
-                continue
-            for content, place in manifest.places.items():
-                if place.kind is not Kind.MIRROR:
-                    found.setdefault(content, place)
-            self.pack_sizes.update(manifest.pack_sizes)
-
-    def _readable_manifest(self, dataset: str) -> Manifest | None:
-        try:
-            head = read_head(self._store, dataset)
-            return head and read_manifest(self._store, head.manifest_key)
-        except (NotFound, IntegrityError, SettingsError):
-            # Damaged, or written by a newer amlctl: it cannot be reused; `store verify` reports damage.
-            return None
 
 
 ANY_SIZE = -1

@@ -66,6 +66,22 @@ def _prepare(folder: Path, tree: Tree, kind: str) -> tuple[Clones, Clone]:
     return clones, one
 
 
+def test_what_a_command_knows_of_other_datasets_may_be_deleted_meanwhile(clones: Clones, one: Clone) -> None:
+    two, tree = clones["two"], random_tree(1)
+    two.make(tree, "other")
+    two.sync("other")
+    one.make({"a": b"1"}, "first")
+    one.sync("first")
+    two.make({"b": b"2"}, "other")
+    two.sync("other", yes=True)
+    assert _collect(clones.store, snapshots=1).keys
+    one.make(tree)
+    assert one.sync().reused_bytes == 0
+    assert clones.stored() == tree
+    one.make(tree, "again")
+    assert one.sync("again").uploaded_blobs == 0
+
+
 class _SyncInThread:
     """Runs beside a gc; `reached` is set once it has ended or waits for the gc."""
 

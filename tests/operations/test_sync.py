@@ -127,6 +127,19 @@ def test_a_renamed_dataset_sends_a_manifest_only(clones: Clones, one: Clone) -> 
     assert clones.stored("raw/copy") == tree
 
 
+def test_a_command_reads_other_datasets_once(clones: Clones, one: Clone) -> None:
+    two = clones["two"]
+    for seed in range(8):
+        two.make(random_tree(seed, most=3_000), f"others/{seed}")
+        two.sync(f"others/{seed}")
+    results = []
+    for seed in range(3):
+        one.make(random_tree(seed, 20, most=3_000) | {"own": b"%d" % seed * 900}, f"mine/{seed}")
+        results.append(one.sync(f"mine/{seed}"))
+    assert [result.uploaded_blobs for result in results] == [1, 1, 1]
+    assert results[0].requests > 2 * 8 > max(result.requests for result in results[1:])
+
+
 def test_a_dataset_of_a_newer_version_does_not_stop_another_one(clones: Clones, one: Clone) -> None:
     one.make({"a": b"1"}, "newer")
     one.sync("newer")
@@ -340,11 +353,15 @@ def test_overlapping_datasets_are_reported(clones: Clones) -> None:
     one = clones["one"]
     one.make(random_tree(1))
     one.sync()
+    one.make({"a": b"a"}, f"{DATASET}-2")
+    one.sync(f"{DATASET}-2")
     assert not one.messages
-    one.sync(f"{DATASET}/d1")
-    [reported] = one.messages
-    assert DATASET in reported
-    assert f"{DATASET}/d1" in reported
+    part = f"{DATASET}/d1"
+    one.sync(part)
+    assert one.messages == [f"{part} overlaps dataset {DATASET}; shared files belong to both"]
+    whole = DATASET.partition("/")[0]
+    one.sync(whole)
+    assert [message.split()[3].rstrip(";") for message in one.messages[1:]] == [DATASET, f"{DATASET}-2", part]
 
 
 @pytest.mark.parametrize("lost", [3, 1000])

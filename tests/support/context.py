@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import Settings
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
+from amlctl.snapshots.known import DatasetContents
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.disk import LocalDisk
 from amlctl.workspaces.local.environments import Environments
@@ -24,6 +26,10 @@ class Context:
     workspace: Any = None
     settings: Settings = field(default_factory=Settings)
     environments: Any = None
+
+    @cached_property
+    def dataset_contents(self) -> DatasetContents:
+        return DatasetContents(self.store)
 
     @property
     def disk(self) -> LocalDisk:

@@ -159,9 +159,8 @@ class SyncAttempt:
         )
 
     def _note_overlap(self) -> None:
-        for other in self._looked.state.sync.datasets(self._looked.store_key):
-            if f"{other}/".startswith(f"{self._dataset}/") or f"{self._dataset}/".startswith(f"{other}/"):
-                self._sink(Note(f"{self._dataset} overlaps dataset {other}; shared files belong to both"))
+        for other in self._looked.state.sync.overlapping(self._looked.store_key, self._dataset):
+            self._sink(Note(f"{self._dataset} overlaps dataset {other}; shared files belong to both"))
 
     def _nothing_to_do(self) -> SyncResult | None:
         """The whole answer, where neither stat data nor HEAD moved; nothing else is read then."""
@@ -298,6 +297,7 @@ class SyncAttempt:
             looked.head = swap_head(store, dataset, value, expected, generation=self._watch.generation)
         except Conflict as error:
             raise HeadMoved(error.message, hint=error.hint, details=error.details) from error
+        looked.context.dataset_contents.add(manifest)
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
 
     # --- remember -------------------------------------------------------------------------------------------

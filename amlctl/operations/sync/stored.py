@@ -50,7 +50,8 @@ class StoredContents:
             looked.store_key,
             looked.state.sync,
             looked.layout,
-            look_at_other_datasets=looked.head is None or has_grown,
+            looked.context.dataset_contents,
+            reads_datasets=looked.head is None or has_grown,
         )
         if self._lost:
             known.distrust(self._lost)
