@@ -68,7 +68,8 @@ class WarmCommand:
 @contextlib.contextmanager
 def warm_command(*modules: str) -> Iterator[WarmCommand]:
     """`modules` are imported beside amlctl's own."""
-    with tempfile.TemporaryDirectory(prefix="amlctl-warm-") as folder:
+    # TMPDIR may be longer than the address of a socket can be.
+    with tempfile.TemporaryDirectory(prefix="amlctl-warm-", dir="/tmp") as folder:
         command = [sys.executable, "-m", __name__, folder, *modules]
         with subprocess.Popen(command, cwd=_REPOSITORY, stdin=subprocess.PIPE) as process:
             ready = Path(folder, "ready")

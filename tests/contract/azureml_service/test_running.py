@@ -141,10 +141,10 @@ class TestRunning:
 
     def test_one_failed_rank_ends_the_others(self, azureml: AzureMLService, submit: Callable[..., str]) -> None:
         job = submit(
-            "[ $RANK = 1 ] && exit 5; sleep 60",
+            "[ $RANK = 1 ] && exit 5; sleep 600",
             distribution={"distributionType": "PyTorch", "processCountPerInstance": 2},
         )
-        assert azureml.job(job).wait(20) == "Failed"
+        assert azureml.job(job).wait() == "Failed"
         assert "status code 5" in str(azureml.job(job).error)
 
     def test_jobs_wait_for_nodes(
