@@ -25,7 +25,8 @@ DAY_S = 86400.0
 def cache(bench: Bench, tmp_path: Path) -> tuple[Bench, Environments]:
     wheels = tmp_path / "wheels"
     copy_installed(wheels, "xxhash")
-    variables = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    variables = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"], **pip}
     here = Environments(tmp_path / "environments", variables)
     return replace(bench, environments=here), here
 

@@ -38,7 +38,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(wheels: Path, **more: str) -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "HOME": "/nonexistent", **more}
+    home = os.environ["HOME"]  # of the tests: uv has its cache there
+    return {"PATH": "/usr/bin:/bin", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "HOME": home, **more}
 
 
 def here(tmp_path: Path, wheels: Path, **more: str) -> Environments:
@@ -136,7 +137,7 @@ def test_settings_of_pip_conf_do_not_bend_it_but_say_where_packages_are(
     file.write_text(text)
     variables = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")}
     if kind == "PIP_CONFIG_FILE":
-        variables = {**variables, "PIP_CONFIG_FILE": str(file), "HOME": "/nonexistent"}
+        variables = {**variables, "PIP_CONFIG_FILE": str(file), "HOME": os.environ["HOME"]}
     found = pip_settings(variables)
     assert found.for_pip["PIP_FIND_LINKS"] == str(wheels)
     assert found.for_pip["PIP_NO_INDEX"] == "true"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from amlctl.workspaces.local.pip_settings import pip_settings
 from amlctl.workspaces.local.tools import ToolRunner
 from tests.support.wheels import copy_installed, make_wheel
 
-NOWHERE = {"HOME": "/nonexistent", "XDG_CONFIG_DIRS": "/nonexistent"}
+NOWHERE = {"HOME": os.environ["HOME"], "XDG_CONFIG_DIRS": "/nonexistent"}
+"""Where no settings of pip are; uv has its cache there."""
 UV = Uv("uv", "python", {}, (), ToolRunner())
 
 
