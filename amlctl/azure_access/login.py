@@ -7,6 +7,7 @@ includes the variables that select a login, and the profile that `az login`, `az
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -115,6 +116,11 @@ class Login:
                 f"{audience}/.default", claims=claims or None, tenant_id=self._tenant_id or None
             )
         except AzureError as error:
+            if claims and "claims" in str(error):  # its command would be cut off in our one line
+                raise LoginError(
+                    f"Azure requires a new login{self._purpose}, most likely with a second factor (MFA)",
+                    hint=login_with_claims(self._tenant_id, audience, base64.b64encode(claims.encode()).decode()),
+                ) from error
             tenant = f" --tenant {self._tenant_id}" if self._tenant_id else ""
             raise LoginError(
                 _failed(str(error), self._purpose),
@@ -126,6 +132,13 @@ class Login:
                 f"Invalid settings for the Azure login: {why}",
                 hint="check tenant_id in the settings, and the variables AZURE_TOKEN_CREDENTIALS and AZURE_TENANT_ID",
             ) from error
+
+
+def login_with_claims(tenant_id: str, audience: str, challenge: str) -> str:
+    """The commands for a login with the claims that a service asks for, in base64. A plain `az login` may lack them:
+    since 2025 Azure asks for a second factor when something is created, also where the login does not."""
+    tenant = f" --tenant {tenant_id}" if tenant_id else ""
+    return f"az logout; az login{tenant} --scope {audience}/.default --claims-challenge {challenge} (az 2.76 or newer)"
 
 
 def _failed(text: str, purpose: str) -> str:

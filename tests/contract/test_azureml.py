@@ -69,6 +69,20 @@ def test_a_token_that_was_revoked_is_asked_for_again(
     assert len(azureml.calls_like(f"PUT .*/jobs/{job.name}$")) == (2 if "jobs" in pattern else 1)
 
 
+@pytest.mark.parametrize("pattern", ["PUT .*/jobs/", "PUT .*/codes/"])
+def test_a_login_without_a_second_factor_gets_the_command_for_one(
+    bench: Bench, azureml: AzureMLService, pattern: str
+) -> None:
+    headers = {"WWW-Authenticate": f'Bearer error="insufficient_claims", claims="{_CLAIMS}"'}
+    azureml.faults.answer(401, pattern, headers=headers, code="RequestDisallowedByAzure", message="MFA", times=9)
+    with pytest.raises(LoginError) as caught:
+        bench.start("pass")
+    assert f"--claims-challenge {_CLAIMS} " in caught.value.hint
+    azureml.faults.answer(403, pattern, code="RequestDisallowedByPolicy", message="MFA is required", times=9)
+    with pytest.raises(LoginError):
+        bench.start("pass")
+
+
 def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLService, tmp_path: Path) -> None:
     pauses: list[float] = []
     with opened_bench(azureml, tmp_path, sleep=pauses.append) as bench:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
-from amlctl.azure_access.login import Login
+from amlctl.azure_access.login import Login, login_with_claims
 from amlctl.azure_access.network_errors import refused_by_proxy
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
@@ -34,6 +34,8 @@ WORKSPACE_VERSION = "2024-10-01-preview"
 _HEADERS = {"user-agent": f"amlctl/{__version__}", "accept": "application/json", "accept-encoding": "gzip"}
 _WORKSPACE_NAME = re.compile(r"/workspaces/[^/']+'", re.IGNORECASE)
 _AUTHORITY = re.compile(r'authorization_uri="https://[^/"]+/([0-9A-Fa-f-]{36})')
+_CLAIMS = re.compile(r'claims="([^"]+)"')
+_SECOND_FACTOR = re.compile(r"\bMFA\b|multi-?factor")
 _VERBS = {"GET": "read", "PUT": "write", "PATCH": "change", "DELETE": "delete"}
 _DOCTOR = Message(Command("doctor"), " checks the login, the workspace and its storage")
 _MAX_REMEMBERED = 500
@@ -224,7 +226,7 @@ class Connection:
                 f"The workspace {address.shown} is reached from its own network only: {why}",
                 hint="use that network (a VPN, perhaps), or allow access on the Networking page of the portal",
             )
-        if status == 401:
+        if status == 401 or (status == 403 and _SECOND_FACTOR.search(answer.message)):
             return LoginError(
                 f"Azure does not accept the login for {address.shown}: {why}", hint=self._login_hint(answer)
             )
@@ -250,8 +252,10 @@ class Connection:
 
     def _login_hint(self, answer: Answer) -> str:
         """A subscription accepts only tokens of its own tenant, and its refusal names that tenant."""
-        found = _AUTHORITY.search(answer.headers.get("www-authenticate", ""))
-        tenant = self.address.tenant_id
+        challenge, tenant = answer.headers.get("www-authenticate", ""), self.address.tenant_id
+        if claims := _CLAIMS.search(challenge):
+            return login_with_claims(tenant, self.address.cloud.audience, claims[1])
+        found = _AUTHORITY.search(challenge)
         if found is None or answer.code != "InvalidAuthenticationTokenTenant":
             return f"az login --tenant {tenant}" if tenant else "az login"
         return f'az login --tenant {found[1]}, and tenant_id = "{found[1]}" in [workspaces.{self.address.name}]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 from pathlib import Path
@@ -102,6 +103,17 @@ def test_which_login_counts_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
         Login().token("a")
         assert len(endpoint.asked) == 1
+
+
+def test_claims_that_the_az_cli_cannot_bring_are_named_in_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the second factor that Azure asks for when something is created."""
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential")
+    claims = '{"access_token":{"acrs":{"essential":true,"values":["p1"]}}}'
+    with pytest.raises(LoginError, match=r"a new login for here, most likely with a second factor \(MFA\)") as caught:
+        Login(tenant_id="t", purpose=" for here").token("https://management.azure.com", claims=claims)
+    challenge = base64.b64encode(claims.encode()).decode()
+    command = f"az login --tenant t --scope https://management.azure.com/.default --claims-challenge {challenge} "
+    assert command in caught.value.hint
 
 
 def test_the_login_that_is_set_up_says_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
