@@ -33,9 +33,13 @@ def walk(top: Union[str, Path]) -> Iterator[tuple[str, list[str], list[str]]]:
         pending += [f"{folder}/{name}" for name in folders]
 
 
+_MOST_TRIES = 8
+"""To make a folder in one that is there, which others may remove and make again at the same time."""
+
+
 def make_folders(path: Union[str, Path], mode: int = 0o777) -> None:
     """With all that are missing above it. Raises OSError; FileExistsError where it is a file."""
-    missing = [os.fspath(path)]
+    missing, tries = [os.fspath(path)], _MOST_TRIES
     while missing:
         try:
             os.mkdir(missing[-1], mode)
@@ -44,7 +48,8 @@ def make_folders(path: Union[str, Path], mode: int = 0o777) -> None:
                 raise
         except FileNotFoundError:
             above = os.path.dirname(missing[-1])
-            if above in ("", missing[-1]):
+            tries -= os.path.isdir(above)  # it was made in between, or takes no folders, as in /proc
+            if above in ("", missing[-1]) or not tries:
                 raise
             missing.append(above)
             continue

@@ -164,8 +164,9 @@ def find_project(start: Path) -> Project:
     Raises NotFound, SettingsError (something else has that name).
     """
     folder = Path(os.path.abspath(start))
-    if not folder.exists():
-        raise NotFound(f"folder {start} not found", hint="--project DIR names a folder of the project")
+    if not folder.is_dir():
+        what = f"{start} is not a folder" if folder.exists() else f"folder {start} not found"
+        raise NotFound(what, hint="--project DIR names a folder of the project")
     for candidate in (folder, *folder.parents):
         settings = candidate / SETTINGS_FILE
         if settings.is_file():

@@ -227,6 +227,9 @@ class _Fetch:
             stored = unlisted_outputs(store, tree.prefix)
             if is_unlisted:
                 self.bring_files(stored, folder=folder)
+            elif is_lost and not stored and store.info(record_key(run)) is None:
+                hint = Message(Command("runs", "delete", run), " removes it here as well")
+                self.failures.append(NotFound(f"run {run} was deleted from the store {store.url}", hint=hint))
             elif is_lost or stored:  # else nothing was saved yet, or the run never started
                 self.failures.append(without_list(run, why, stored))
             return

@@ -135,8 +135,13 @@ def test_runs_of_others_are_listed_and_can_be_fetched(team: tuple[Cli, Cli]) -> 
     assert ben.json("runs", "show", "train")["run"] == own, "a prefix of one's own run comes first"
     ben.json("runs", "delete", own, "--yes")
     assert ben.json("dataset", "show", "working/faces")["snapshots"][0]["runs"] == []
-    anna.json("runs", "delete", run, "--yes")
+    ben.json("runs", "delete", run, "--yes")
     assert ben.json("runs")["runs"] == []
+    gone = anna("fetch", run)
+    assert (gone.code, f"run {run} was deleted from the store" in gone.err) == (4, True), gone
+    assert gone.err.splitlines()[-1] == f"hint: amlctl runs delete {run} removes it here as well"
+    assert anna("runs", "delete", run, "--yes").code == 0
+    assert anna.json("runs")["runs"] == []
     assert not [*shared_folder(Project(ben.cwd).state_dir).iterdir()]
 
 

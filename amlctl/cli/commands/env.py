@@ -76,7 +76,7 @@ def remove(
     call = invocation(ctx)
     if not environment and unused is None and not is_all:
         raise UsageError(
-            "no environment named", hint=Message("name one of ", Command("env", "list"), ", or --unused 30d")
+            "Missing what to remove", hint=Message("name one of ", Command("env", "list"), ", or --unused 30d")
         )
     unused_s = 0.0 if is_all else None if unused is None else parse_duration_s(unused)
     result = operations.remove_environments(call.app, environment or (), unused_s=unused_s, now_s=time.time())

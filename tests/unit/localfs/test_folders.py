@@ -71,3 +71,9 @@ def test_what_is_missing_or_a_file_is_not_removed_in_silence(tmp_path: Path) -> 
     (tmp_path / "file").write_text("x")
     with pytest.raises(NotADirectoryError):
         remove_tree(tmp_path / "file")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that takes none")
+def test_a_folder_that_takes_none_is_an_error_not_a_loop() -> None:
+    with pytest.raises(FileNotFoundError):
+        make_folders("/proc/amlctl/store")
