@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,10 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from amlctl.core.events import Note
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sweep import Sweep, combinations
 from amlctl.errors import Conflict, ServiceUnavailable, UsageError
+from amlctl.localfs.project import Project
 from amlctl.operations.fetch import fetch
 from amlctl.operations.runs import RunAt, delete
 from amlctl.operations.submit.result import SubmitResult
@@ -148,6 +152,23 @@ def test_parallel_bounds_the_runs_and_a_cancel_ends_all(swept: Bench) -> None:
     assert failure is not None
     assert str(failure.hint) == f"amlctl runs show {parent.run}", "a sweep has no log"
     assert {run.status for run in children(swept, parent)} == {"Canceled"}
+
+
+def test_a_copy_of_the_project_leaves_the_rest_of_a_sweep_alone(swept: Bench, tmp_path: Path) -> None:
+    """With the same store: there the runs of the original go on, which the copy shows."""
+    gate = tmp_path / "gate"
+    parent = waiting_sweep(swept, str(gate), parallel=1)
+    shutil.copytree(swept.project.root, tmp_path / "copy")
+    copy = LocalWorkspace(Project(tmp_path / "copy"), WorkspaceSettings("local"), swept.store)
+    swept.workspace.cancel(f"{parent.run}_0")
+    wait_for_state(swept, f"{parent.run}_1", "Running")
+    seen = copy.read(parent.run)
+    states = [one["status"] for one in seen.children]
+    assert (seen.status, states) == ("Running", ["Canceled", "Running", "NotStarted", "NotStarted"])
+    gate.touch()
+    ended = wait_for_state(swept, parent.run, "Canceled")
+    assert [one["status"] for one in ended.children] == ["Canceled", "Completed", "Completed", "Completed"]
+    assert copy.read(parent.run).children == ended.children
 
 
 @pytest.mark.parametrize(("number", "end"), [(signal.SIGKILL, "Failed"), (signal.SIGTERM, "Canceled")])

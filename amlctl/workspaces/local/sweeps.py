@@ -22,7 +22,7 @@ from amlctl.localfs.folders import make_private_folder, remove_tree, touch_priva
 from amlctl.localfs.locks import is_held
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
-from amlctl.runs.records import load_either, save_both
+from amlctl.runs.records import load_either, load_record, save_both
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.run_paths import RunPaths, make_folder, paths_of
 from amlctl.workspaces.local.starting import SupervisorSettings
@@ -84,6 +84,10 @@ class Sweep:
         seen = self._with_states(parent)
         if not waiting or self._is_continued(seen, waiting):
             return self._with_end(seen)
+        stored = {run: record.status for run in waiting if (record := load_record(self._store, run)) is not None}
+        if set(stored.values()) - {RunState.NOT_STARTED}:  # the project was copied, and the sweep goes on in the other
+            found = [{**one, "status": stored.get(one["run"], one["status"])} for one in seen.children]
+            return self._with_end(replace(seen, children=found))
         self._cancel_all(waiting)
         return self._with_end(self._with_states(seen), reason="the supervisors of its runs were ended: ")
 
