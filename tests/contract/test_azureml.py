@@ -124,7 +124,10 @@ def test_throttling_is_waited_for(bench: Bench, azureml: AzureMLService) -> None
     assert_submitted(bench, azureml)
 
 
-def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_why_a_run_is_queued(
+    bench: Bench, azureml: AzureMLService, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
     monkeypatch.setattr("amlctl.operations.logs.WAIT_S", 0.2)  # the state stays, so no change is seen before
     name = f"c{uuid.uuid4().hex[:8]}"
     cluster = {"computeType": "AmlCompute", "properties": {"vmSize": "S", "scaleSettings": {"maxNodeCount": 1}}}
@@ -135,6 +138,8 @@ def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService, monkeypatch:
     connection.close()
     azureml.faults.quota = "nodes"
     run = bench.start("print('ran')", compute=name)
+    if is_gone:
+        azureml.faults.answer(404, f"GET .*/computes/{name}$", code="NotFoundError", times=99)
     reported: list[str] = []
 
     def sink(event: Event) -> None:
@@ -144,7 +149,10 @@ def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService, monkeypatch:
                 azureml.faults.quota = ""
 
     assert follow(replace(bench, sink=sink), run).waits_for == ""
-    assert any(reason.startswith(f"{name} gets no nodes: ") and "quota" in reason.lower() for reason in reported)
+    if is_gone:
+        assert any(reason.startswith(f"compute target {name} does not exist any more") for reason in reported)
+    else:
+        assert any(reason.startswith(f"{name} gets no nodes: ") and "quota" in reason.lower() for reason in reported)
 
 
 @pytest.mark.parametrize("way", ["key", "sas", "denied", "identity"])

@@ -10,7 +10,7 @@ from typing import Any
 from amlctl.core.compute import ClusterTarget, duration_s
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
 from amlctl.workspaces.azureml.documents import whole
 from amlctl.workspaces.azureml.job import SERVERLESS, time_of
 from amlctl.workspaces.azureml.looks import AzureMLTiming
@@ -174,6 +174,8 @@ class Queueing:
             path = f"/computes/{record.spec.compute}"
             answer = self._connection.workspace("GET", path, _VERSION, accept=(403, 404))
             known = reason_of(answer.document, record) if answer.status < 400 else ""
+            if answer.status == 404 and not is_workspace_missing(answer):
+                known = f"compute target {record.spec.compute} does not exist any more"
             self._known[record.spec.compute] = time.monotonic(), known
         return known
 
