@@ -32,7 +32,7 @@ _CHUNK = 1 << 18
 
 class BlobBody:
     """Buffers that are sent one after the other, without a copy of all of them. `may_go_on` is called before each
-    piece: a request that is cut off leaves nothing. `on_bytes` is told of the pieces that were sent."""
+    piece: a request that is cut off leaves nothing. `on_bytes` gets the size of each piece that was sent."""
 
     def __init__(
         self, parts: Sequence[Buffer], may_go_on: Callable[[], None] = always, on_bytes: OnBytes = unobserved
@@ -100,8 +100,8 @@ class DirectRequests:
         Raises ServiceUnavailable without an answer."""
         return self._send(verb, self._address.blob_path(key), headers or {}, body, query or {}, options)
 
-    def container(self, verb: str, query: Mapping[str, str]) -> BlobAnswer:
-        return self._send(verb, self._address.container_path, {}, _NO_BODY, {"restype": "container", **query}, {})
+    def container(self, query: Mapping[str, str]) -> BlobAnswer:
+        return self._send("GET", self._address.container_path, {}, _NO_BODY, {"restype": "container", **query}, {})
 
     def _send(
         self,

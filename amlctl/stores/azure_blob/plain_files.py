@@ -28,14 +28,9 @@ class BlobFiles:
         self.url = f"{url}/{self.prefix}"
 
     def files(self) -> Sequence[PlainFile]:
-        found, marker = [], ""
-        while True:
-            page, marker = self._container.list_page(self.prefix, marker)
-            for name, size_bytes, _, _ in page:
-                if not name.startswith(self._store_prefix or "\0"):
-                    found.append(PlainFile(name[len(self.prefix) :], size_bytes))
-            if not marker:
-                return found
+        found = self._container.values(self.prefix)
+        others = (one for one in found if not one.key.startswith(self._store_prefix or "\0"))
+        return [PlainFile(one.key[len(self.prefix) :], one.size_bytes) for one in others]
 
     def read(self, file: PlainFile, here: Path | None) -> tuple[str, str]:
         if here is not None and (found := self._as_here(file, here)):

@@ -263,23 +263,10 @@ class AzureBlobStore:
         return Entry(key, answer.size_bytes, answer.modified_at)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        metadata = CONTENT_ID if area_of(prefix).is_plain else ""
-        marker = ""
-        while True:
-            page, marker = self._service.list_page(prefix, marker, metadata)
-            for key, size_bytes, modified_at, content in page:
-                yield Entry(key, size_bytes, modified_at, content)
-            if not marker:
-                return
+        return self._service.values(prefix, CONTENT_ID if area_of(prefix).is_plain else "")
 
     def folders(self, prefix: str) -> Sequence[str]:
-        found: list[str] = []
-        marker = ""
-        while True:
-            page, marker = self._service.folder_page(prefix, marker)
-            found += page
-            if not marker:
-                return found
+        return self._service.folders(prefix)
 
     def in_the_way(self, key: str) -> Sequence[str]:
         return ()  # names are flat
