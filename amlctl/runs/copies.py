@@ -21,14 +21,14 @@ from amlctl.core.store_keys import (
     published_key,
     shard_key,
 )
-from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import for_each
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.contents import Value, downloaded, values_of
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.known import ValuesLost, ensure_kept
+from amlctl.snapshots.known import ensure_kept, repeated_if_lost
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
@@ -61,13 +61,7 @@ def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: P
     if target.info(manifest_key) is not None:
         return manifest_key
     ensure_format(target)
-    lost = Conflict("")
-    for _ in range(_TRIES):
-        try:
-            return _copy_snapshot(source, target, manifest_key, scratch)
-        except ValuesLost as error:
-            lost = error
-    raise lost
+    return repeated_if_lost(lambda lost: _copy_snapshot(source, target, manifest_key, scratch))
 
 
 def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Path) -> str:

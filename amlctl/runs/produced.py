@@ -17,7 +17,7 @@ from typing import Callable, Optional
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.head import Head
-from amlctl.core.manifest import MIRROR, FileEntry, Manifest, StoredAt, empty_manifest
+from amlctl.core.manifest import MIRROR, Manifest, empty_manifest
 from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import folder_of, lease_key, published_key, shard_key
@@ -36,7 +36,7 @@ from amlctl.mirror.plain_files import (
 from amlctl.runs.records import read_published
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import fence_writer, find_head, swap_head
-from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, missing_values, values_named
+from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, missing_values, repeated_if_lost, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.send import PackSender, send_plan
 from amlctl.snapshots.transfers import Transfers
@@ -92,14 +92,7 @@ class Publisher:
 
         Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
         """
-        lost: Optional[Set[str]] = None
-        for _ in range(_TRIES):
-            try:
-                return self._publish(lost)
-            except ValuesLost as error:
-                failure = error
-                lost = error.contents | (lost or set())
-        raise failure
+        return repeated_if_lost(self._publish)
 
     def _publish(self, lost: Optional[Set[str]]) -> Published:
         """`lost`, where this is not the first try, are contents that are sent again in any case. Raises ValuesLost."""
@@ -118,7 +111,7 @@ class Publisher:
             layout = replace(layout, name="auto")
         plain = unchanged_contents(entries, before) if is_mirror else set()
         to_send = [entry for entry in entries if entry.content_id not in plain]
-        plan = plan_sync(to_send, before, layout, _nothing_else_known)
+        plan = plan_sync(to_send, before, layout, lambda entries: {})
         transfers = Transfers(Stage.SEND, dataset, null_sink)
         with PackSender(store, None, layout.pack_size, transfers, replace=lost is not None) as sender:
             sent, pack_sizes, was_there = send_plan(plan, self.root, before, sender, max_workers=store.concurrency)
@@ -131,10 +124,6 @@ class Publisher:
         ensure_kept(store, watch, manifest, written, reused=was_there, sent=new)
         values = {**values_named(manifest, new), **dict.fromkeys(written.files, ANY_SIZE)}
         return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes, values)
-
-
-def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, StoredAt]:
-    return {}
 
 
 def publish_produced(store: Store, record: RunRecord, data_blobs: Path, log: _Log) -> None:

@@ -11,9 +11,9 @@ Before a commit it is made sure that what it names is in the store, with its siz
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import cached_property
-from typing import Optional
+from typing import Optional, TypeVar
 
 from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt
 from amlctl.core.store_keys import area_of, object_key, pack_key
@@ -193,6 +193,8 @@ class KnownContents:
                 self._state.forget_pack(self._store_key, pack)
 
 
+_T = TypeVar("_T")
+_TRIES = 4
 ANY_SIZE = -1
 _FEW = 64
 """Up to so many values are asked for one by one; of more the folders are listed."""
@@ -208,6 +210,18 @@ class ValuesLost(Conflict):
             f"the store has lost what was about to be committed: {some}", hint="run the same command again"
         )
         self.contents = {c for c, at in places.items() if at.kind is not Kind.MIRROR and key_of(c, at) in keys}
+
+
+def repeated_if_lost(attempt: Callable[[Optional[Set[str]]], _T]) -> _T:
+    """What `attempt` returns: a gc may delete what one is about to commit, so a few are made, each with the contents
+    that those before it have lost (None: it is the first)."""
+    lost: Optional[Set[str]] = None
+    for _ in range(_TRIES - 1):
+        try:
+            return attempt(lost)
+        except ValuesLost as error:
+            lost = error.contents | (lost or set())
+    return attempt(lost)
 
 
 def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int]:

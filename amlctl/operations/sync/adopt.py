@@ -24,12 +24,10 @@ from amlctl.operations.sync.result import Measure, SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head, swap_head
-from amlctl.snapshots.known import ValuesLost, ensure_kept
+from amlctl.snapshots.known import ensure_kept, repeated_if_lost
 from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import PlainFile, PlainFiles
-
-_TRIES = 4
 
 
 def adopted_name(prefix: str) -> str:
@@ -96,8 +94,8 @@ def _adopted(
     store, sink, root = context.store, context.sink, context.project.dataset_path(dataset)
     total = sum(file.size_bytes for file in files)
     store_id = ensure_format(store)
-    failure: Conflict | None = None
-    for _ in range(_TRIES):
+
+    def attempt(lost: object) -> tuple[Manifest, str]:
         watch = GcWatch(store, sink)
         watch.note()
 
@@ -117,20 +115,16 @@ def _adopted(
         places = {entry.content_id: OBJECT for entry in entries if not needs_no_bytes(entry)}
         manifest = Manifest(dataset, "pack", entries, places, {}, created_by=user_at_host())
         written = write_manifest(store, manifest)
-        try:
-            ensure_kept(store, watch, manifest, written, reused=places)
-            value = Head(manifest.snapshot, written.key, manifest.layout, store_id=store_id)
-            swap_head(store, dataset, value, None, generation=watch.generation)
-        except ValuesLost as error:
-            failure = error
-            continue
+        ensure_kept(store, watch, manifest, written, reused=places)
+        value = Head(manifest.snapshot, written.key, manifest.layout, store_id=store_id)
+        swap_head(store, dataset, value, None, generation=watch.generation)
         sink(SnapshotCommitted(dataset, manifest.snapshot))
         sink(
             Note(f"{dataset}: {count(len(entries), 'file')} copied within the store; the plain files stay as they are")
         )
         return manifest, written.key
-    assert failure is not None
-    raise failure
+
+    return repeated_if_lost(attempt)
 
 
 def files_among(sizes: Mapping[str, int]) -> set[str]:
