@@ -96,10 +96,6 @@ def _runs(typed: _Typed) -> Iterable[str]:
     return [*runs, *(one["run"] for one in children), LAST]
 
 
-def _scripts(typed: _Typed) -> Iterable[str]:
-    return _files_of_code(typed, (".py",))
-
-
 def _configs(typed: _Typed) -> Iterable[str]:
     from amlctl.localfs.script_lookup import CONFIG_SUFFIXES
 
@@ -136,10 +132,6 @@ def _datasets(typed: _Typed) -> Iterable[str]:
     yield from (f"{shown}{name}" for name in remembered_datasets(project.state_dir))
 
 
-def _compute(typed: _Typed) -> Iterable[str]:
-    return sorted(path.stem for path in typed.project.compute_dir.glob("*.y*ml"))
-
-
 def _workspaces(typed: _Typed) -> Iterable[str]:
     import tomllib
 
@@ -156,10 +148,6 @@ def _distributions(typed: _Typed) -> Iterable[str]:
     from amlctl.core.job import DISTRIBUTIONS
 
     return DISTRIBUTIONS
-
-
-def _experiments(typed: _Typed) -> Iterable[str]:
-    return [name for record in _records(typed.project) if (name := record.get("experiment"))]
 
 
 def _metrics(typed: _Typed) -> Iterable[str]:
@@ -221,14 +209,16 @@ _VALUES: dict[str, Complete] = {
     **dict.fromkeys(("RUN", "RUN...", "RUN RUN..."), _runs),
     **dict.fromkeys(("D", "DATASET", "DATASET...", "PATH..."), _datasets),
     **dict.fromkeys(("--config", "--config-path"), _configs),
-    **dict.fromkeys(("--compute", "name"), _compute),
+    **dict.fromkeys(
+        ("--compute", "name"), lambda typed: sorted(path.stem for path in typed.project.compute_dir.glob("*.y*ml"))
+    ),
     **dict.fromkeys(("--metric", "--sort"), _metrics),
-    "SCRIPT": _scripts,
+    "SCRIPT": lambda typed: _files_of_code(typed, (".py",)),
     "COMMAND...": _one_of(COMMANDS),
     "--workspace": _workspaces,
     "--status": _states,
     "--distribution": _distributions,
-    "--experiment": _experiments,
+    "--experiment": lambda typed: filter(None, (one.get("experiment") for one in _records(typed.project))),
     "--snapshot": _snapshots,
     "--file": _logs,
     "--env-from": _one_of(["current", "active"]),

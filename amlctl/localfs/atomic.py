@@ -293,11 +293,11 @@ def _overwrite(source: AnyPath, target: AnyPath, mode: int) -> None:
         writer.flush()
         sync_to_disk(writer.fileno())
     with open(source, "rb") as reader, open(target, "rb") as written:
-        while part := reader.read(_PART_BYTES):
+        part = b"more"
+        while part:
+            part = reader.read(_PART_BYTES)
             if written.read(_PART_BYTES) != part:
                 raise OSError(errno.EIO, "what was written is not what is read back", os.fspath(target))
-        if written.read(1):
-            raise OSError(errno.EIO, "what was written is not what is read back", os.fspath(target))
 
 
 def _unless_refused(call: Callable[[], object]) -> None:

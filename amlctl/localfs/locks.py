@@ -25,7 +25,7 @@ from amlctl.localfs.regular_file import open_regular, read_regular, regular_desc
 
 @contextmanager
 def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
-    """Hold the lock; a waiting caller is told who holds it. Raises OSError."""
+    """Hold the lock; while this waits, a note names the holder. Raises OSError."""
     with open_regular(path, "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,14 +40,15 @@ def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
         yield
 
 
-def is_held(path: Path) -> bool:
-    """Whether another holder has locked the file. A missing file counts as unlocked."""
+def is_held(path: Path, wanted: int = fcntl.LOCK_SH) -> bool:
+    """Whether another holder of the file does not let this process have the `wanted` lock, which for one that others
+    share is LOCK_EX. A missing file counts as unlocked."""
     try:
         descriptor = regular_descriptor(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, wanted | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     else:

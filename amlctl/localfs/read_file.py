@@ -73,17 +73,12 @@ class Taker(Protocol):
         ...
 
 
-def _anywhere(path: str, size_bytes: int) -> Optional[memoryview]:
-    """Without a taker."""
-    return None
-
-
 class FileReader:
     """Reads files, small ones to where their taker wants them, else to memory that is used again."""
 
     def __init__(self, taker: Optional[Taker], on_bytes: Callable[[int], None]) -> None:
         """`on_bytes` gets how much of a large file has been read."""
-        self._room = _anywhere if taker is None else taker.room
+        self._room = taker.room if taker is not None else lambda path, size_bytes: None
         self._on_bytes = on_bytes
         self._memory = memoryview(bytearray(64 << 10))
         self._can_look = can_look_for_writers()

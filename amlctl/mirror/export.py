@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-import xxhash
-
 from amlctl.core.events import Note, Warned
 from amlctl.core.head import Head
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, needs_no_bytes
@@ -26,6 +24,7 @@ from amlctl.mirror.plain_files import MirrorLease, files_in_the_way, mirrors_sha
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.snapshots.heads import HeadMoved, datasets_inside, fence_writer
 from amlctl.snapshots.lease import delete_all
+from amlctl.snapshots.manifests import name_here
 from amlctl.snapshots.send import OBJECTS, Destination
 
 _CAREFUL_ABOVE = 0.1
@@ -39,8 +38,7 @@ class PlainFilesUnderWay:
     def __init__(self, state_dir: Path, store: str, dataset: str) -> None:
         self._state_dir = state_dir
         self._dataset = dataset
-        name = xxhash.xxh3_128_hexdigest(f"{store}\0{dataset}".encode("utf-8", "surrogateescape"))
-        self._path = state_dir / "mirrors" / f"{name}.json"
+        self._path = state_dir / "mirrors" / f"{name_here(store, dataset)}.json"
 
     def adopt(self, known_as: str) -> None:
         """Take over what was written down when the store had another name. Raises OSError."""

@@ -89,11 +89,10 @@ class EnvironmentList:
     environments: Sequence[KeptEnvironment]
 
     def to_json(self) -> dict[str, Any]:
-        return {"environments": [_kept_json(one) for one in self.environments]}
-
-
-def _kept_json(one: KeptEnvironment) -> dict[str, Any]:
-    return {**asdict(one), "lists": list(one.lists), "used_at": iso_time(one.used_at)}
+        kept = [
+            {**asdict(one), "lists": list(one.lists), "used_at": iso_time(one.used_at)} for one in self.environments
+        ]
+        return {"environments": kept}
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class InitResult:
     """The file whose packages a new `pptdaml.yaml` has."""
 
     def to_json(self) -> dict[str, Any]:
-        outdated = {"outdated": [one.to_json() for one in self.outdated]} if self.outdated else {}
+        outdated = {"outdated": [one._asdict() for one in self.outdated]} if self.outdated else {}
         return {"created": self.created, "kept": self.kept, **outdated}
 
 
@@ -144,9 +144,6 @@ class Outdated(NamedTuple):
     line: int
     found: str
     instead: str
-
-    def to_json(self) -> dict[str, Any]:
-        return self._asdict()
 
 
 def find_outdated(folder: Path) -> list[Outdated]:

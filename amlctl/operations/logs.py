@@ -1,6 +1,6 @@
 """`logs`: a run's log, live or afterwards. `submit` follows its run in the same way.
 
-And why a run failed and what to do next, said once.
+And why a run failed and what to do next: the same sentence for each command.
 """
 
 from __future__ import annotations
@@ -79,17 +79,12 @@ class InterruptChoice(Enum):
     CONTINUE = "continue"
 
 
-def detach_on_interrupt() -> InterruptChoice:
-    """Where a run is only watched: Ctrl-C ends the watching, not the run."""
-    return InterruptChoice.DETACH
-
-
 @dataclass(frozen=True)
 class FollowOptions:
     """`on_interrupt` is called at Ctrl-C; a Ctrl-C in it, or CANCEL, cancels the run and follows it to its end; one
     more detaches. `is_watched`: also report how the run stands."""
 
-    on_interrupt: Callable[[], InterruptChoice] = detach_on_interrupt
+    on_interrupt: Callable[[], InterruptChoice] = lambda: InterruptChoice.DETACH
     is_watched: bool = False
     outage: Outage = DEFAULT_OUTAGE
 
@@ -157,7 +152,10 @@ class _Reader:
 
     @cached_property
     def _watch(self) -> Watch | SweepWatch | None:
-        return watch_of(self._context, self.record, is_live=self._is_live)
+        """What is reported beside the log: a sweep has none."""
+        if self.record.spec.sweep:
+            return SweepWatch(self._context, is_live=self._is_live)
+        return Watch(self._context, self._run) if self._is_live else None
 
     def has_ended(self) -> bool:
         """Report what is new, or wait for it; whether the run has finished and its whole log was reported."""
@@ -213,13 +211,6 @@ def require_log(workspace: Workspace, run: str) -> None:
         failed_first = sorted(record.children, key=lambda one: one["status"] != RunState.FAILED)
         first = next(children_left(workspace, failed_first), "RUN")
         raise UsageError(f"run {run} is a sweep: its runs have logs", hint=Command("logs", first))
-
-
-def watch_of(context: Context, record: RunRecord, *, is_live: bool) -> Watch | SweepWatch | None:
-    """What is reported beside the log: a sweep has none."""
-    if record.spec.sweep:
-        return SweepWatch(context, is_live=is_live)
-    return Watch(context, record.run) if is_live else None
 
 
 def _choice(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:

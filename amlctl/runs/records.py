@@ -139,12 +139,8 @@ def _read_note(store: Store, key: str) -> Optional[Mapping[str, Any]]:
     return document if isinstance(document, dict) else None
 
 
-def _pass_over(run: str) -> None:
-    pass
-
-
 def local_records(
-    state_dir: Path, *, but: Set[str] = frozenset(), on_damaged: Callable[[str], None] = _pass_over
+    state_dir: Path, *, but: Set[str] = frozenset(), on_damaged: Callable[[str], object] = lambda run: None
 ) -> list[RunRecord]:
     """Newest first, without the runs in `but`. `on_damaged` is given the ids of those that cannot be read."""
     records = []

@@ -149,10 +149,6 @@ def _file(values: object) -> TreeFile:
     return file
 
 
-def _everything(path: str) -> bool:
-    return True
-
-
 class Place:
     """A folder that files come to; here they replace all that is in their way. Thread-safe; paths are relative to the
     folder."""
@@ -203,7 +199,7 @@ def restore_tree(
     *,
     index: Optional[TreeIndex] = None,
     below: str = "",
-    include: Callable[[str], bool] = _everything,
+    include: Callable[[str], bool] = lambda path: True,
     sink: EventSink = null_sink,
 ) -> Restored:
     """Download the files of a tree to a place, or to the folder `below` in it (`rank-1/`); files with the right bytes

@@ -14,8 +14,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
 
-import xxhash
-
 from amlctl.core.content_id import content_id
 from amlctl.core.document import MOST_BYTES, first_line, gunzip
 from amlctl.core.manifest import (
@@ -167,6 +165,11 @@ def _damaged(key: str, why: object) -> IntegrityError:
     return IntegrityError(f"the manifest {key} is damaged: {why}", hint=repair_command(dataset))
 
 
+def name_here(store: str, dataset: str) -> str:
+    """Of what this machine keeps of the dataset in that store."""
+    return content_id(f"{store}\0{dataset}".encode("utf-8", "surrogateescape"))
+
+
 class KeptManifests:
     """Those of one dataset in one store: its manifest files and their shards, by name. Satisfies `Reader`."""
 
@@ -176,8 +179,7 @@ class KeptManifests:
         """`store`: its id, or its URL where it has none."""
         self._state_dir = state_dir
         self._dataset = dataset
-        name = xxhash.xxh3_128_hexdigest(f"{store}\0{dataset}".encode("utf-8", "surrogateescape"))
-        self._folder = state_dir / "agreed" / name
+        self._folder = state_dir / "agreed" / name_here(store, dataset)
         self._shards_of: dict[str, list[str]] = {}
 
     def of_store(self, store: str) -> KeptManifests:

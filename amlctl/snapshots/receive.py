@@ -81,10 +81,6 @@ class Received:
             os.utime(file, ns=(self.mtime_ns, self.mtime_ns))
 
 
-def _always(entry: FileEntry) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class ReceiveOptions:
     """`link_objects`: large objects become symlinks into the store's folder, where nothing can be written through
@@ -94,7 +90,7 @@ class ReceiveOptions:
 
     is_private: bool = False
     link_objects: bool = False
-    may_replace: Callable[[FileEntry], bool] = _always
+    may_replace: Callable[[FileEntry], bool] = lambda entry: True
     workers: int = 4
 
 
@@ -211,7 +207,8 @@ class _Receiver:
                 move(temporary, path)
             else:
                 self.done.date_back(temporary)
-                self._appear(entry, temporary)
+                if (place := self._place(entry)) is not None:
+                    self._appear(entry, temporary, place)
 
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
         """Raises ServiceUnavailable (disk full), OSError."""
@@ -224,49 +221,38 @@ class _Receiver:
 
     def _write_beside(self, entry: FileEntry, data: bytes | memoryview) -> None:
         """Under a temporary name first."""
-        above, name = self._parts(entry)
-        try:
-            folder = self.folders.opened(above)
-        except (NotAFolder, FileNotFoundError):
-            self.done.displaced.add(entry.path)
+        place = self._place(entry)
+        if place is None:
             return
         temporary = temporary_name()
         try:
-            _write_new(temporary, data, _mode(entry.is_executable), folder, self.done.date_back)
-            if self._may_appear(entry, above):
-                self.folders.adopt(temporary, above, name)
-                self.done.note(entry, name, folder)
-            else:
-                os.unlink(temporary, dir_fd=folder)
+            _write_new(temporary, data, _mode(entry.is_executable), place[2], self.done.date_back)
+            if not self._appear(entry, temporary, place):
+                os.unlink(temporary, dir_fd=place[2])
         except OSError:
             with suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
+                os.unlink(temporary, dir_fd=place[2])
             raise
 
-    def _appear(self, entry: FileEntry, temporary: Path) -> None:
-        """A file that has arrived elsewhere takes its name, where that is allowed."""
-        above, name = self._parts(entry)
+    def _place(self, entry: FileEntry) -> Optional[tuple[str, str, int]]:
+        """Its folder, relative to the root, its name there, and the open folder; None where that is not there."""
+        above, _, name = ("", "", self.target.name) if entry.path == ONE_FILE else entry.path.rpartition("/")
         try:
-            folder = self.folders.opened(above)
+            return above, name, self.folders.opened(above)
         except (NotAFolder, FileNotFoundError):
             self.done.displaced.add(entry.path)
-            return
-        if self._may_appear(entry, above):
+            return None
+
+    def _appear(self, entry: FileEntry, temporary: Union[str, Path], place: tuple[str, str, int]) -> bool:
+        """The file takes its name, if that is allowed."""
+        above, name, folder = place
+        if not self.folders.is_in_place(above):
+            self.done.displaced.add(entry.path)
+        elif self.options.may_replace(entry):
             self.folders.adopt(temporary, above, name)
             self.done.note(entry, name, folder)
-
-    def _may_appear(self, entry: FileEntry, above: str) -> bool:
-        if self.folders.is_in_place(above):
-            return self.options.may_replace(entry)
-        self.done.displaced.add(entry.path)
+            return True
         return False
-
-    def _parts(self, entry: FileEntry) -> tuple[str, str]:
-        """Its folder, relative to the root, and its name there."""
-        if entry.path == ONE_FILE:
-            return "", self.target.name
-        folder, _, name = entry.path.rpartition("/")
-        return folder, name
 
 
 def _write_new(

@@ -19,8 +19,7 @@ from pathlib import Path
 from stat import S_IMODE, S_ISDIR
 from typing import Optional, Union
 
-import xxhash
-
+from amlctl.core.content_id import content_id
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import AREAS, LONGEST_NAME, area_of, is_lease_key
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, ServiceUnavailable, SettingsError
@@ -115,7 +114,7 @@ class DirectoryStore:
         except NotFound:
             return None
         self._traffic.add(received_bytes=len(data), requests=0)
-        return Versioned(data, _version(data))
+        return Versioned(data, content_id(data))
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None, *, on_bytes: OnBytes = unobserved) -> int:
         source = self._path(key)
@@ -227,13 +226,13 @@ class DirectoryStore:
         self._traffic.add()
         with self._translated(key), self._locked():
             try:
-                present: Optional[str] = _version(_read_document(path))
+                present: Optional[str] = content_id(_read_document(path))
             except FileNotFoundError:
                 present = None
             if present != expected:
                 raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
             self._write(key, data, replace=True)
-        return _version(data)
+        return content_id(data)
 
     def info(self, key: str) -> Optional[Entry]:
         self._traffic.add()
@@ -359,10 +358,6 @@ def _read_document(path: Path) -> bytes:
     """A value that is swapped is small: of a larger one, which is damaged, its beginning, so that memory is bounded."""
     with open_regular(path) as file:
         return file.read(_MOST_DOCUMENT_BYTES)
-
-
-def _version(data: bytes) -> str:
-    return xxhash.xxh3_128_hexdigest(data)
 
 
 def _is_of_target(error: OSError, target: Path) -> bool:

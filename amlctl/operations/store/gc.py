@@ -100,20 +100,14 @@ def _dead(store: Store, rules: KeepRules, sink: EventSink) -> tuple[Sequence[Ent
 
 
 def _is_dead(key: str, found: Needed, plain: Container[str]) -> bool:
-    is_needed = key in found.keys or _is_of_live_code(key, found.keys)
-    return key in plain or (_is_collectable(key) and not is_needed)
+    is_code = key.startswith(CODE) and not is_code_index_key(key)
+    is_needed = key in found.keys or (is_code and code_prefix(code_of(key)) in found.keys)
+    is_collectable = area_of(key).name in ("packs", "objects", "code", "datasets") and not is_lease_key(key)
+    return key in plain or (is_collectable and not is_needed)
 
 
 def _result(dead: Sequence[Entry], *, is_deleted: bool) -> GcResult:
     return GcResult([entry.key for entry in dead], sum(entry.size_bytes for entry in dead), is_deleted)
-
-
-def _is_collectable(key: str) -> bool:
-    return area_of(key).name in ("packs", "objects", "code", "datasets") and not is_lease_key(key)
-
-
-def _is_of_live_code(key: str, live: Container[str]) -> bool:
-    return key.startswith(CODE) and not is_code_index_key(key) and code_prefix(code_of(key)) in live
 
 
 _RANKS = 3

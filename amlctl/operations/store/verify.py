@@ -39,7 +39,7 @@ from amlctl.operations.store.damage import (
     read_pack,
     unreadable,
 )
-from amlctl.operations.store.verify_runs import code_checks, manifests_of_runs, run_checks
+from amlctl.operations.store.verify_runs import Check, code_checks, manifests_of_runs, run_checks
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.snapshots.heads import find_head
@@ -205,8 +205,6 @@ def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, i
 _NOT_OF_NAME = "its bytes are not those of its name"
 _UNNAMED = Message(Command("store", "gc", "--yes"), " removes it: nothing names it")
 
-Check = Callable[[], Sequence[Damage]]
-
 
 def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) -> Iterator[Check]:
     for key in listing.below(PACKS):
@@ -314,7 +312,7 @@ def verify(store: Store, sink: EventSink) -> VerifyResult:
 
 
 def _store_id(store: Store, listing: StoreListing, damages: list[Damage]) -> str | None:
-    """None where it cannot be told."""
+    """None where it cannot be read."""
     repair = Message(Command("sync", "--repair", "PATH"), ", with any dataset")
     try:
         store_id = find_store_id(store)

@@ -10,7 +10,7 @@ and removing what no run uses.
 Where variables say which indexes packages come from, `-` and a digest of them follow the id: another project may have
 other ones.
 
-Whether it is what was asked for is asked of its own interpreter, whatever the tool that made it said.
+Whether it is what was asked for, its own interpreter is asked: the tool that made it may have said so wrongly.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from amlctl.errors import Conflict, RightsError, SettingsError
 from amlctl.localfs.atomic import kept_json, read_json
 from amlctl.localfs.disk_use import measured
 from amlctl.localfs.folders import remove_tree
+from amlctl.localfs.locks import is_held
 from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import answer_of, script_base_variables, tool_variables
 from amlctl.workspaces.contract import EnvironmentInfo, KeptEnvironment
@@ -67,12 +68,14 @@ class Environments:
     variables: Mapping[str, str]
 
     def folder_of(self, environment: str) -> Path:
-        said = sorted((name, _LOGIN.sub("//", self.variables[name])) for name in _SOURCES if self.variables.get(name))
-        if not said:
+        sources = sorted(
+            (name, _LOGIN.sub("//", self.variables[name])) for name in _SOURCES if self.variables.get(name)
+        )
+        if not sources:
             return self.folder / environment
         import hashlib  # as in EnvironmentSpec.id
 
-        digest = f"-{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:8]}"
+        digest = f"-{hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:8]}"
         return self.folder / f"{environment}{digest}"
 
     def resolved(self, environment: str, python: str) -> Path:
@@ -80,7 +83,7 @@ class Environments:
         return self.folder / f"{self.folder_of(environment).name}-{python}.resolved"
 
     def hold(self, environment: str) -> IO[bytes] | None:
-        """While the returned file is open, it is not removed; None where that cannot be said, or it does not exist."""
+        """While the returned file is open, it is not removed; None where it cannot be opened, or does not exist."""
         try:
             file = open_regular(self.folder_of(environment) / USED_FILE, "ab")
         except OSError:
@@ -112,7 +115,7 @@ class Environments:
         return "", ""
 
     def tool_for(self, spec: EnvironmentSpec) -> str:
-        """The tool that is going to make it, as far as its file says."""
+        """The tool that is going to make it, as its file says."""
         return (self.conda()[0] if spec.conda_packages else "") or "uv"
 
     def inherited_variables(self, environment: EnvironmentInfo) -> dict[str, str]:
@@ -311,20 +314,9 @@ def _kept(place: Path) -> KeptEnvironment:
         lists=[str(line) for line in ready.get("lists") or ()],
         size_bytes=measured(place)[0],
         used_at=next((time for time in times if time), 0.0),
-        is_in_use=_is_in_use(used),
+        is_in_use=is_held(used, fcntl.LOCK_EX),
         is_whole=bool(ready),
     )
-
-
-def _is_in_use(used: Path) -> bool:
-    try:
-        with used.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # runs share it
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _modified_at(path: Path) -> float:
