@@ -72,7 +72,7 @@ def in_parallel(
                 yield jobs.popleft().result()  # not kept: all together may be much
         except BaseException as error:
             if isinstance(error, _Skipped) or any(error is one for one in errors):
-                raise errors[0] from errors[0].__cause__  # what was told to stop has failed, too
+                raise errors[0] from errors[0].__cause__  # what was stopped for it has failed, too
             errors.append(error)
             stop()
             raise
@@ -104,7 +104,7 @@ def alongside(call: Callable[[], _Result], stop: Stop) -> Iterator[Future[_Resul
             stop()
             cause = future.exception() if isinstance(error, Interrupted) else None
             if cause is not None and not isinstance(cause, Interrupted):
-                raise cause from cause.__cause__  # this side was only told to stop
+                raise cause from cause.__cause__  # this side was only stopped
             raise
 
 

@@ -46,7 +46,7 @@ _STATUS_LINE = re.compile(r"(?P<version>HTTP/1\.\d)\s+(?P<status>[1-9]\d\d)(?P<r
 
 
 class _Arriving(io.RawIOBase):
-    """What a socket receives; `on_bytes` is told of it while one large read is still waiting for the rest."""
+    """What a socket receives; `on_bytes` gets its size while one large read is still waiting for the rest."""
 
     def __init__(self, receiving: socket.socket) -> None:
         self._raw = receiving.makefile("rb", buffering=0)
@@ -81,7 +81,7 @@ class WireResponse(http.client.HTTPResponse):
         super().__init__(self._arriving, method=method)  # type: ignore[arg-type]
 
     def report(self, on_bytes: Callable[[int], None]) -> None:
-        """`on_bytes` is told of the rest of the body as it arrives. Some of it may be in the buffer already."""
+        """`on_bytes` gets the size of the rest of the body as it arrives. Some of it may be in the buffer already."""
         self._arriving.on_bytes = on_bytes
 
     def begin(self) -> None:

@@ -81,7 +81,7 @@ class SharedTransport(HttpTransport[Any, Any]):
 
 
 class _Moved:
-    """Bytes of a body that one attempt has moved, as `on_bytes` is told of them."""
+    """Bytes of a body that one attempt has moved, as `on_bytes` gets them."""
 
     def __init__(self, on_bytes: Callable[[int], None] | None) -> None:
         self._on_bytes = on_bytes
@@ -156,7 +156,7 @@ class Transport(SharedTransport):
 
     def send(self, request: Any, **options: Any) -> MemoryResponse:
         """One attempt. Options: `since` is the interrupt count when the whole request began; `may_go_on` is called
-        before each piece of the request body; `on_bytes` is told of bytes that have moved, of the response for GET,
+        before each piece of the request body; `on_bytes` gets bytes that have moved, of the response for GET,
         else of the request body, and of the same number below 0 if the attempt fails; `on_answer` gets the response;
         `sink` reads the body of a successful response as it arrives instead of memory, and is called again for another
         attempt; `max_bytes` is a lower limit for a response in memory.

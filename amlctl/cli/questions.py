@@ -23,7 +23,7 @@ _MAX_SHOWN = 10
 
 
 def asking(act: Callable[[bool], Result], *, is_sure: bool, output: Output) -> Result:
-    """The result of `act`, which is told whether it is confirmed, and raises NeedsConfirmation where it has to be."""
+    """The result of `act`, called with whether it is confirmed, and raises NeedsConfirmation where it has to be."""
     try:
         return act(is_sure)
     except NeedsConfirmation as error:

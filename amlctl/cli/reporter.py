@@ -59,9 +59,9 @@ class Reporter:
         self._progress = self._make_progress()
         self._wait_said_s = float("-inf")
         self._screen: RunScreen | None = None
-        self._states_said: dict[str, str] = {}
+        self._shown_states: dict[str, str] = {}
         self.has_run = False
-        """A run exists, which has its own ways to be taken up again."""
+        """A run exists: how to continue is for its own messages to say."""
         self.open_page: Callable[[str], object] | None = None
         """Called once, with the page of the run that is followed."""
 
@@ -127,7 +127,7 @@ class Reporter:
     def _show_sweep(self, event: SweepWatched) -> None:
         from amlctl.cli.render.run_text import changed_states
 
-        for line in changed_states(event.rows, event.goal, self._states_said):
+        for line in changed_states(event.rows, event.goal, self._shown_states):
             if not self._is_quiet:
                 self._write_line(line)
 

@@ -103,8 +103,8 @@ def with_defaults(target: ClusterTarget) -> ClusterTarget:
 
 def merged(present: ClusterTarget, wanted: ClusterTarget) -> ClusterTarget:
     """`present` with all that `wanted` says; tags and their like are merged one by one."""
-    said = {name: value for name, value in vars(wanted).items() if value not in (None, "") and name != "rest"}
-    return replace(present, **said, rest=_overlaid(present.rest, wanted.rest))
+    wanted_fields = {name: value for name, value in vars(wanted).items() if value not in (None, "") and name != "rest"}
+    return replace(present, **wanted_fields, rest=_overlaid(present.rest, wanted.rest))
 
 
 def duration_s(text: str) -> Optional[int]:

@@ -19,7 +19,7 @@ from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 2
 REMEMBERED_COMMITS = 16
-"""Commits that HEAD lists: a machine that is more of them behind is taken for one that has simply been away."""
+"""Commits that HEAD lists: a machine that is behind by more of them counts as one that was away for long."""
 _COMMIT_DIGITS = 16
 
 

@@ -1,6 +1,6 @@
 """amlctl's own SQLite files: they may be lost without losing data.
 
-A damaged one is noticed wherever it is met, removed, said, and created again: for the caller it is empty from then on.
+A damaged one is noticed wherever it is met, reported, and created again: for the caller it is empty from then on.
 SQLite sees damage to its own structure only, so every row carries a check of its values as its last column. A file
 that cannot be used now (locked, read-only, disk full) is left alone.
 """

@@ -64,7 +64,7 @@ def hidden(text: str, names: Mapping[str, str]) -> str:
 
 
 class Probe:
-    """Satisfies `ProbeSteps`. The sink is told before each step that may take long."""
+    """Satisfies `ProbeSteps`. The sink gets a note before each step that may take long."""
 
     def __init__(self, sink: EventSink) -> None:
         self.id = f"amlctl-probe-{secrets.token_hex(4)}"

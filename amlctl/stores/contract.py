@@ -61,8 +61,8 @@ class FileBody:
 
 
 class Buffers(list[Buffer]):
-    """Several in a row whose memory is used again. `release` may be told, in their order, how many further bytes have
-    arrived and are not needed any more."""
+    """Several in a row whose memory is used again. `release` is called, in their order, with how many further bytes
+    have arrived and are not needed any more."""
 
     def __init__(self, buffers: Sequence[Buffer], release: Callable[[int], None]) -> None:
         super().__init__(buffers)

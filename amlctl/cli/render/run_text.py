@@ -1,4 +1,4 @@
-"""What is told of a run: how it stands, how it ended, what it would do, and all that is recorded; and of a sweep its
+"""Texts about a run: how it stands, how it ended, what it would do, and all that is recorded; and of a sweep its
 runs, as a table.
 
 sync 2.1 s › env cached › data 9.0 s › run 12 min 3 s › save 0.4 s
@@ -152,15 +152,15 @@ def fitting(rows: Sequence[SweepRow], goal: Goal | None, room: int) -> Sequence[
     return [row for row in rows if row.run in kept]
 
 
-def changed_states(rows: Sequence[SweepRow], goal: Goal | None, said: dict[str, str]) -> Iterator[Line]:
-    """Changes of runs where nothing is redrawn; `said` has, by run, the state that was said last."""
+def changed_states(rows: Sequence[SweepRow], goal: Goal | None, shown_states: dict[str, str]) -> Iterator[Line]:
+    """Changes of runs where nothing is redrawn; `shown_states` has, by run, the state that was shown last."""
     for row in rows:
-        if (row.status == RunState.RUNNING or is_final(row.status)) and said.get(row.run) != row.status:
-            said[row.run] = row.status
-            yield _said(row, goal)
+        if (row.status == RunState.RUNNING or is_final(row.status)) and shown_states.get(row.run) != row.status:
+            shown_states[row.run] = row.status
+            yield _sweep_row(row, goal)
 
 
-def _said(row: SweepRow, goal: Goal | None) -> Line:
+def _sweep_row(row: SweepRow, goal: Goal | None) -> Line:
     metrics: Mapping[str, object] = row.metrics
     value = f"  {goal.name} {shown(metrics[goal.name])}" if goal is not None and goal.name in metrics else ""
     took = f" in {duration(row.took_s)}" if row.took_s is not None and is_final(row.status) else ""

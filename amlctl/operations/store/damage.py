@@ -93,7 +93,7 @@ def is_whole_shard(store: Store, key: str) -> bool:
 
 
 class StoreListing:
-    """Every key with the size of its value in bytes. What was never asked of is told as unchecked."""
+    """Every key with the size of its value in bytes. What no check has marked is reported as unchecked."""
 
     def __init__(self, store: Store) -> None:
         # A mount leaves empty blobs that stand for folders among packs and objects, of which none is empty.
@@ -120,7 +120,7 @@ class StoreListing:
 def _kind(key: str) -> str:
     parts = key.split("/")
     if area_of(key).name == "gc" or key == FORMAT_KEY or is_lease_key(key):
-        return ""  # damage of these heals by itself, or is told of otherwise
+        return ""  # damage of these heals by itself, or is reported elsewhere
     if parts[0] == "runs" and len(parts) > 2:
         return f"runs/*/{parts[2]}"
     return f"{parts[0]}/*"

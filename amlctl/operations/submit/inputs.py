@@ -184,7 +184,7 @@ class _Download:
         self.was_whole = False
         """Whether an earlier download can be used; known once this one has begun."""
         self._note = target.parent.parent / f"{target.parent.name}.json"
-        """What the server said of the content, so that it can say whether it still is that."""
+        """The server's own tag of the content, by which it answers later whether that has changed."""
 
     def bring(self) -> None:
         url = https_of(self._address.url)

@@ -164,7 +164,7 @@ def drop_lost_lists(store: Store, dataset: str, sink: EventSink) -> None:
 
 
 def read_back(store: Store, manifest_key: str, sent: Collection[str], sink: EventSink) -> None:
-    """The manifest, and what was sent again, before it is said to be repaired. Raises IntegrityError."""
+    """The manifest, and what was sent again, before it is reported as repaired. Raises IntegrityError."""
     manifest = read_manifest(store, manifest_key)
     entries = [entry for entry in manifest.entries if entry.content_id in sent]
     report_damage(damage(store, manifest, entries, sink).with_neighbors(manifest, entries), manifest)

@@ -264,16 +264,16 @@ def read_ending(paths: RunPaths) -> Optional[Ending]:
 def _not_saved(paths: RunPaths, record: RunRecord, ending: Ending, error: AmlctlError) -> Ending:
     """Until a later reader saves what is here: see `recovery`."""
     is_gone = isinstance(error, StoreGone)
-    said = [error.message if is_gone else f"the results of the run cannot be saved: {error.message}"]
+    reasons = [error.message if is_gone else f"the results of the run cannot be saved: {error.message}"]
     if ending.message and ending.kind != error.kind:
-        said.insert(0, ending.message)
+        reasons.insert(0, ending.message)
     folders = [paths.node_folders(node).outputs_dir for node in range(record.spec.instances)]
     if there := [str(folder) for folder in folders if folder.is_dir()]:
-        said.append(f"until {'it is back' if is_gone else 'then'}, the outputs of the run are in {', '.join(there)}")
+        reasons.append(f"until {'it is back' if is_gone else 'then'}, the outputs of the run are in {', '.join(there)}")
     first = "mount or restore it" if is_gone else error.hint or "when the store can be written to"
     # The command that reports it was a submit: another one would not save these results.
     hint = instead_of_again(first, Command("fetch", record.run))
-    return Ending(RunState.FAILED, ending.exit_code, error.kind, "; ".join(said), hint)
+    return Ending(RunState.FAILED, ending.exit_code, error.kind, "; ".join(reasons), hint)
 
 
 def script_exit_code(paths: RunPaths, record: RunRecord) -> int | None:
@@ -287,7 +287,7 @@ def script_exit_code(paths: RunPaths, record: RunRecord) -> int | None:
 
 
 def _metrics(paths: RunPaths, store: Store) -> dict[str, Any]:
-    """For the record; what cannot be used is said in the log."""
+    """For the record; what cannot be used is a line in the log."""
     try:
         found = read_metrics(store, paths.run)
     except (AmlctlError, OSError) as error:

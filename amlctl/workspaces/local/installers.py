@@ -88,14 +88,13 @@ class Uv:
         """The reason in the output of a failure, and what else explains it. Of uv's chain of causes the first that says
         more than that it failed."""
         start = next((at for at, line in enumerate(lines) if line.lstrip().startswith(("error:", "×"))), 0)
-        said = [_MARK.sub("", line).rstrip() for line in lines[start:]]
-        said = [line for line in said if line]
-        if not said:
+        report = [text for line in lines[start:] if (text := _MARK.sub("", line).rstrip())]
+        if not report:
             return "", []
-        if said[0].startswith("No solution found") and len(said) > 1:
-            reason = _CONCLUSION.sub("", said[1].removeprefix("Because "))
-            return reason, [_CONCLUSION.sub("", line) for line in said[2:]]
-        return ": ".join(said[:2]).rstrip(":"), said[2:]
+        if report[0].startswith("No solution found") and len(report) > 1:
+            reason = _CONCLUSION.sub("", report[1].removeprefix("Because "))
+            return reason, [_CONCLUSION.sub("", line) for line in report[2:]]
+        return ": ".join(report[:2]).rstrip(":"), report[2:]
 
     def naming(self, lines: Sequence[str]) -> list[str]:
         """The lines of a failure's output that name the packages it is about."""
@@ -156,9 +155,9 @@ class Pip:
         errors = [line.strip().removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
         unsaid = ("No matching distribution", "ResolutionImp")
         reason = next((line for line in errors if not line.startswith(unsaid)), "") or (errors[-1] if errors else "")
-        said = (reason or "\0", "No matching distribution", "ResolutionImpossible")
+        repeated = (reason or "\0", "No matching distribution", "ResolutionImpossible")
         explaining = [line for line in lines if _EXPLAINS.match(line)]
-        return reason, [line for line in explaining if not line.strip().removeprefix("ERROR: ").startswith(said)]
+        return reason, [line for line in explaining if not line.strip().removeprefix("ERROR: ").startswith(repeated)]
 
     def naming(self, lines: Sequence[str]) -> list[str]:
         return [line for line in lines if _EXPLAINS.match(line)]

@@ -117,7 +117,7 @@ class PhaseNotes:
             self._record.waits_for = reason
             self._save()
 
-    def said(self, line: str) -> None:
+    def note_tool(self, line: str) -> None:
         """The latest line of the tool that the present phase waits for."""
         now_s = time.monotonic()
         if now_s - self._noted_s >= _NOTE_EVERY_S:
@@ -126,7 +126,7 @@ class PhaseNotes:
             self._save()
 
     def end_tool(self) -> None:
-        """What it has said is of no interest any more."""
+        """Its last line is of no interest any more."""
         self._record.phases[-1].pop("note", None)
 
     def take_times(self, node: Store) -> None:

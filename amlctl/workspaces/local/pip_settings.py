@@ -66,23 +66,23 @@ class PipSettings:
 
     @property
     def for_uv(self) -> dict[str, str]:
-        """uv's own variables take precedence over what is said for pip."""
+        """uv's own variables take precedence over what is set for pip."""
         own = uv_variables(self.inherited)
-        said = {
+        translated = {
             variable: self.kept[name].replace("\n", " ").strip()
             for name, variable, others in _UV_VARIABLES
             if self.kept.get(name) and not any(self.inherited.get(one) for one in (variable, *others))
         }
-        if "UV_FIND_LINKS" in said:
-            said["UV_FIND_LINKS"] = ",".join(said["UV_FIND_LINKS"].split())
-        if "UV_KEYRING_PROVIDER" in said:
-            is_used = said["UV_KEYRING_PROVIDER"] != "disabled"
-            said["UV_KEYRING_PROVIDER"] = "subprocess" if is_used else "disabled"
+        if "UV_FIND_LINKS" in translated:
+            translated["UV_FIND_LINKS"] = ",".join(translated["UV_FIND_LINKS"].split())
+        if "UV_KEYRING_PROVIDER" in translated:
+            is_used = translated["UV_KEYRING_PROVIDER"] != "disabled"
+            translated["UV_KEYRING_PROVIDER"] = "subprocess" if is_used else "disabled"
         if self.is_on("no-cache-dir"):
-            said["UV_NO_CACHE"] = "1"
+            translated["UV_NO_CACHE"] = "1"
         if "truststore" in self.kept.get("use-feature", ""):
-            said["UV_SYSTEM_CERTS"] = said["UV_NATIVE_TLS"] = "1"
-        return {**tool_variables(self.inherited), **_FOR_UV, **said, **own}
+            translated["UV_SYSTEM_CERTS"] = translated["UV_NATIVE_TLS"] = "1"
+        return {**tool_variables(self.inherited), **_FOR_UV, **translated, **own}
 
     @property
     def uv_options(self) -> list[str]:

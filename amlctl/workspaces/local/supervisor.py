@@ -328,7 +328,7 @@ class Supervisor:
         if isinstance(event, Note):
             say(self._paths.log, event.message)
         elif isinstance(event, ToolSaid):
-            self._notes.said(event.line)
+            self._notes.note_tool(event.line)
         elif isinstance(event, Retried) and event.is_noteworthy:
             retry = f"{event.reason}, retry {event.attempt} of {event.most} in {event.wait_s:.0f} s"
             say(self._paths.log, f"{event.name}: {retry}")

@@ -330,7 +330,7 @@ class LocalWorkspace:
         return iter(())
 
     def _is_left(self, paths: RunPaths) -> bool:
-        """Whether the project that has started it is lost, as far as can be told."""
+        """Whether the project that has started it seems to be lost."""
         return is_elsewhere(paths) and is_quiet(self._store, paths.run, utc_now())
 
     def _paths(self, run: str) -> RunPaths:
