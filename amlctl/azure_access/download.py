@@ -21,12 +21,12 @@ from amlctl.azure_access.connections import is_host
 from amlctl.azure_access.retry import Retries, RetryPolicy
 from amlctl.azure_access.transport import Read, Transport
 from amlctl.core.events import EventSink
+from amlctl.core.message import AGAIN
 from amlctl.errors import NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.disk_errors import disk_error
 
 TRIES = 4
 _PIECE_BYTES = 1 << 20
-_AGAIN = "run the same command again"
 
 
 def download_file(
@@ -57,9 +57,7 @@ def download_file(
         status = pipeline.run(request, sink=part.write).http_response.status_code
     except (ServiceUnavailable, AzureError) as error:
         reason = error.message if isinstance(error, ServiceUnavailable) else "too many redirects"
-        raise ServiceUnavailable(
-            f"{shown} cannot be downloaded: {reason}", hint="run the same command again"
-        ) from error
+        raise ServiceUnavailable(f"{shown} cannot be downloaded: {reason}", hint=AGAIN) from error
     finally:
         transport.close()
     if status == 304:
@@ -67,7 +65,7 @@ def download_file(
     if status in (404, 410):
         raise NotFound(f"{shown} not found (status {status})", hint="check the address")
     if status >= 500 or status in (408, 429):
-        raise ServiceUnavailable(f"{shown} cannot be downloaded: status {status}", hint=_AGAIN)
+        raise ServiceUnavailable(f"{shown} cannot be downloaded: status {status}", hint=AGAIN)
     if status >= 300:
         raise RightsError(f"{shown} cannot be read (status {status})", hint="is it public?")
     return part.etag

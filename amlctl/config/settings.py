@@ -342,6 +342,9 @@ class Setting(NamedTuple):
     value: Any
     origin: str
 
+    def to_json(self) -> dict[str, Any]:
+        return self._asdict()
+
 
 def settings_in_use(settings: Settings) -> list[Setting]:
     """Every setting that has a value, in the order of the reference."""

@@ -21,6 +21,8 @@ OLDEST_PYTHON = (3, 9)
 DEFAULT_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
 """Base image on Azure ML; the local workspace ignores it, but it is part of the id so that both agree."""
 
+CURRENT = "current"
+"""Id of the environment that amlctl runs in."""
 _IMAGE, _REGISTERED, _BUILD = "image:", "azureml:", "build:"
 PYTHON = "python:"
 """Before the path of an interpreter, in the id of an environment that amlctl has not made."""
@@ -100,7 +102,7 @@ class EnvironmentSpec:
     def id(self) -> str:
         """32 hex digits (sha256, cut), `current`, `python:…`, `image:…`, `build:…`, or the name of a registered one."""
         if self.is_current:
-            return PYTHON + self.interpreter if self.interpreter else "current"
+            return PYTHON + self.interpreter if self.interpreter else CURRENT
         if self.is_bare:
             return _IMAGE + self.image
         if self.registered:
@@ -115,7 +117,7 @@ class EnvironmentSpec:
 
 def environment_without_file(environment_id: str) -> Optional[EnvironmentSpec]:
     """The one that its id says all of; None where a conda file is needed."""
-    if environment_id == "current":
+    if environment_id == CURRENT:
         return EnvironmentSpec(is_current=True)
     if environment_id.startswith(PYTHON):
         return EnvironmentSpec(is_current=True, interpreter=environment_id[len(PYTHON) :])

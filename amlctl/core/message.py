@@ -68,6 +68,11 @@ def with_commands(text: str, typed: Callable[[Command], str]) -> str:
     return text
 
 
+def if_intended(*words: str) -> Message:
+    """The hint of a question that was answered with no, or could not be asked: the command that needs no answer."""
+    return Message("if that is intended: ", Command(*words, "--yes"))
+
+
 def instead_of_again(hint: str, command: Command) -> Message:
     """`hint`, with `command` as what to run, at its end if it names no command to repeat."""
     parts = hint.parts if isinstance(hint, Message) else (hint,)

@@ -123,9 +123,11 @@ def failing_disk(error: OSError, what: str) -> Optional[ServiceUnavailable]:
 
 def sending_error(error: OSError, path: Path) -> AmlctlError:
     """Of a file that is sent: a Conflict only if it was removed or replaced since it was hashed."""
-    return disk_error(error, str(path)) or Conflict(
-        f"{path} changed while it was sent: {error.strerror or error}", hint="run the same command again"
-    )
+    return disk_error(error, str(path)) or changed_while_sent(path, f": {error.strerror or error}")
+
+
+def changed_while_sent(path: Path, why: str = "") -> Conflict:
+    return Conflict(f"{path} changed while it was sent{why}", hint=AGAIN)
 
 
 def limit_error(error: BaseException, what: str) -> Optional[AmlctlError]:

@@ -15,7 +15,7 @@ from typing import Optional
 from amlctl.core.events import Note, Warned
 from amlctl.core.head import Head
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, needs_no_bytes
-from amlctl.core.message import Command, Message, below_data_blobs, count
+from amlctl.core.message import AGAIN, Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import head_key, mirror_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import CheckFailed, Conflict, NotFound, SettingsError
@@ -151,7 +151,7 @@ class PlainFiles:
         present = self._store.get_versioned(head_key(self._dataset))
         if (present and present.version) != (head and head.version):
             moved = f"{self._dataset} was synced by another machine"
-            raise HeadMoved(moved, hint="run the same command again")
+            raise HeadMoved(moved, hint=AGAIN)
 
     def make_room(self, plan: SyncPlan, head: Manifest) -> None:
         """Delete what cannot be there together with the files of the plan. Raises Conflict."""

@@ -17,7 +17,7 @@ from typing import Optional
 
 from amlctl.core.diff import displaced
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Kind, Manifest, needs_no_bytes
-from amlctl.core.message import Command, Message, below_data_blobs, count
+from amlctl.core.message import AGAIN, Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import dataset_of_key, mirror_key
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.parallel import in_background, in_parallel
@@ -102,7 +102,7 @@ class MirrorLease(Lease):
     def _lost(self) -> Conflict:
         return Conflict(
             f"another machine writes the mirror of {self.dataset} now: this one gave no sign of life for long",
-            hint="run the same command again",
+            hint=AGAIN,
         )
 
 

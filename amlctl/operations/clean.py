@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import Warned
-from amlctl.core.message import Command, Message, count, size
+from amlctl.core.message import Command, count, size
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import FORMAT_KEY, outputs_tree
 from amlctl.errors import CheckFailed, IntegrityError, NeedsConfirmation
@@ -64,12 +64,13 @@ def clean(
     kinds: Collection[str],
     *,
     unused_since: datetime | None,
+    hint: str,
     is_dry_run: bool,
     is_sure: bool,
 ) -> CleanResult:
     """Free what is of these kinds and was not used for so long; without kinds, list that alone.
 
-    Raises NeedsConfirmation, and what the store raises that is to have it all.
+    Raises NeedsConfirmation with the `hint`, and what the store raises that is to have it all.
     """
     items = usage(context.project, context.disk)
     old = [item for item in items if unused_since is None or item.used_at <= unused_since.timestamp()]
@@ -83,7 +84,7 @@ def clean(
         kind_cells, name_cells = max(len(one.kind) for one in wanted), max(len(one.name) for one in wanted)
         raise NeedsConfirmation(
             f"{count(len(wanted), 'item')}, {total} would be deleted from this machine",
-            hint=Message("if that is intended: ", Command("clean", *(f"--{kind}" for kind in kinds), "--yes")),
+            hint=hint,
             details=[f"{item.kind:{kind_cells}}  {item.name:{name_cells}}  {size(item.bytes)}" for item in wanted],
         )
     if not is_dry_run and any(item.kind == CACHES for item in wanted):

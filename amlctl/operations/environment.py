@@ -12,7 +12,7 @@ from amlctl.config.environment_file import Lock, conda_environment, read_environ
 from amlctl.config.nodes import parse_yaml
 from amlctl.config.pip_list import PipList
 from amlctl.config.text_file import read_text
-from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.environment import CURRENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import masked
@@ -27,7 +27,7 @@ def chosen_environment(env_from: str | None, cwd: Path) -> EnvironmentSpec | Non
     """What `--env-from` names; None without it. Raises UsageError."""
     if env_from is None:
         return None
-    if env_from == "current":
+    if env_from == CURRENT:
         return EnvironmentSpec(is_current=True)
     place = env_from
     if env_from == "active":

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from amlctl.core.environment import CURRENT
 from amlctl.core.log_text import Explained
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.package_names import package_of
@@ -18,7 +19,6 @@ from amlctl.localfs.ignore import decide_path
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
 
-_CURRENT = "current"
 _DEEPEST = 8
 """Levels of folders at which a dataset is looked for."""
 
@@ -78,7 +78,7 @@ def next_step(context: Context, record: RunRecord, lacks: Explained) -> str:
 
 
 def _add(record: RunRecord, package: str) -> str:
-    if record.spec.environment == _CURRENT:
+    if record.spec.environment == CURRENT:
         return f"pip install {package}"
     return Message(f"add {package} to pptdaml.yaml, then ", Command("submit", record.spec.script.rpartition("/")[2]))
 

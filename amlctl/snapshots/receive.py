@@ -18,6 +18,7 @@ from typing import Optional, Union
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.manifest import ONE_FILE, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes
+from amlctl.core.message import AGAIN
 from amlctl.errors import Conflict
 from amlctl.localfs.atomic import link_to, move, remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
@@ -283,9 +284,7 @@ def _make_folders(folders: TargetFolders, root: Path, entries: Sequence[FileEntr
             folders.opened(folder, make=True)
         except NotAFolder as error:
             what = "a link" if os.path.islink(str(error.filename)) else "a file"
-            raise Conflict(
-                f"{what} stands where the folder {error.filename} has to be", hint="run the same command again"
-            ) from error
+            raise Conflict(f"{what} stands where the folder {error.filename} has to be", hint=AGAIN) from error
         if not is_private:
             remove_left_behind(root / folder)
 

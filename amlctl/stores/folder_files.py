@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
+from amlctl.core.message import AGAIN
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.folders import walk
 from amlctl.localfs.read_file import file_content_id
@@ -41,11 +42,11 @@ class FolderFiles:
         try:
             return file_content_id(self._folder / file.path), ""
         except FileNotFoundError as error:
-            raise NotFound(f"{file.path} in {self.url} is gone", hint="run the same command again") from error
+            raise NotFound(f"{file.path} in {self.url} is gone", hint=AGAIN) from error
 
     def copy(self, file: PlainFile, version: str, key: str, content_id: str) -> None:
         try:  # the bytes are compared with the content id on the way
             self._store.put(key, FileBody(self._folder / file.path, file.size_bytes, content_id))
         except Conflict as error:
-            hint = "run the same command again"
+            hint = AGAIN
             raise Conflict(f"{file.path} in {self.url} changed while it was read", hint=hint) from error

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.errors import Conflict, SettingsError
+from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import move, move_if_new, temporary_beside
-from amlctl.localfs.disk_errors import sending_error
+from amlctl.localfs.disk_errors import changed_while_sent, sending_error
 from amlctl.localfs.folders import make_folders, remove_empty_folders
 from amlctl.stores.contract import Buffer, FileBody, OnBytes
 
@@ -56,7 +56,7 @@ def copy_checked(body: FileBody, descriptor: int, on_bytes: OnBytes) -> None:
             write_buffers(descriptor, [part])
             on_bytes(len(part))
     if hasher.hexdigest() != body.content_id:
-        raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
+        raise changed_while_sent(body.path)
     body.may_go_on()
 
 

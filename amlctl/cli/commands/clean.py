@@ -14,8 +14,8 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Line, Table, dim, good, number, whole
-from amlctl.core.message import ID_CELLS, Command, Message, count, size
-from amlctl.errors import NeedsConfirmation, UsageError
+from amlctl.core.message import ID_CELLS, Command, Message, count, if_intended, size
+from amlctl.errors import UsageError
 
 if TYPE_CHECKING:
     from amlctl.localfs.disk_use import DiskItem
@@ -68,15 +68,12 @@ def clean(
     call = invocation(ctx)
     unused = timedelta(seconds=0.0 if older_than is None else parse_duration_s(older_than))
 
+    age = () if older_than is None else ("--older-than", older_than)
+    hint = if_intended("clean", *(f"--{kind}" for kind in kinds), *age)
+
     def act(is_sure: bool) -> CleanResult:
         since = datetime.now(UTC) - unused if unused else None
-        try:
-            return operation(call.app, kinds, unused_since=since, is_dry_run=is_dry_run, is_sure=is_sure)
-        except NeedsConfirmation as error:
-            age = () if older_than is None else ("--older-than", older_than)
-            again = Command("clean", *(f"--{kind}" for kind in kinds), *age, "--yes")
-            error.hint = Message("if that is intended: ", again)
-            raise
+        return operation(call.app, kinds, unused_since=since, hint=hint, is_dry_run=is_dry_run, is_sure=is_sure)
 
     result = asking(act, is_sure=yes, output=call.output)
     text = _freed(result) if kinds else _list(result, older_than, is_verbose=call.options.is_verbose)

@@ -12,7 +12,7 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.parameters import Yes
 from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Table, fields, whole
-from amlctl.core.message import Command, Message, count
+from amlctl.core.message import count, if_intended
 from amlctl.errors import NeedsConfirmation
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def delete(
             state = f"{found.state}: {found.note}" if found.note else found.state
             raise NeedsConfirmation(
                 f"compute target {name} ({state}) would be deleted from workspace {call.app.workspace.name}",
-                hint=Message("if that is intended: ", Command("compute", "delete", name, "--yes")),
+                hint=if_intended("compute", "delete", name),
             )
         _act(ctx, name, operations.delete)
 

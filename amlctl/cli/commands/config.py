@@ -38,4 +38,4 @@ def show(ctx: typer.Context) -> None:
             whole("FROM"): lambda one: one.origin,
         },
     )
-    call.result({"settings": [one._asdict() for one in found]}, [table])
+    call.result({"settings": [one.to_json() for one in found]}, [table])

@@ -27,7 +27,7 @@ from amlctl.cli.render.tables import (
     linked,
     state_cell,
 )
-from amlctl.core.message import Command, Message, count, size
+from amlctl.core.message import Command, count, if_intended, size
 from amlctl.errors import NeedsConfirmation, NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def delete(
             what = count(len(found), "run") if found[1:] else f"run {found[0]}"
             raise NeedsConfirmation(
                 f"{what} would be deleted: record, logs and stored outputs",
-                hint=Message("if that is intended: ", Command("runs", "delete", *found, "--yes")),
+                hint=if_intended("runs", "delete", *found),
                 details=found if found[1:] else (),
             )
         return operations.delete(runs)

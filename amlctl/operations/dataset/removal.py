@@ -14,7 +14,7 @@ from datetime import datetime
 from amlctl.core.events import EventSink
 from amlctl.core.head import Head, commit_of
 from amlctl.core.manifest import Kind, Manifest
-from amlctl.core.message import Command, Message, below_data_blobs, count, size
+from amlctl.core.message import AGAIN, Command, Message, below_data_blobs, count, if_intended, size
 from amlctl.core.store_keys import folder_of, head_key, mirror_key, shard_key
 from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
@@ -50,7 +50,7 @@ def remove(store: Store, dataset: str, *, now: datetime, is_sure: bool) -> Remov
             raise NeedsConfirmation(
                 f"dataset {dataset} ({count(header.files, 'file')}, {size(header.size_bytes)}) would be removed from "
                 f"{store.url}",
-                hint=Message("if that is intended: ", Command("dataset", "remove", dataset, "--yes")),
+                hint=if_intended("dataset", "remove", dataset),
                 details=_uses(store, dataset),
             )
         value = Head("", "", removed_at=now.isoformat(timespec="seconds"), removed_by=user_at_host())
@@ -60,7 +60,7 @@ def remove(store: Store, dataset: str, *, now: datetime, is_sure: bool) -> Remov
             continue  # synced at the same time
         _date_by_store(store, dataset, removed, now)
         return RemovalResult(dataset, head.snapshot, header.files, header.size_bytes)
-    raise Conflict(f"{dataset} is being synced all the time", hint="run the same command again")
+    raise Conflict(f"{dataset} is being synced all the time", hint=AGAIN)
 
 
 def _date_by_store(store: Store, dataset: str, removed: Head, now: datetime) -> None:
@@ -108,7 +108,7 @@ def restore(store: Store, dataset: str, sink: EventSink) -> RemovalResult:
         except Conflict:
             continue  # a gc has passed, or someone has restored or synced it
         return RemovalResult(dataset, manifest.snapshot, len(manifest.entries), manifest.size_bytes)
-    raise Conflict(f"{dataset} is in use by others", hint="run the same command again")
+    raise Conflict(f"{dataset} is in use by others", hint=AGAIN)
 
 
 def _last_manifest(store: Store, dataset: str, head: Head) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from amlctl.core.events import Note, RunCreated, Warned
-from amlctl.core.message import Command, Message, count
+from amlctl.core.message import AGAIN, Command, Message, count
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import child_id
 from amlctl.core.run_state import RunState
@@ -101,7 +101,7 @@ def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: 
         if send_code is None or not all(key.startswith("code/") for key in missing):
             break
         send_code()
-    raise Conflict("a gc has just deleted what this run needs", hint="run the same command again")
+    raise Conflict("a gc has just deleted what this run needs", hint=AGAIN)
 
 
 def _all_values(store: Store, record: RunRecord) -> dict[str, int]:
@@ -113,9 +113,7 @@ def _all_values(store: Store, record: RunRecord) -> dict[str, int]:
         try:
             manifest = read_manifest(store, key)
         except NotFound as error:
-            raise Conflict(
-                f"a gc has just deleted what this run needs: {error.message}", hint="run the same command again"
-            ) from error
+            raise Conflict(f"a gc has just deleted what this run needs: {error.message}", hint=AGAIN) from error
         wanted.update(dict.fromkeys((shard_key(folder_of(key), name) for name in manifest.shards), ANY_SIZE))
         wanted.update(values_named(manifest, manifest.places))
     return wanted

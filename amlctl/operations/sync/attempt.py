@@ -21,7 +21,7 @@ from amlctl.core.manifest import (
     snapshot_id,
     total_bytes,
 )
-from amlctl.core.message import Command, Message, below_data_blobs
+from amlctl.core.message import AGAIN, Command, Message, below_data_blobs
 from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import Identified
@@ -292,7 +292,7 @@ class SyncAttempt:
         try:
             looked.begin(Step.COMMIT, base._replace(head=tried))
         except NotFound as error:  # a gc that has started since has deleted the manifest
-            raise HeadMoved(error.message, hint="run the same command again") from error
+            raise HeadMoved(error.message, hint=AGAIN) from error
         try:
             looked.head = swap_head(store, dataset, value, expected, generation=self._watch.generation)
         except Conflict as error:

@@ -15,7 +15,7 @@ from amlctl.core.diff import Changes, Side, arrived, merge
 from amlctl.core.events import Warned
 from amlctl.core.head import Head, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest
-from amlctl.core.message import Command, Message, below_data_blobs, count
+from amlctl.core.message import Command, Message, below_data_blobs, count, if_intended
 from amlctl.errors import AmlctlError, Conflict, NeedsConfirmation, StoreGone
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.sync.dataset_state import DatasetState
@@ -107,7 +107,7 @@ def confirm_deletions(
     if len(lost) > max(_MANY, _SHARE * len(files)):
         raise NeedsConfirmation(
             f"{count(len(lost), 'file')} of {len(files)} would be deleted {where}",
-            hint=Message("if that is intended: ", Command(*command.words, "--yes")),
+            hint=if_intended(*command.words),
             details=lost,
         )
 
@@ -182,7 +182,7 @@ def confirm_changes(looked: DatasetState, merged: Merged) -> None:
         if lost := [path for path in theirs if path in stored]:
             raise NeedsConfirmation(
                 f"{count(len(lost), 'file')} of {looked.dataset} from other machines would be replaced or deleted",
-                hint=Message("if that is intended: ", Command(*command.words, "--yes")),
+                hint=if_intended(*command.words),
                 details=lost,
             )
     confirm_deletions(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amlctl.core.content_id import ContentHasher
+from amlctl.core.message import AGAIN
 from amlctl.errors import Conflict
 from amlctl.stores.azure_blob.service import NEW, BlobService
 from amlctl.stores.azure_blob.upload import CONTENT_ID, copied
@@ -75,4 +76,4 @@ class BlobFiles:
         copied(self._container, answer, file.path, target)
 
     def _changed(self, file: PlainFile) -> Conflict:
-        return Conflict(f"{file.path} in {self.url} changed while it was read", hint="run the same command again")
+        return Conflict(f"{file.path} in {self.url} changed while it was read", hint=AGAIN)

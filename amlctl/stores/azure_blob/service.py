@@ -366,7 +366,7 @@ def _is_one_of_many(key: str) -> bool:
 
 
 def _pages(page: Callable[[str], BlobAnswer]) -> Iterator[tuple[BlobAnswer, ElementTree.Element]]:
-    """Of a listing, each by the marker that the one before names; none of a container that does not exist."""
+    """Of a listing, each by the marker in the page before. A container that does not exist has no page."""
     marker = ""
     while (answer := page(marker)).status != 404:
         root = answer.document("EnumerationResults")

@@ -19,7 +19,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.store_keys import OBJECTS, area_of
 from amlctl.errors import Conflict, NotFound, SettingsError
-from amlctl.localfs.disk_errors import sending_error
+from amlctl.localfs.disk_errors import changed_while_sent, sending_error
 from amlctl.localfs.regular_file import open_regular
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.answer import BlobAnswer, check_origin
@@ -336,7 +336,7 @@ def _read(body: FileBody) -> bytes:
     except OSError as error:
         raise sending_error(error, body.path) from error
     if content_id(data) != body.content_id:
-        raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
+        raise changed_while_sent(body.path)
     return data
 
 

@@ -19,8 +19,9 @@ from threading import BoundedSemaphore, Condition
 from typing import Any, TypeVar
 
 from amlctl.core.content_id import ContentHasher
+from amlctl.core.message import AGAIN
 from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable
-from amlctl.localfs.disk_errors import sending_error
+from amlctl.localfs.disk_errors import changed_while_sent, sending_error
 from amlctl.stores.azure_blob.answer import BlobAnswer
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
 from amlctl.stores.azure_blob.direct import BlobBody
@@ -204,7 +205,7 @@ class Uploader:
             return self._commit(key, ids, ANY if replace else NEW, "", always)
         except NotFound as error:
             if released:  # the caller would make the container and send the same parts again
-                raise Conflict(f"{error.message} any more", hint="run the same command again") from error
+                raise Conflict(f"{error.message} any more", hint=AGAIN) from error
             raise
 
     def _put_block(self, key: str, identity: str, body: BlobBody) -> int:
@@ -272,7 +273,7 @@ class Uploader:
         except OSError as error:
             raise sending_error(error, body.path) from error
         if hasher.hexdigest() != body.content_id:
-            raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
+            raise changed_while_sent(body.path)
         return ids, md5.digest() if with_md5 else b""
 
     def _commit(
@@ -296,7 +297,7 @@ class Uploader:
         if etag is not None and whole == content:
             # Someone else, or our own attempt whose answer was lost, has finished the same value.
             return answer.was_repeated
-        raise Conflict(f"{key} in the store was changed by someone else", hint="run the same command again")
+        raise Conflict(f"{key} in the store was changed by someone else", hint=AGAIN)
 
 
 def copied(service: BlobService, answer: BlobAnswer, source: str, key: str) -> str | None:

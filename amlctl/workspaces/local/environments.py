@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import amlctl
-from amlctl.core.environment import OLDEST_PYTHON, PYTHON, EnvironmentSpec
+from amlctl.core.environment import CURRENT, OLDEST_PYTHON, PYTHON, EnvironmentSpec
 from amlctl.errors import Conflict, RightsError, SettingsError
 from amlctl.localfs.atomic import kept_json, read_json
 from amlctl.localfs.disk_use import measured
@@ -42,8 +42,6 @@ from amlctl.workspaces.contract import EnvironmentInfo, KeptEnvironment
 
 CONDA_TOOLS = ("micromamba", "mamba", "conda")
 """Looked up on the PATH in this order: the faster first."""
-CURRENT = "current"
-"""Id of the environment that amlctl runs in."""
 FOLDER_VARIABLE = "AMLCTL_ENVIRONMENTS_DIR"
 READY_FILE = "ready.json"
 USED_FILE = "used"
