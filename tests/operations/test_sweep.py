@@ -155,7 +155,7 @@ def test_parallel_bounds_the_runs_and_a_cancel_ends_all(swept: Bench) -> None:
 
 
 def test_a_copy_of_the_project_leaves_the_rest_of_a_sweep_alone(swept: Bench, tmp_path: Path) -> None:
-    """With the same store: there the runs of the original go on, which the copy shows."""
+    """With the same store: the copy shows the runs that the original starts there."""
     gate = tmp_path / "gate"
     parent = waiting_sweep(swept, str(gate), parallel=1)
     shutil.copytree(swept.project.root, tmp_path / "copy")

@@ -85,7 +85,7 @@ class Sweep:
         if not waiting or self._is_continued(seen, waiting):
             return self._with_end(seen)
         stored = {run: record.status for run in waiting if (record := load_record(self._store, run)) is not None}
-        if set(stored.values()) - {RunState.NOT_STARTED}:  # the project was copied, and the sweep goes on in the other
+        if set(stored.values()) - {RunState.NOT_STARTED}:  # by the project that this one was copied from
             found = [{**one, "status": stored.get(one["run"], one["status"])} for one in seen.children]
             return self._with_end(replace(seen, children=found))
         self._cancel_all(waiting)
