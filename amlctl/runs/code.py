@@ -269,15 +269,18 @@ def large_code(sizes: Mapping[str, int]) -> Optional[LargeCode]:
     total = sum(sizes.values())
     if not environments and len(sizes) <= MANY_FILES and total <= MANY_BYTES:
         return None
-    found = environments or _largest(sizes)
+    rest = {path: held for path, held in sizes.items() if not path.startswith(tuple(environments))}
+    is_rest_large = len(rest) > MANY_FILES or sum(rest.values()) > MANY_BYTES
+    found = [*environments, *(_largest(rest) if is_rest_large else ())]
     shown = []
     for path in found[:_SHOWN]:
         inside = [held for one, held in sizes.items() if one.startswith(path)] if path.endswith("/") else [sizes[path]]
         files = f"{count(len(inside), 'file')}, " if path.endswith("/") else ""
         what = "a Python environment, " if path in environments else ""
         shown.append(f"{path} ({what}{files}{size(sum(inside))})")
+    share = "among them" if environments else "most of it"
     return LargeCode(
-        f"{count(len(sizes), 'file')}, {size(total)} are sent with every run, most of it {', '.join(shown)}",
+        f"{count(len(sizes), 'file')}, {size(total)} are sent with every run, {share} {', '.join(shown)}",
         tuple(f"/{path}" for path in found[:_SHOWN]),
     )
 

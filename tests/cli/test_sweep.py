@@ -84,6 +84,7 @@ def test_a_sweep_and_what_takes_its_parent(here: Cli) -> None:
     assert f"amlctl submit --from {run}_2" in here("submit", "--from", new).err
     waited = here("runs", "wait", new)
     assert (waited.code, f"1 run of {new} deleted: {run}_0" in waited.err) == (0, True)
+    assert here("runs", "delete", new).err.splitlines()[-1].endswith(f": amlctl runs delete {new} --yes")
     assert here.json("runs", "delete", new, "--yes")["deleted"] == [f"{new}_2", new]
     assert here.json("runs", "delete", run, "--yes")["deleted"] == [*runs[1:], run]
     assert here.json("runs")["runs"] == []

@@ -292,7 +292,8 @@ def delete(
     from amlctl.operations import runs as operations
 
     call = invocation(ctx)
-    runs = operations.with_children(runs_at(call, run))
+    named = runs_at(call, run)
+    runs = operations.with_children(named)
     found = [one.run for one in runs]
 
     def act(is_sure: bool) -> dict[str, list[str]]:
@@ -301,7 +302,7 @@ def delete(
             what = count(len(found), "run") if found[1:] else f"run {found[0]}"
             raise NeedsConfirmation(
                 f"{what} would be deleted: record, logs and stored outputs",
-                hint=if_intended("runs", "delete", *found),
+                hint=if_intended("runs", "delete", *(one.run for one in named)),
                 details=found if found[1:] else (),
             )
         return operations.delete(runs)

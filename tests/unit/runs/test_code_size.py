@@ -34,6 +34,12 @@ def test_many_small_files_are_named_as_deep_as_they_lie() -> None:
     assert "pipeline/web/node_modules/ (1,500 files, 15 kB)" in found.message
 
 
+def test_a_small_environment_does_not_hide_a_large_file() -> None:
+    found = large_code({"pipeline/.venv/pyvenv.cfg": 50, "pipeline/big.bin": 10 * MANY_BYTES})
+    assert found is not None
+    assert found.ignore_lines == ("/pipeline/.venv/", "/pipeline/big.bin")
+
+
 def test_large_code_is_warned_of_before_it_is_read(tmp_path: Path) -> None:
     """A link to a folder of data is code, too: reading it may take an hour."""
     (tmp_path / "pipeline/sub").mkdir(parents=True)
