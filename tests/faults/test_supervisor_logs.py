@@ -180,7 +180,8 @@ def test_a_last_line_without_an_end_is_not_continued_by_ours(tmp_path: Path) -> 
 
 def test_helpers_that_end_by_themselves_are_not_worth_a_word(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
-    record = bench.run("import subprocess; subprocess.Popen(['sleep', '0.1'], start_new_session=True)")
+    ends_with_it = "subprocess.Popen(['cat'], stdin=subprocess.PIPE, start_new_session=True)"
+    record = bench.run(f"import subprocess; helper = {ends_with_it}")
     assert (record.status, bench.log(record.run)) == ("Completed", b"")
 
 
