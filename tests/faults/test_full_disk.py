@@ -98,7 +98,7 @@ def test_a_disk_without_room_for_one_more_file_is_not_called_full(tmp_path: Path
         tmp_path / "disk",
         1000,
         """
-        mount -o remount,nr_inodes=20 .
+        mount -o remount,nr_inodes=20 small .  # named, else mount repeats the owner, whom this namespace does not know
         number=0; while touch "file$number" 2> /dev/null; do number=$((number + 1)); done
         "$1" -c "$2"
         """,
@@ -145,10 +145,10 @@ def test_a_run_is_canceled_where_there_is_room_for_one_more_file_only(tmp_path: 
         tmp_path / "disk",
         9000,
         """
-        echo 'import time; time.sleep(100)' > pipeline/one.py
+        echo 'import time; time.sleep(600)' > pipeline/one.py
         amlctl submit one.py --env-from current --detach > /dev/null
         while ! amlctl runs --json | grep -q Running; do sleep 0.1; done
-        mount -o "remount,nr_inodes=$(df -i . | awk 'NR == 2 {print $3 + 20}')" .
+        mount -o "remount,nr_inodes=$(df -i . | awk 'NR == 2 {print $3 + 20}')" small .
         number=0; while touch "file$number" 2> /dev/null; do number=$((number + 1)); done
         rm file0
         amlctl cancel @last
