@@ -97,7 +97,8 @@ def test_tables_fit(with_run: Cli, columns: str) -> None:
 
 def test_a_run_id_is_never_cut(with_run: Cli) -> None:
     run = with_run.json("runs")["runs"][0]["run"]
-    assert run in with_run("runs", variables={"COLUMNS": "80"}).out
+    for variables in ({"COLUMNS": "80"}, {"COLUMNS": "200", "TERM": "dumb"}):
+        assert run in with_run("runs", variables=variables).out
 
 
 def test_a_comparison_cuts_no_value(project: Cli) -> None:

@@ -119,6 +119,7 @@ class Table:
 
         console = Console(
             width=width + len(_GAP),
+            height=len(self._rows) + 2,  # without one, rich takes TERM=dumb to have 80 columns
             force_terminal=True,
             color_system="standard" if has_color else None,
             legacy_windows=False,
