@@ -15,10 +15,10 @@ from typing import Optional
 from amlctl.core.events import Note, Warned
 from amlctl.core.head import Head
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, needs_no_bytes
-from amlctl.core.message import AGAIN, Command, Message, below_data_blobs, count
+from amlctl.core.message import AGAIN, Command, Message, below_data_blobs, count, if_intended
 from amlctl.core.store_keys import head_key, mirror_key
 from amlctl.core.sync_plan import SyncPlan
-from amlctl.errors import CheckFailed, Conflict, NotFound, SettingsError
+from amlctl.errors import Conflict, NeedsConfirmation, NotFound, SettingsError
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.mirror.plain_files import MirrorLease, files_in_the_way, mirrors_sharing_files
 from amlctl.snapshots.contents import stored_content_id
@@ -62,8 +62,8 @@ class PlainFilesUnderWay:
         self._path.unlink(missing_ok=True)
 
 
-class PlainFiles:
-    """Those of one sync."""
+class MirrorSync:
+    """What one sync does about them."""
 
     def __init__(
         self,
@@ -176,10 +176,10 @@ class PlainFiles:
         """HEAD names what they are now."""
         self._under_way.end()
 
-    def leftovers(self, entries: Sequence[FileEntry], *, is_sure: bool) -> Sequence[str]:
+    def leftovers(self, entries: Sequence[FileEntry], command: Command, *, is_sure: bool) -> Sequence[str]:
         """Keys of the files that go if that is wanted, since `entries` do not have them; each is an event.
 
-        Raises CheckFailed where they are more than a tenth, unless the user is sure.
+        Raises NeedsConfirmation where they are more than a tenth, unless the user is sure; `command` is the sync.
         """
         if not self._may_delete:
             return ()
@@ -197,9 +197,9 @@ class PlainFiles:
         for key in gone:
             self._sink(Note(f"no longer in {self._dataset}: {key}"))
         if len(gone) > _CAREFUL_ABOVE * len(present) and not is_sure:
-            raise CheckFailed(
+            raise NeedsConfirmation(
                 f"{len(gone)} of {len(present)} files of the mirror of {self._dataset} would be deleted",
-                hint="add --yes if that is intended",
+                hint=if_intended(*command.words),
                 details=gone,
             )
         return gone

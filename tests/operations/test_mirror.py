@@ -13,7 +13,7 @@ import pytest
 
 from amlctl.core.events import Note
 from amlctl.core.store_keys import dataset_folder, head_key
-from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
+from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
 from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.snapshots.contents import read_content
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
@@ -62,9 +62,9 @@ def test_delete_stops_at_a_tenth_unless_it_is_meant(clones: Clones, one: Clone) 
     one.sync(layout="mirror")
     for path in sorted(tree)[:7]:
         (one.root / path).unlink()
-    with pytest.raises(CheckFailed, match="7 of 60") as caught:
+    with pytest.raises(NeedsConfirmation, match="7 of 60") as caught:
         one.sync(delete=True)
-    assert "--yes" in caught.value.hint
+    assert caught.value.hint == f"if that is intended: amlctl sync --delete data_blobs/{DATASET} --yes"
     assert read_tree(_mirror(clones)) == tree
     one.sync(delete=True, yes=True)
     assert read_tree(_mirror(clones)) == one.tree
@@ -303,7 +303,7 @@ def test_the_stop_comes_before_anything_is_written(clones: Clones, one: Clone) -
     one.sync(layout="mirror")
     for path in sorted(tree)[:7]:
         (one.root / path).unlink()
-    with pytest.raises(CheckFailed):
+    with pytest.raises(NeedsConfirmation):
         one.sync(delete=True)
     assert clones.stored() == tree
 

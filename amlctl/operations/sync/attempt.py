@@ -27,7 +27,7 @@ from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import Identified
 from amlctl.localfs.machine import user_at_host
 from amlctl.localfs.sync_state import Agreement, Base, Step
-from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
+from amlctl.mirror.export import MirrorSync, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.lfs_pointers import warn_of_pointers
@@ -108,7 +108,9 @@ class SyncAttempt:
                     plan = self._plain_files.prepare(plan, self._looked.head)
                 else:
                     self._plain_files.check_names(plan)
-            leftovers = self._plain_files.leftovers(merged.entries, is_sure=self._options.yes or is_dry_run)
+            leftovers = self._plain_files.leftovers(
+                merged.entries, self._options.command(self._dataset), is_sure=self._options.yes or is_dry_run
+            )
             result = committed_result(self._dataset, merged.snapshot, merged.entries, merged.head, merged.changes, plan)
             result = replace(result, hashed_bytes=identified.hashed_bytes)
             if sender is None:
@@ -149,8 +151,8 @@ class SyncAttempt:
         assert self._looked.head is not None
         return self._looked.head
 
-    def _look_at_plain_files(self) -> PlainFiles:
-        return PlainFiles(
+    def _look_at_plain_files(self) -> MirrorSync:
+        return MirrorSync(
             self._lease,
             PlainFilesUnderWay(self._looked.context.project.state_dir, self._looked.store_key, self._dataset),
             is_mirror=self._layout.is_mirror,

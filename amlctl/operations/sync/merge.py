@@ -145,7 +145,7 @@ def merge_with_head(
         raise Conflict(
             f"{count(len(merged.conflicts), 'file')} of {looked.dataset} changed here and in the store",
             hint=Message(
-                Command("sync", *options.words, "--ours", below_data_blobs(looked.dataset)),
+                options.command(looked.dataset, "--ours"),
                 " keeps yours, --theirs takes the store's",
             ),
             details=merged.conflicts,
@@ -174,7 +174,7 @@ def confirm_changes(looked: DatasetState, merged: Merged) -> None:
     if options.yes:
         return
     prefer = [options.prefer.value] if options.prefer else []
-    command = Command("sync", *options.words, *prefer, below_data_blobs(looked.dataset))
+    command = options.command(looked.dataset, *prefer)
     if options.force:
         base = agreed_entries(looked, merged.local, head)
         theirs = merge(base, merged.local, head.entries, prefer=Side.THEIRS).taken_from_theirs

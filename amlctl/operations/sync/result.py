@@ -10,6 +10,7 @@ from typing import Any
 from amlctl.core.diff import Changes, Side
 from amlctl.core.head import Head
 from amlctl.core.manifest import FileEntry, Manifest, StoredLayout, total_bytes
+from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.settings import LayoutName, SyncSettings
 from amlctl.core.sync_plan import Layout, SyncPlan
 from amlctl.stores.contract import Store
@@ -47,15 +48,13 @@ class SyncOptions:
     def prefer(self) -> Side | None:
         return Side.OURS if self.ours else Side.THEIRS if self.theirs else None
 
-    @property
-    def words(self) -> list[str]:
-        """The options that say what is to be done, as they are typed, for a hint that repeats the command. How
-        conflicts are decided is not among them."""
-        named = ("checksum", "verify", "repair", "force", "delete")
-        return [
-            *(["--layout", self.layout] if self.layout != "auto" else []),
-            *(f"--{name}" for name in named if getattr(self, name)),
-        ]
+    def command(self, dataset: str, *more: str) -> Command:
+        """A sync with the options that say what is to be done, and `more`, for a hint that repeats it. How conflicts
+        are decided is not among them."""
+        layout = () if self.layout == "auto" else ("--layout", self.layout)
+        names = ("checksum", "verify", "repair", "force", "delete")
+        given = (f"--{name}" for name in names if getattr(self, name))
+        return Command("sync", *layout, *given, *more, below_data_blobs(dataset))
 
     def layout_rules(self, present: StoredLayout | None) -> Layout:
         """`auto` stays with `mirror` where a dataset has that layout already."""

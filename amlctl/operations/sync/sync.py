@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from amlctl.core.events import Note
-from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name, lease_key
 from amlctl.localfs.machine import passed_s
 from amlctl.mirror.plain_files import MirrorLease
@@ -41,7 +40,7 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
     store, sink = context.store, context.sink
     measure = Measure(store)
     with (
-        new_store_confirmed(store, _command(dataset, options), options),
+        new_store_confirmed(store, options.command(dataset), options),
         MirrorLease(store, lease_key(dataset), sink, clock=clock) as lease,
         local_state(context, f"amlctl sync {dataset}") as state,
     ):
@@ -72,13 +71,9 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
     measure = Measure(store)
     lease = MirrorLease(store, lease_key(dataset), context.sink)
     with (
-        new_store_confirmed(store, _command(dataset, options), options),
+        new_store_confirmed(store, options.command(dataset), options),
         local_state(context, f"amlctl sync --dry-run {dataset}", is_reading=True) as state,
         ended_by_interrupt(store),
     ):
         result = SyncAttempt(look_at(context, dataset, options, state), lease).run(is_dry_run=True)
     return measure.taken(result, is_dry_run=True)
-
-
-def _command(dataset: str, options: SyncOptions) -> Command:
-    return Command("sync", *options.words, below_data_blobs(dataset))
