@@ -42,7 +42,7 @@ from amlctl.config.yaml_scalars import (
     written,
 )
 from amlctl.core.hidden_values import quoted
-from amlctl.core.message import count, similar
+from amlctl.core.message import count, similar, some
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 Hide = Callable[[str, Any, Any], Any]
@@ -138,10 +138,9 @@ class _Edit:
         names = [str(name) for name in plain_value(node)]
         nearest = similar(part, names)
         full = ".".join([*above, nearest[0]]) if nearest else ""
-        there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
         return UsageError(
             f"--set {self._key}: the key {part!r} is not in {what}",
-            hint=f"did you mean {full}?" if full else f"keys there: {there or 'none'}",
+            hint=f"did you mean {full}?" if full else f"keys there: {some(names, 20) or 'none'}",
         )
 
     def _replaced(self, old: Node, parent: Node | None, new: NewValue) -> str:

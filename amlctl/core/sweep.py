@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional, Union
 
-from amlctl.core.message import Command, count
+from amlctl.core.message import Command, count, some
 from amlctl.core.metrics import Goal
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import UsageError
@@ -146,9 +146,8 @@ def ending(children: Sequence[Mapping[str, str]]) -> Optional[tuple[RunState, Op
     others = [one for one in children if one["status"] != RunState.COMPLETED]
     if not others:
         return RunState.COMPLETED, None
-    shown = ", ".join(f"{one['run']} ({one['name']}) {one['status']}" for one in others[:_NAMED])
-    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-    message = f"{len(others)} of {count(len(children), 'run')} did not complete: {shown}{more}"
+    shown = some([f"{one['run']} ({one['name']}) {one['status']}" for one in others], _NAMED)
+    message = f"{len(others)} of {count(len(children), 'run')} did not complete: {shown}"
     failed = [one for one in others if one["status"] == RunState.FAILED]
     error = {"kind": "sweep", "message": message}
     if failed:

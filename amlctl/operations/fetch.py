@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from amlctl.core.diff import folders_above
 from amlctl.core.events import EventSink, Note, Warned
-from amlctl.core.message import Command, Message, count
+from amlctl.core.message import Command, Message, count, some
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import (
@@ -117,7 +117,7 @@ def fetch(
     seconds = round(time.monotonic() - started, 3)
     shown = shown_path(project, target)
     if job.kept:
-        names = ", ".join(job.kept[:_NAMED]) + (f" and {len(job.kept) - _NAMED} more" if len(job.kept) > _NAMED else "")
+        names = some(job.kept, _NAMED)
         again = Command("fetch", "--to", "FOLDER", run)
         sink(Warned(Message(f"kept {names} in {shown}/, changed here; download the run's with: ", again)))
     if not job.failures and (undelivered := _undelivered(context, record)):

@@ -20,7 +20,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note, Stage, Warned, null_sink
 from amlctl.core.job import PIPELINE, RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
-from amlctl.core.message import count, size
+from amlctl.core.message import count, size, some
 from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.errors import IntegrityError, NotFound
@@ -145,9 +145,9 @@ def _collected(
 
 
 def _left_out_keys(paths: Sequence[str]) -> str:
-    some = ", ".join(paths[:_SHOWN_KEYS]) + (", …" if len(paths) > _SHOWN_KEYS else "")
-    what = "1 file or folder" if len(paths) == 1 else f"{len(paths)} files and folders"
-    return f"code: left out {what} with keys or logins: {some}; to send one, add !PATH to .amlctlignore"
+    what = count(len(paths), "file or folder", "files and folders")
+    left_out = some(paths, _SHOWN_KEYS)
+    return f"code: left out {what} with keys or logins: {left_out}; to send one, add !PATH to .amlctlignore"
 
 
 def send_code(

@@ -18,7 +18,7 @@ from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.head import Head
 from amlctl.core.manifest import MIRROR, Manifest, empty_manifest
-from amlctl.core.message import Command, below_data_blobs, count
+from amlctl.core.message import Command, below_data_blobs, count, some
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import folder_of, lease_key, published_key, shard_key
 from amlctl.core.sync_plan import Layout, plan_sync
@@ -345,8 +345,8 @@ class _Newest:
 
 
 def _overtaken(ours: Manifest, paths: Sequence[str]) -> Conflict:
-    named = ", ".join(paths[:3]) + (", …" if len(paths) > 3 else "")
-    why = f"{count(len(paths), 'file')} produced by the run were changed by another writer meanwhile ({named})"
+    what = f"{count(len(paths), 'file')} produced by the run"
+    why = f"{what} were changed by another writer meanwhile ({some(paths, 3)})"
     return _not_newest(ours.dataset, ours.snapshot, why, paths)
 
 

@@ -23,7 +23,7 @@ from typing import Optional
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.job import input_names
-from amlctl.core.message import count
+from amlctl.core.message import count, some
 from amlctl.core.phases import Phase
 from amlctl.core.resources import Resources
 from amlctl.core.run import RunRecord
@@ -218,9 +218,8 @@ class Node:
             where = f"{count(files, 'file')} written to data_blobs/{dataset}"
             log(f"{where} will not be saved; to save such files, submit --produces {dataset}")
         if not_kept.others:
-            more = ", …" if len(not_kept.others) > _NAMED else ""
-            named = f"{', '.join([*not_kept.others][:_NAMED])}{more}"
-            what = f"{count(sum(not_kept.others.values()), 'file')} will not be saved: {named}"
+            others = some([*not_kept.others], _NAMED)
+            what = f"{count(sum(not_kept.others.values()), 'file')} will not be saved: {others}"
             log(f"{what}; outputs are what is in the folder that {OUTPUTS_VARIABLE} names: file_paths.outputs_dir()")
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Optional, TypeVar
 
 from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt
-from amlctl.core.message import AGAIN
+from amlctl.core.message import AGAIN, some
 from amlctl.core.store_keys import area_of, object_key, pack_key
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
@@ -206,8 +206,8 @@ class ValuesLost(Conflict):
     those whose bytes are lost, again does not help."""
 
     def __init__(self, keys: Collection[str], places: Mapping[str, StoredAt]) -> None:
-        some = ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-        super().__init__(f"the store has lost what was about to be committed: {some}", hint=AGAIN)
+        lost = some(sorted(keys), 3)
+        super().__init__(f"the store has lost what was about to be committed: {lost}", hint=AGAIN)
         self.contents = {c for c, at in places.items() if at.kind is not Kind.MIRROR and key_of(c, at) in keys}
 
 

@@ -151,7 +151,7 @@ def test_many_are_reported_in_one_line(tmp_path: Path) -> None:
         make(tmp_path / "pipeline", path)
     (reported,) = collected(tmp_path)[1]
     assert "5 files and folders" in reported
-    assert "a/.env, b/.env, c/.ssh/, …" in reported
+    assert "a/.env, b/.env, c/.ssh/ and 2 more; " in reported
     assert "!PATH" in reported
 
 

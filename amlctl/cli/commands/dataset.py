@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.parameters import Url, Yes, with_datasets
 from amlctl.cli.questions import asking
 from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment, number, warning, whole
-from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
+from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size, some
 
 if TYPE_CHECKING:
     from amlctl.operations.dataset.listing import DatasetDetails, DatasetList
@@ -146,17 +146,13 @@ def _details(found: DatasetDetails) -> Iterator[Line | Table]:
             Column("BY", rank=1): lambda one: one.written_by,
             number("FILES"): lambda one: f"{one.files:,}",
             number("SIZE"): lambda one: size(one.bytes),
-            Column("READ BY"): lambda one: _runs(one.runs),
+            Column("READ BY"): lambda one: some(one.runs, 1),
         },
     )
     kept = (one.snapshot for one in found.snapshots if one.layout != "mirror")  # which has the newest bytes only
     if older := next((snapshot for snapshot in kept if snapshot != found.snapshot), None):
         pull = Command("sync", "--pull", "--snapshot", older[:ID_CELLS], below_data_blobs(found.dataset))
         yield Message("hint: an older one comes back with ", pull)
-
-
-def _runs(runs: Sequence[str]) -> str:
-    return "" if not runs else runs[0] + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
 
 
 def _removed(done: RemovalResult) -> Iterator[Line]:

@@ -11,7 +11,7 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Column, Line, Table, fields, good, highlight, moment, number, warning, whole
-from amlctl.core.message import ID_CELLS, Command, Message, count, size
+from amlctl.core.message import ID_CELLS, Command, Message, count, size, some
 from amlctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def _list(found: operations.EnvironmentList) -> Iterator[Line | Table]:
         return
 
     def packages(one: KeptEnvironment) -> str:
-        more = len(one.lists) - _LISTED
-        return ", ".join(one.lists[:_LISTED]) + (f", {more} more" if more > 0 else "")
+        return some(one.lists, _LISTED)
 
     yield Table.of(
         found.environments,
