@@ -2,7 +2,7 @@
 
 A damaged one is noticed wherever it is met, reported, and created again: for the caller it is empty from then on.
 SQLite sees damage to its own structure only, so every row carries a check of its values as its last column. A file
-that cannot be used now (locked, read-only, disk full) is left alone.
+that cannot be used now (read-only, disk full) is left alone.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def _nothing_to_keep(database: sqlite3.Connection, version: int) -> list[Change]
 
 
 class Database:
-    """One file, for one process at a time. Not thread-safe.
+    """One file, for one process at a time, which the caller sees to. Not thread-safe.
 
-    Every method raises ServiceUnavailable (locked, disk full) and RightsError. `on_damage` gets a sentence.
+    Every method raises ServiceUnavailable (disk full) and RightsError. `on_damage` gets a sentence.
     """
 
     def __init__(
@@ -101,7 +101,8 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self._make_private()
-        database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+        # The caller's lock is enough, and SQLite's own do not work on SMB: there every write finds the file locked.
+        database = sqlite3.connect(f"{self._path.absolute().as_uri()}?nolock=1", uri=True, isolation_level=None)
         try:
             database.execute(f"PRAGMA synchronous = {self._synchronous}")
             (found,) = database.execute("PRAGMA user_version").fetchone()
@@ -162,8 +163,6 @@ def check_of(values: Sequence[Any]) -> bytes:
 def _unusable(path: Path, error: sqlite3.DatabaseError) -> AmlctlError:
     """SQLite says what it could not do; why, only the file itself tells."""
     message = str(error)
-    if "locked" in message:
-        return ServiceUnavailable(f"{path}: {message}", hint="end the program that uses it, then run it again")
     cause = OSError(errno.ENOSPC, message, str(path)) if "full" in message else _cause(path)
     if cause is None and "disk I/O error" in message:
         cause = OSError(errno.EIO, message, str(path))

@@ -8,6 +8,7 @@ instant: this is for mounts that offer nothing better.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -22,6 +23,9 @@ from amlctl.localfs.disk_errors import is_refusal
 from amlctl.localfs.machine import ProcessIdentity, read_identity, this_process
 from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
 
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+"""Errors of `flock` where another holder has the lock; the second one on SMB."""
+
 
 @contextmanager
 def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
@@ -29,10 +33,14 @@ def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
     with open_regular(path, "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read(200).decode(errors="replace").strip() or "another amlctl"
-            sink(Note(f"{purpose} waits for {holder}"))
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise
+            holder = ""
+            with suppress(OSError):  # on SMB a locked file cannot be read
+                file.seek(0)
+                holder = file.read(200).decode(errors="replace").strip()
+            sink(Note(f"{purpose} waits for {holder or 'another amlctl'}"))
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(os.fsencode(f"{purpose} (process {os.getpid()})"))
@@ -49,7 +57,9 @@ def is_held(path: Path, wanted: int = fcntl.LOCK_SH) -> bool:
         return False
     try:
         fcntl.flock(descriptor, wanted | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
+        if error.errno not in _HELD:
+            raise
         return True
     else:
         return False

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from amlctl.core.events import Event, Note
 from amlctl.localfs import locks
-from amlctl.localfs.locks import claimed
+from amlctl.localfs.locks import claimed, exclusive, is_held
 from amlctl.localfs.machine import this_process
 
 
@@ -91,3 +95,19 @@ def test_a_holder_keeps_its_claim_fresh_and_leaves_that_of_another(
 def test_a_long_name_can_be_claimed(tmp_path: Path) -> None:
     with claimed(tmp_path / ("n" * 255)):
         assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_lock_that_smb_refuses_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a lock of another holder is EACCES, and so is reading its file."""
+    flock = fcntl.flock
+
+    def flock_of_smb(file: Any, operation: int) -> None:
+        if operation & fcntl.LOCK_NB:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_of_smb)
+    events: list[Event] = []
+    with exclusive(tmp_path / "lock", "amlctl sync", events.append):
+        assert is_held(tmp_path / "lock")
+    assert events == [Note("amlctl sync waits for another amlctl")]
