@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from amlctl.core.diff import diff
 from amlctl.core.events import Warned
+from amlctl.core.head import Head
 from amlctl.errors import NotFound, StoreGone
 from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.operations.context import Context, Document
 from amlctl.operations.dataset.listing import StoredNames, stored_names
-from amlctl.operations.sync.dataset_state import LocalState, local_state, look_at
+from amlctl.operations.sync.dataset_state import DatasetState, LocalState, local_state, look_at
 from amlctl.operations.sync.merge import agreed_entries, was_removed
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.heads import has_snapshots, no_head
@@ -36,22 +37,22 @@ class DatasetStatus(Document):
     store_gone: bool = False
 
 
-def all_datasets(context: Context) -> list[str]:
+def all_datasets(context: Context) -> Mapping[str, Head | None]:
     """What `status` shows where nothing is named: datasets of the store, and those that were synced from here and still
-    exist here; the latter alone, with a warning, where the store is gone."""
+    exist here; the latter alone, with a warning, where the store is gone. With HEADs as far as they were read."""
     with local_state(context, "amlctl status", is_reading=True) as state:
         return known_datasets(context, state)
 
 
-def status(context: Context, dataset: str, options: SyncOptions) -> DatasetStatus:
-    """Raises NotFound (neither here nor in the store), StoreGone (and not here)."""
+def status(context: Context, dataset: str, options: SyncOptions, *, head: Head | None = None) -> DatasetStatus:
+    """`head`: if it was read already. Raises NotFound (neither here nor in the store), StoreGone (and not here)."""
     with local_state(context, "amlctl status", is_reading=True) as state:
-        return _status(context, dataset, options, state)
+        looked = look_at(context, dataset, options, state, is_local_enough=True, known_head=head)
+        return _status(looked)
 
 
-def _status(context: Context, dataset: str, options: SyncOptions, state: LocalState) -> DatasetStatus:
-    store = context.store
-    looked = look_at(context, dataset, options, state, is_local_enough=True)
+def _status(looked: DatasetState) -> DatasetStatus:
+    store, dataset = looked.store, looked.dataset
     head, base = looked.head, looked.agreement.base
     removed = "" if looked.removed is None else looked.removed.removed_at
     if looked.removed is not None and looked.scanned is None:
@@ -80,7 +81,7 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     return replace(found, new=changes.added, modified=changes.modified, deleted=deleted)
 
 
-def known_datasets(context: Context, state: LocalState) -> list[str]:
+def known_datasets(context: Context, state: LocalState) -> Mapping[str, Head | None]:
     """See `all_datasets`."""
     project, store = context.project, context.store
     try:
@@ -88,13 +89,13 @@ def known_datasets(context: Context, state: LocalState) -> list[str]:
     except StoreGone as gone:
         context.sink(Warned(gone.message))
         known = known_store(project.state_dir, store.url)
-        stored, store_id = StoredNames([], []), "" if known is None else known.id
+        stored, store_id = StoredNames([], [], {}), "" if known is None else known.id
     synced = {dataset for key in (store_id, store.url) for dataset in state.sync.datasets(key)}
     here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
     for name in stored.without_head:
         if name not in here:
             context.sink(Warned(no_head(store, name).message))
-    return sorted(here | {*stored.datasets})
+    return {name: stored.heads.get(name) for name in sorted(here | {*stored.datasets})}
 
 
 def all_stored(context: Context) -> StoredNames:

@@ -63,6 +63,19 @@ def test_a_wrapped_column_continues_below() -> None:
     ]
 
 
+def test_a_long_name_is_wrapped_and_drops_no_column() -> None:
+    columns = [Column("DATASET", is_wrapped=True), Column("FILES", is_whole=True, is_right=True), Column("BY", rank=1)]
+    rows: list[list[Cell]] = [["raw/a", "1", "me"], [f"working/image/{'x' * 30}/64x64", "20", "me"]]
+    assert drawn(Table(columns, rows), 38) == [
+        "DATASET                      FILES  BY",
+        "raw/a                            1  me",
+        "working/image/                  20  me",
+        f"{'x' * 27}",
+        "xxx/",
+        "64x64",
+    ]
+
+
 def test_a_narrow_screen_drops_columns_by_rank() -> None:
     columns = [Column("RUN", is_whole=True), Column("A", rank=1), Column("B", rank=2)]
     table = Table(columns, [["r" * 20, "a" * 15, "b" * 15]])

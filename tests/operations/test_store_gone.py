@@ -148,7 +148,7 @@ def test_a_container_that_was_deleted_is_gone(gone: Clone) -> None:
 
 
 def test_status_compares_with_the_last_sync(gone: Clone) -> None:
-    assert all_datasets(gone) == [DATASET]
+    assert [*all_datasets(gone)] == [DATASET]
     assert [event.message for event in gone.events if isinstance(event, Warned)][-1].startswith("the store ")
     (gone.root / "a").unlink()
     found = gone.status()
@@ -193,7 +193,7 @@ def test_a_dataset_without_a_head_is_named(clones: Clones) -> None:
         remove(two.store, DATASET, now=YEAR_LATER, is_sure=True)
     one.make({"b": b"b"}, "working/other")
     one.sync("working/other")
-    assert all_datasets(two) == ["working/other"]
+    assert [*all_datasets(two)] == ["working/other"]
     assert "but no HEAD" in two.messages[-1]
     assert list_stored(two.store).without_head == [DATASET]
     with pytest.raises(NotFound) as caught_:

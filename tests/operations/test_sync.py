@@ -14,8 +14,9 @@ from amlctl.core.manifest import FileEntry, Kind, Manifest
 from amlctl.core.store_keys import head_key
 from amlctl.errors import Conflict, NotFound
 from amlctl.operations.dataset.listing import stored_names
+from amlctl.operations.status import all_datasets, status
 from amlctl.operations.sync.sync import SyncResult
-from tests.support.clones import DATASET, Clone, Clones, random_tree
+from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, age, write_tree
 
@@ -82,6 +83,10 @@ def test_an_unchanged_repeat_asks_once(one: Clone) -> None:
     one.store.traffic.requests = 0
     assert one.status().new == ()
     assert one.store.traffic.requests == 1
+    known = all_datasets(one)
+    one.store.traffic.requests = 0
+    assert status(one, DATASET, OPTIONS, head=known[DATASET]).snapshot == first.snapshot
+    assert one.store.traffic.requests == 0
 
 
 def test_one_edit_sends_one_small_pack(one: Clone) -> None:

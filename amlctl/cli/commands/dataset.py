@@ -108,7 +108,7 @@ def _list(found: DatasetList) -> Iterator[Line | Table]:
         yield Table.of(
             found.datasets,
             {
-                whole("DATASET"): lambda one: one.dataset,
+                Column("DATASET", is_wrapped=True): lambda one: one.dataset,
                 number("FILES"): lambda one: f"{one.files:,}",
                 number("SIZE"): lambda one: size(one.bytes),
                 Column("SNAPSHOT", rank=3): lambda one: one.snapshot[:ID_CELLS],

@@ -39,15 +39,15 @@ def status(ctx: typer.Context, paths: Annotated[list[str] | None, Paths] = None)
     app_ = call.app
     project = app_.project
     if paths:
-        datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
+        datasets = dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths)
     else:
-        datasets = all_datasets(app_)
+        datasets = {**all_datasets(app_)}
     options = SyncOptions.of(app_.settings.sync)
 
     def act(dataset: str) -> DatasetStatus:
-        return operation(app_, dataset, options)
+        return operation(app_, dataset, options, head=datasets[dataset])
 
-    outcomes = each_dataset(datasets, act)
+    outcomes = each_dataset([*datasets], act)
     call.result(
         {"datasets": [one.to_json() for one in outcomes.results], **outcomes.to_json(call)},
         _lines(outcomes.results, is_verbose=call.options.is_verbose)

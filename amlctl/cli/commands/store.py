@@ -104,7 +104,7 @@ def _stats(stats: StoreStats) -> Iterator[Line | Table]:
         yield Table.of(
             stats.datasets,
             {
-                whole("DATASET"): lambda one: one.dataset,
+                Column("DATASET", is_wrapped=True): lambda one: one.dataset,
                 whole("SNAPSHOT", rank=2): lambda one: one.snapshot[:ID_CELLS],
                 whole("LAYOUT", rank=3): lambda one: one.layout,
                 number("FILES"): lambda one: f"{one.files:,}",

@@ -64,7 +64,7 @@ def linked(text: str, target: str | Path) -> Styled:
 
 @dataclass(frozen=True)
 class Column:
-    """`is_whole`: never shortened; `is_right`: numbers; `is_wrapped`: continues below if too long.
+    """`is_whole`: never shortened; `is_right`: numbers; `is_wrapped`: continues below if too long, a name after a `/`.
 
     If even the shortened columns do not fit a screen, those with `rank` are dropped, the highest first.
     """
@@ -130,9 +130,11 @@ class Table:
             max([cell_width(column.heading), *(cell_width(row[i].text) for row in self._rows)])
             for i, column in enumerate(self._columns)
         ]
-        least = {
-            i: full[i] if column.is_whole else min(full[i], _LEAST_COLUMN) for i, column in enumerate(self._columns)
-        }
+        shortest = [
+            full[i] if column.is_whole else width // 3 if column.is_wrapped else _LEAST_COLUMN
+            for i, column in enumerate(self._columns)
+        ]
+        least = {i: min(full[i], cells) for i, cells in enumerate(shortest)}
         while sum(least.values()) + len(_GAP) * (len(least) - 1) > width and any(self._columns[i].rank for i in least):
             del least[max(least, key=lambda i: self._columns[i].rank)]
         # rich would shorten every column alike, then crop the lines: the widest that may be shortened are, one by one.
@@ -152,10 +154,22 @@ class Table:
                 width=widths[i],
             )
         for row in self._rows:
-            table.add_row(*(Text(row[i].text, row[i].style) for i in least))
+            table.add_row(*(Text(_wrapped(row[i].text, self._columns[i], widths[i]), row[i].style) for i in least))
         with console.capture() as captured:
             console.print(table)
         return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def _wrapped(name: str, column: Column, cells: int) -> str:
+    """In lines that end with `/`. rich wraps parts that are longer than a line, and what is not a name."""
+    if not column.is_wrapped or cell_width(name) <= cells or " " in name:
+        return name
+    lines = [""]
+    for part in re.split(r"(?<=/)", name):
+        if lines[-1] and cell_width(lines[-1] + part) > cells:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def cut(text: str, cells: int) -> str:

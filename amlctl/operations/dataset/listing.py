@@ -4,7 +4,7 @@ much of each kind."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import compress
@@ -215,25 +215,30 @@ def _use(store: Store, run: str) -> RunUse | None:
 
 
 class StoredNames(NamedTuple):
-    """Of datasets that HEAD names a snapshot of, and of those that have snapshots and no HEAD; both in order."""
+    """Of datasets that HEAD names a snapshot of, and of those that have snapshots and no HEAD; both in order. `heads`
+    are those of the former that can be read."""
 
     datasets: list[str]
     without_head: list[str]
+    heads: Mapping[str, Head]
 
 
 def stored_names(store: Store) -> StoredNames:
     """Raises IntegrityError, and what the store raises."""
+    heads: dict[str, Head] = {}
 
     def has_snapshot(dataset: str) -> bool:
         try:
-            return read_head(store, dataset) is not None
+            if (head := read_head(store, dataset)) is not None:
+                heads[dataset] = head
+            return head is not None
         except (IntegrityError, SettingsError):
             return True  # the command that uses it says what is wrong with it
 
     keys = [entry.key for entry in store.list(DATASETS)]
     names = datasets_with_head(keys)
     are_there = in_parallel(has_snapshot, names, store.concurrency)
-    return StoredNames(list(compress(names, are_there)), without_head(keys))
+    return StoredNames(list(compress(names, are_there)), without_head(keys), heads)
 
 
 def stored_head(store: Store, dataset: str) -> Head:

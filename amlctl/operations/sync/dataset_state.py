@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -237,24 +237,32 @@ def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
 
 
 def look_at(
-    context: Context, dataset: str, options: SyncOptions, state: LocalState, *, is_local_enough: bool = False
+    context: Context,
+    dataset: str,
+    options: SyncOptions,
+    state: LocalState,
+    *,
+    is_local_enough: bool = False,
+    known_head: Head | None = None,
 ) -> DatasetState:
-    """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
-    HEAD that cannot be read. Raises what the store raises, but where what is known here is enough not StoreGone."""
+    """Scan the dataset and read its HEAD, at the same time, unless it is known; a repair takes the snapshot that was
+    written last for a HEAD that cannot be read. Raises what the store raises, but where what is known here is enough
+    not StoreGone."""
     project, store, sink = context.project, context.store, context.sink
     root = project.dataset_path(dataset)
     store.check_key(head_key(dataset))
     check_store_is_outside(store, root, f"data_blobs/{dataset}")
     last = state.cache.last_scan(cache_key(dataset))
     rules = dataset_rules(project, dataset, options.ignore)
-    with in_background(lambda: find_head(store, dataset)) as asked_head:
+    with nullcontext() if known_head else in_background(lambda: find_head(store, dataset)) as asked_head:
         try:
             scanned = scan(root, rules)
         except FileNotFoundError:
             scanned = None
-        found, gone = None, None
+        found, gone = known_head, None
         try:
-            found = _latest(asked_head.result, store, dataset, sink, is_repair=options.repair)
+            if asked_head is not None:
+                found = _latest(asked_head.result, store, dataset, sink, is_repair=options.repair)
         except StoreGone as error:
             if not is_local_enough:
                 raise
