@@ -97,7 +97,12 @@ def _put(store: Store, key: str, data: bytes, *, replace: bool) -> bool:
 
 
 def read_manifest(store: Reader, key: str) -> Manifest:
-    """Raises NotFound, IntegrityError (damaged), SettingsError (newer format).
+    """Raises NotFound, IntegrityError (damaged), SettingsError (newer format)."""
+    return read_with_header(store, key)[1]
+
+
+def read_with_header(store: Reader, key: str) -> tuple[ManifestHeader, Manifest]:
+    """As `read_manifest`.
 
     The file's id is in its name and a shard's in its own: that they are right says that the entries are those of the
     snapshot, too, at a tenth of what it takes to put its id together again.
@@ -132,7 +137,7 @@ def read_manifest(store: Reader, key: str) -> Manifest:
         raise _damaged(key, f"{len(entries)} entries instead of {header.files}")
     if folder != dataset_folder(header.dataset):
         shards = {}  # the next manifest is written elsewhere, and so are its shards
-    return Manifest(
+    manifest = Manifest(
         header.dataset,
         header.layout,
         entries,
@@ -143,6 +148,7 @@ def read_manifest(store: Reader, key: str) -> Manifest:
         created_by=header.created_by,
         shards=shards,
     )
+    return header, manifest
 
 
 def read_header(store: Reader, key: str) -> ManifestHeader:

@@ -32,7 +32,7 @@ from amlctl.parallel import in_parallel
 from amlctl.runs.records import heads_of_record, manifests_of_record, published_manifests, read_fields
 from amlctl.snapshots.contents import key_of
 from amlctl.snapshots.heads import datasets_with_head, find_head
-from amlctl.snapshots.manifests import read_header, read_manifest
+from amlctl.snapshots.manifests import read_with_header
 from amlctl.stores.contract import Entry, Store
 
 REMOVED_S = 30 * 24 * 3600
@@ -206,8 +206,8 @@ def _unreadable(key: str, why: object, run: str) -> IntegrityError:
 
 def _named_by_manifest(store: Store, key: str, *, has_plain_files: bool) -> set[str]:
     """`has_plain_files`: those of a mirror count too, since they may be deleted."""
-    manifest = read_manifest(store, key)
-    named = {shard_key(folder_of(key), name) for name in read_header(store, key).shards}
+    header, manifest = read_with_header(store, key)
+    named = {shard_key(folder_of(key), name) for name in header.shards}
     named.update(key_of(content, place) for content, place in manifest.places.items() if place.kind is not Kind.MIRROR)
     if has_plain_files and manifest.layout == "mirror":
         named.update(mirror_key(manifest.dataset, entry.path) for entry in manifest.entries)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from amlctl.core.events import EventSink, Stage, StageProgress
+from amlctl.core.head import Head
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command, snapshot_id
 from amlctl.core.message import Command, Message, count
 from amlctl.core.store_keys import (
@@ -43,7 +44,7 @@ from amlctl.operations.store.verify_runs import Check, code_checks, manifests_of
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.snapshots.heads import find_head
-from amlctl.snapshots.manifests import read_header, read_manifest
+from amlctl.snapshots.manifests import read_with_header
 from amlctl.snapshots.store_format import find_store_id, require_format
 from amlctl.stores.contract import Store
 from amlctl.stores.wrappers import without_copies
@@ -78,20 +79,26 @@ def check_datasets(store: Store, listing: StoreListing, store_id: str | None) ->
             by_dataset.setdefault(dataset_of_key(key), []).append(key)
     not_committed = manifests_of_runs(store, listing)
     for dataset, keys in by_dataset.items():
-        manifests = {key: _check_manifest(store, key, found) for key in keys if not is_head_key(key)}
+        manifests = [key for key in keys if not is_head_key(key)]
         head_keys = [head_key_in(folder) for folder in folders_of(dataset)]
         head_key = next((key for key in head_keys if key in keys), head_keys[0])
-        named = ""
+        head = None
         if head_key in keys:
-            named = _check_head(store, head_key, dataset, store_id, manifests, found)
-        elif not manifests.keys() <= not_committed:
+            head = _check_head(store, head_key, dataset, store_id, manifests, found)
+        elif not not_committed.issuperset(manifests):
             what = f"is missing, although {count(len(manifests), 'snapshot')} of the dataset are there"
             found.damages.append(Damage(head_key, what, repair_command(dataset), dataset))
-        for key, manifest in manifests.items():
+        for key in manifests:
+            manifest, damages = _check_manifest(store, key)
+            found.damages += damages
+            is_head = head is not None and key == head.manifest_key
             if manifest is not None:
-                _take(manifest, found, listing, is_head=key == named)
-                if key == named:
-                    found.heads[dataset] = manifest
+                _take(manifest, found, listing, is_head=is_head)
+            if head is not None and is_head and manifest is not None:
+                found.heads[dataset] = manifest
+                if manifest.layout != head.layout:
+                    what = f"has the layout {head.layout}, its manifest {manifest.layout}"
+                    found.damages.append(Damage(head_key, what, repair_command(dataset), dataset))
     return found
 
 
@@ -100,60 +107,56 @@ def _check_head(
     key: str,
     dataset: str,
     store_id: str | None,
-    manifests: dict[str, Manifest | None],
+    manifests: Sequence[str],
     found: StoredDatasets,
-) -> str:
-    """The manifest that it names; empty where it names none that is there."""
-
-    def damaged(what: str) -> str:
-        found.damages.append(Damage(key, what, repair_command(dataset), dataset))
-        return ""
-
-    try:
-        head = find_head(store, dataset)
-    except AmlctlError as error:
-        return damaged(unreadable(store, error))
-    if head is None:
-        return ""  # removed in the meantime
-    if head.is_fence:
-        is_lost = manifests and head.before and not head.removed_at
-        return damaged("names no snapshot, although some are there") if is_lost else ""
-    if store_id is not None and head.store_id and head.store_id != store_id:
-        damaged("names another store than format.json")
-    if head.manifest_key not in manifests:
-        return damaged(f"names {head.manifest_key}, which is missing")
-    manifest = manifests[head.manifest_key]
-    if manifest is not None and manifest.layout != head.layout:
-        damaged(f"has the layout {head.layout}, its manifest {manifest.layout}")
-    return head.manifest_key
-
-
-def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest | None:
-    """None where it cannot be used."""
-    dataset = dataset_of_key(key)
+) -> Head | None:
+    """None where it names no manifest that is there."""
 
     def damaged(what: str) -> None:
         found.damages.append(Damage(key, what, repair_command(dataset), dataset))
 
     try:
-        manifest = read_manifest(store, key)
-        header = read_header(store, key)
-    except NotFound as error:
-        damaged(f"cannot be read: {error.message}")
-        return None
+        head = find_head(store, dataset)
     except AmlctlError as error:
         damaged(unreadable(store, error))
         return None
-    if snapshot_id(manifest.entries) != manifest.snapshot:
-        damaged("lists other files than those of its snapshot")
+    if head is None:
+        return None  # removed in the meantime
+    if head.is_fence:
+        if manifests and head.before and not head.removed_at:
+            damaged("names no snapshot, although some are there")
         return None
+    if store_id is not None and head.store_id and head.store_id != store_id:
+        damaged("names another store than format.json")
+    if head.manifest_key not in manifests:
+        damaged(f"names {head.manifest_key}, which is missing")
+        return None
+    return head
+
+
+def _check_manifest(store: Store, key: str) -> tuple[Manifest | None, Sequence[Damage]]:
+    """None where it cannot be used."""
+    damages: list[Damage] = []
+
+    def damaged(what: str) -> tuple[None, Sequence[Damage]]:
+        dataset = dataset_of_key(key)
+        damages.append(Damage(key, what, repair_command(dataset), dataset))
+        return None, damages
+
+    try:
+        header, manifest = read_with_header(store, key)
+    except NotFound as error:
+        return damaged(f"cannot be read: {error.message}")
+    except AmlctlError as error:
+        return damaged(unreadable(store, error))
+    if snapshot_id(manifest.entries) != manifest.snapshot:
+        return damaged("lists other files than those of its snapshot")
     if header.size_bytes != manifest.size_bytes:
         damaged(f"says {header.size_bytes} bytes, its files have {manifest.size_bytes}")
     unplaced = [e.path for e in manifest.entries if not needs_no_bytes(e) and e.content_id not in manifest.places]
     if unplaced:
-        damaged(f"does not say where the bytes of {count(len(unplaced), 'file')} are")
-        return None
-    return manifest
+        return damaged(f"does not say where the bytes of {count(len(unplaced), 'file')} are")
+    return manifest, damages
 
 
 def _check_shard(store: Store, key: str) -> list[Damage]:
