@@ -57,6 +57,17 @@ def temporary_near(path: Path) -> Path:
     return state_dir / temporary_name()
 
 
+def remove_at_once(folder: Path) -> None:
+    """Remove a tree of an `.amlctl` folder, as far as that is possible. A removal that is killed leaves nothing under
+    its name: what is left is for `Project.tidy_state`."""
+    doomed = temporary_near(folder)
+    try:
+        folder.rename(doomed)
+    except OSError:
+        doomed = folder  # on a mount that renames no folder
+    remove_tree(doomed, ignore_errors=True)
+
+
 @contextmanager
 def scratch_folder(parent: Optional[Path] = None) -> Iterator[Path]:
     """A new private folder in `parent` (default: the system's temporary folder), which is removed at the end.

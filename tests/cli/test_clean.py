@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.workspaces.local.run_paths import RunPaths
 from tests.cli.conftest import Cli, StartTerminal, copy_project, made_project
 from tests.support.azurite import Azurite
 from tests.support.runs import wait_until
 from tests.support.shared_runtime import own_runtime
+from tests.support.trees import write_tree
 from tests.support.warm_command import WarmCommand
 
 SCRIPT = """
@@ -140,6 +145,20 @@ def test_a_supervisor_that_still_tidies_up_is_waited_for(project: Cli, run: str)
         paths.container_of(0).rmdir()
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert [item["name"] for item in cleaned.result()["freed"]] == [run]
+
+
+def test_a_container_whose_removal_was_killed_is_not_listed(project: Cli, run: str) -> None:
+    state_dir = project.cwd / ".amlctl"
+    container = RunPaths(state_dir, run).container_of(0)
+    write_tree(container, {"pipeline/a": b"a", "b": b"b"})
+    program = (
+        "import os, signal; from pathlib import Path; from amlctl.localfs.atomic import remove_at_once; "
+        "os.unlink = lambda path: os.kill(os.getpid(), signal.SIGKILL); "
+        f"remove_at_once(Path({os.fspath(container)!r}))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert [item["kind"] for item in project.json("clean", "--logs", "--yes")["freed"]] == ["logs"]
+    assert not [*state_dir.glob(f"{TEMPORARY_PREFIX}*")]
 
 
 def test_copies_of_data_are_made_again(project: Cli) -> None:

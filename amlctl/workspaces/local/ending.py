@@ -21,8 +21,7 @@ from amlctl.core.run import STORE_FAILURES, RunRecord
 from amlctl.core.run_state import RunState, script_end, signal_name
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
 from amlctl.errors import AmlctlError, LoginError, RightsError, ServiceUnavailable, SettingsError, StoreGone
-from amlctl.localfs.atomic import read_json, write_json
-from amlctl.localfs.folders import remove_tree
+from amlctl.localfs.atomic import read_json, remove_at_once, write_json
 from amlctl.localfs.machine import utc_now
 from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import (
@@ -195,10 +194,10 @@ def accept_end(paths: RunPaths, store: Store, stored: RunRecord) -> None:
 def _clear(paths: RunPaths, store: Store, record: RunRecord, *, is_kept: bool) -> None:
     """What would only fill the disk."""
     for left in paths.folder.glob("data-*"):
-        remove_tree(left, ignore_errors=True)
+        remove_at_once(left)
     if is_kept:
         for node in range(record.spec.instances):
-            remove_tree(paths.container_of(node), ignore_errors=True)
+            remove_at_once(paths.container_of(node))
         if store.folder is None:
             forget_run(node_store(store, paths.state_dir), record.run)
 

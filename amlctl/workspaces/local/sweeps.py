@@ -18,7 +18,8 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.core.store_keys import record_key
 from amlctl.core.sweep import ending
 from amlctl.errors import AmlctlError, NotFound, StoreGone
-from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
+from amlctl.localfs.atomic import remove_at_once
+from amlctl.localfs.folders import make_private_folder, touch_private
 from amlctl.localfs.locks import is_held
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
@@ -116,7 +117,7 @@ class Sweep:
             with suppress(StoreGone):  # the next reader records it, when the store is back
                 self._store.info(record_key(parent.run))
                 save_both(self._paths.state_dir, self._store, parent)
-                remove_tree(self._paths.folder, ignore_errors=True)
+                remove_at_once(self._paths.folder)
         return parent
 
     def cancel(self, parent: RunRecord) -> None:

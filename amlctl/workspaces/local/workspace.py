@@ -22,8 +22,8 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.localfs.atomic import kept_json
-from amlctl.localfs.folders import remove_tree, touch_private
+from amlctl.localfs.atomic import kept_json, remove_at_once
+from amlctl.localfs.folders import touch_private
 from amlctl.localfs.machine import read_identity, utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import open_regular
@@ -320,8 +320,8 @@ class LocalWorkspace:
         wait_for_supervisor(paths)
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)
-        remove_tree(paths.folder, ignore_errors=True)
-        remove_tree(paths.record_dir, ignore_errors=True)
+        remove_at_once(paths.folder)
+        remove_at_once(paths.record_dir)
         self._seen.pop(run, None)
         return ()
 
