@@ -146,6 +146,14 @@ def test_a_folder_from_which_python_cannot_import(tmp_path: Path) -> None:
     assert_refused(bench, UsageError, "has a ':' in its path", "train.py")
 
 
+def test_a_store_around_a_dataset(bench: Bench) -> None:
+    bench.write("data_blobs/raw/d/1", "1")
+    bench = replace(bench, store=DirectoryStore(bench.project.data_blobs_dir / "raw"))
+    with pytest.raises(UsageError, match=r"data_blobs/raw/d lies inside the store .*/data_blobs/raw"):
+        sync(bench, "raw/d", SyncOptions())
+    assert [path.name for path in (bench.project.data_blobs_dir / "raw").iterdir()] == ["d"]
+
+
 def test_a_store_among_the_code(bench: Bench) -> None:
     bench.script("print(1)")
     bench = replace(bench, store=DirectoryStore(bench.project.pipeline_dir / "store"))

@@ -252,6 +252,9 @@ def look_at(
     root = project.dataset_path(dataset)
     store.check_key(head_key(dataset))
     check_store_is_outside(store, root, f"data_blobs/{dataset}")
+    if any(store.folder == one for one in root.parents if one.is_relative_to(project.data_blobs_dir)):
+        # A dataset that holds both would send the store into itself.
+        raise UsageError(f"data_blobs/{dataset} lies inside the store {store.folder}", hint=_HINT)
     last = state.cache.last_scan(cache_key(dataset))
     rules = dataset_rules(project, dataset, options.ignore)
     with nullcontext() if known_head else in_background(lambda: find_head(store, dataset)) as asked_head:
