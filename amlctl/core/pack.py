@@ -6,7 +6,7 @@ The zip is the ordinary one (PKWARE APPNOTE 6.3.10): members stored or deflated,
 zip64, all times 1980-01-01, so that one list of contents always gives the same bytes. Member names are the
 first path of a content, for people; the manifest knows a member by its offset.
 
-A member is deflated only where that pays. A sample of a member tells; and since files of one kind are alike,
+A member is deflated only where that pays. A sample of a member shows that; and since files of one kind are alike,
 a kind (the suffix of the name) that did not pay several times in a row is tried only now and then.
 """
 

@@ -1,4 +1,4 @@
-"""What the processes of a run used while its script ran: a bounded series, and what a record tells of it."""
+"""What the processes of a run used while its script ran: a bounded series, and its summary in a record."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Settings:
 
     `default_workspace` is the one this command works with: option and variable are taken into account.
     `environments_dir` is where the environments of local runs are; None: in the user's cache folder.
-    `origins` tells for each dotted key (`sync.layout`, `workspaces.cloud.store`) without its default where its value
+    `origins` has, by dotted key (`sync.layout`, `workspaces.cloud.store`) of what is not a default, where its value
     came from: a variable's name, an option, or `file:line`. `broken` has the workspaces that cannot be used, and why;
     one of them does not stop work in another.
     """

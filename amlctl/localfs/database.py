@@ -161,7 +161,7 @@ def check_of(values: Sequence[Any]) -> bytes:
 
 
 def _unusable(path: Path, error: sqlite3.DatabaseError) -> AmlctlError:
-    """SQLite says what it could not do; why, only the file itself tells."""
+    """SQLite says what it could not do; why is found by a look at the file."""
     message = str(error)
     cause = OSError(errno.ENOSPC, message, str(path)) if "full" in message else _cause(path)
     if cause is None and "disk I/O error" in message:

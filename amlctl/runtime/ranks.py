@@ -1,4 +1,4 @@
-"""The processes of a run on one node: which of them this is, and what each tells the others.
+"""The processes of a run on one node: which of them this is, and what each writes for the others.
 
 Azure ML and torchrun set NODE_RANK (GROUP_RANK) and LOCAL_RANK, Open MPI its OMPI_… variables; TensorFlow's TF_CONFIG
 gives the index of the task (one process per node). A run without any of them has one node and one process.

@@ -1,4 +1,4 @@
-"""Processor, memory and GPU of a run's processes, as far as this machine tells without libraries of its own."""
+"""Processor, memory and GPU of a run's processes, as this machine shows them without further libraries."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class ResourceWatch:
 
     def look(self) -> None:
         self._looked_s = time.monotonic()
-        with suppress(OSError, ValueError):  # a system that tells nothing must not end a run
+        with suppress(OSError, ValueError):  # a system that shows nothing must not end a run
             usage = self._meter.look()
             processors = None if usage.processors is None else round(usage.processors, 3)
             at_s = round(time.monotonic() - self._began_s, 3)

@@ -116,7 +116,7 @@ def read_with_header(store: Reader, key: str) -> tuple[ManifestHeader, Manifest]
     with _damage_of(key):
         header, inline = decode_header(gunzip(data))
         if name != f"{header.snapshot}-{content_id(data)}.gz":
-            raise ValueError("its bytes are not those that its name tells")
+            raise ValueError("its bytes are not those of its name")
         if header.dataset != dataset_of_key(key):
             raise ValueError(f"it is one of the dataset {header.dataset}")
         if not header.shards:
@@ -128,7 +128,7 @@ def read_with_header(store: Reader, key: str) -> tuple[ManifestHeader, Manifest]
         with _damage_of(shard):
             section = gunzip(zipped, _MOST_SHARD_BYTES)
             if name != f"{content_id(section)}.gz":
-                raise ValueError("its bytes are not those that its name tells")
+                raise ValueError("its bytes are not those of its name")
             decode_section(section, entries, places, pack_sizes)
         if len(entries) > header.files:
             break

@@ -98,7 +98,7 @@ class ReceiveOptions:
 def receive(
     store: Store, manifest: Manifest, target: Path, options: ReceiveOptions, done: Received, sink: EventSink
 ) -> None:
-    """Write the entries of the manifest below `target`. `done` tells what became of them; another thread may stop it.
+    """Write the entries of the manifest below `target`. `done` notes what became of them; another thread may stop it.
 
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """

@@ -27,7 +27,7 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 
 OnBytes = Callable[[int], None]
-"""Told how many more bytes of a value have moved: to the service, or from it. Negative where a request that had moved
+"""Gets how many more bytes of a value have moved: to the service, or from it. Negative where a request that had moved
 so many has to be made again; bytes that need not move count as well. From any thread, while the bytes move, and perhaps
 of fewer than all."""
 

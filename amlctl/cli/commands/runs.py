@@ -298,7 +298,7 @@ def delete(
 
     def act(is_sure: bool) -> dict[str, list[str]]:
         if not is_sure:
-            operations.require_finished(runs)  # before a question whose answer would come to nothing
+            operations.require_finished(runs)  # else the answer to the question would not matter
             what = count(len(found), "run") if found[1:] else f"run {found[0]}"
             raise NeedsConfirmation(
                 f"{what} would be deleted: record, logs and stored outputs",

@@ -56,7 +56,7 @@ class GcResult:
 def gc(
     store: Store, rules: KeepRules, *, delete: bool, sink: EventSink, clock: Callable[[], float] = passed_s
 ) -> GcResult:
-    """`clock`, in seconds, tells how long the lease of this gc still holds.
+    """By `clock`, in seconds, the lease of this gc runs out.
 
     Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted; Conflict where
     another gc is running, or another command has continued without this one.

@@ -170,7 +170,7 @@ def _plain_files(dataset: str, keys: set[str], datasets: Sequence[str]) -> Set[s
 
 
 def _newest_first(manifests: Sequence[Entry], commits: Sequence[str]) -> list[Entry]:
-    """As HEAD tells, as far as it goes back; then by their times, which are equal in a copied store, say."""
+    """In the order of HEAD's list; those before it by their times, which may be equal in a copied store."""
     order = {commit: number for number, commit in enumerate(commits)}
 
     def place(entry: Entry) -> tuple[int, float]:

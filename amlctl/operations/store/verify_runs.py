@@ -62,7 +62,7 @@ def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
         try:
             found.update(published_manifests(store, run))
         except AmlctlError as error:
-            unreadable(store, error)  # the run's own check tells
+            unreadable(store, error)  # the run's own check reports it
         try:
             record = read_fields(store, run)
             if record.has_text("from_run"):

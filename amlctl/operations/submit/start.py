@@ -82,7 +82,7 @@ def start(
 
 
 def announce(context: Context, run: str) -> None:
-    """Print the id, and note that it was made now, also where the project cannot be written: then its time tells."""
+    """Print the id, and note that it was made now, also where the project cannot be written."""
     with suppress(OSError, RightsError):
         note_made(context.project.ensure_state_dir(), run)
     context.sink(RunCreated(run))

@@ -1,4 +1,4 @@
-"""What a sync or a pull is asked for, and what it tells."""
+"""The options of a sync or a pull, and its result."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class EarlyPacks:
             self._known_bytes += entry.size_bytes
 
     def hashing(self, event: Event) -> None:
-        """Satisfies `EventSink`: passes on how far hashing is, and what is to be sent as far as that tells."""
+        """Satisfies `EventSink`: passes on how far hashing is, and what of it is to be sent so far."""
         if isinstance(event, StageProgress) and event.total_files is not None and event.total_bytes is not None:
             to_send = event.total_files - self._known_files, event.total_bytes - self._known_bytes
             self._sender.transfers.expect(*to_send)

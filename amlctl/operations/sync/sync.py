@@ -31,7 +31,7 @@ _TRIES = 8
 
 
 def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callable[[], float] = passed_s) -> SyncResult:
-    """`clock`, in seconds, tells how long the lease of a mirror still holds.
+    """By `clock`, in seconds, the lease of a mirror runs out.
 
     Raises NotFound (no such folder), Conflict, RightsError (unreadable files), IntegrityError, and what the store
     raises.

@@ -1,4 +1,4 @@
-"""What a run tells: its log, with lines of our own in it, and the copy in the store with progress bars collapsed; and
+"""What a run shows: its log, with lines of our own in it, and the copy in the store with progress bars collapsed; and
 what it does and waits for, in its record on this machine."""
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class PhaseNotes:
             self._save()
 
     def end_tool(self) -> None:
-        """Its last line is of no interest any more."""
+        """Its last line says nothing about what comes now."""
         self._record.phases[-1].pop("note", None)
 
     def take_times(self, node: Store) -> None:
