@@ -98,7 +98,7 @@ def test_a_disk_without_room_for_one_more_file_is_not_called_full(tmp_path: Path
         tmp_path / "disk",
         1000,
         """
-        mount -o remount,nr_inodes=20 small .  # named, else mount repeats the owner, whom this namespace does not know
+        mount -o remount,nr_inodes=20 small .  # named, else mount repeats the owner, which this namespace does not know
         number=0; while touch "file$number" 2> /dev/null; do number=$((number + 1)); done
         "$1" -c "$2"
         """,
