@@ -43,8 +43,9 @@ def module_left_out(project: Project, rules: CodeRules, module: str, script: Pat
             if file.is_file() and (why := left_out(project, rules, file)):
                 return why
     code, (top, _, below) = project.pipeline_dir, module.partition(".")
-    if top == code.name and (not below or any(file.is_file() for file in module_files(code, below))):
-        return f"modules of {top}/ are imported without its name" + (f": import {below}" if below else "")
+    if top == code.name:
+        instead = f": import {below}" if any(file.is_file() for file in module_files(code, below)) else ""
+        return f"modules of {top}/ are imported without its name{instead}"
     for path in (folder / name for folder in (project.root, project.root / "src") for name in (top, f"{top}.py")):
         if path.is_file() or any(path.glob("*.py")):  # a folder of that name may hold what the package writes
             shown = path.relative_to(project.root).as_posix()

@@ -109,6 +109,9 @@ def test_imports_that_a_run_will_not_have_are_named_before_it(project: Cli) -> N
     (project.cwd / "pipeline/hollow").mkdir()
     answer = project("submit", "train.py", *CURRENT, "--dry-run")
     warnings = [line for line in answer.err.splitlines() if line.startswith("warning:")]
+    project.write("pipeline/other.py", "import pipeline.nowhere\n")
+    other = project("submit", "other.py", *CURRENT, "--dry-run").err
+    assert "imports pipeline.nowhere, but modules of pipeline/ are imported without its name\n" in other
     where = "which the environment will not have"
     link, out = "is not sent with a run; to send it: ln -s ../", "is not sent (.gitignore"
     assert warnings == [
