@@ -159,7 +159,17 @@ def _candidates(wanted: str, variables: Mapping[str, str]) -> Iterator[str]:
         path = shutil.which(name, path=variables.get("PATH"))
         if path is not None:
             yield path
+    yield from _installed_by_pyenv(wanted, variables)
     yield from _installed_by_uv(wanted, variables)
+
+
+def _installed_by_pyenv(wanted: str, variables: Mapping[str, str]) -> Iterator[str]:
+    """The newest that matches: what pyenv has on the PATH starts only versions that are chosen in this folder."""
+    root = variables.get("PYENV_ROOT") or (variables["HOME"] + "/.pyenv" if variables.get("HOME") else "")
+    found = [path.parent.parent.name for path in Path(root).glob("versions/3.*/bin/python")] if root else []
+    versions = [one for one in found if re.fullmatch(r"3\.\d+\.\d+", one) and python_specifiers(wanted).contains(one)]
+    for version in sorted(versions, key=lambda one: [int(part) for part in one.split(".")], reverse=True)[:1]:
+        yield f"{root}/versions/{version}/bin/python"
 
 
 def _installed_by_uv(wanted: str, variables: Mapping[str, str]) -> Iterator[str]:

@@ -270,6 +270,18 @@ def test_python_on_the_path_is_found_and_a_broken_one_passed_over(tmp_path: Path
     assert find_python("<3.10", {"PATH": str(tmp_path)}).path == str(other)
 
 
+def test_python_of_pyenv_that_is_not_chosen_in_this_folder_is_found(tmp_path: Path) -> None:
+    """`python3.13` on the PATH is pyenv's, and fails then."""
+    write_tool(tmp_path, "python3.13", "#!/bin/sh\nexit 127\n")
+    for version in ("3.9.9", "3.13.0", "3.13.2", "miniconda3"):
+        (folder := tmp_path / f".pyenv/versions/{version}/bin").mkdir(parents=True)
+        numbers = version.replace(".", ", ")
+        write_tool(folder, "python", f"#!/bin/sh\necho '[[{numbers}], true, true, \"\"]'\n")
+    for variables in ({"HOME": str(tmp_path)}, {"PYENV_ROOT": f"{tmp_path}/.pyenv"}):
+        found = find_python("3.13", {"PATH": str(tmp_path), **variables})
+        assert found.path == f"{tmp_path}/.pyenv/versions/3.13.2/bin/python"
+
+
 def test_no_python_that_fits(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"requires Python 3\.7") as caught:
         find_python("3.7", {"PATH": str(tmp_path)})
