@@ -137,7 +137,8 @@ def test_a_damaged_copy_of_a_run_that_works_is_left_to_its_supervisor(bench: Ben
     gate = tmp_path / "gate"
     bench.script(f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('over')")
     run = bench.submit("train.py", is_detached=True).record.run
-    wait_until(lambda: bench.workspace.read(run).status == "Running", what="the script")
+    stored = record_key(run)  # written after the one of this machine
+    wait_until(lambda: b'"Running"' in bench.store.get(stored), what="the script")
     _damage(_record_file(bench, run), b'"Running"', b'"Runninh"')
     workspace, reported = _telling(bench)
     assert workspace.read(run).status == "Running"
