@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -135,16 +136,30 @@ def test_what_the_script_leaves_running_ends_with_the_run(tmp_path: Path) -> Non
     assert b"[amlctl] ended 3 processes that the script left running: python" in bench.log(record.run)
 
 
+def _is_runtime(pid: int) -> bool:
+    with contextlib.suppress(OSError):  # it may have ended
+        return b"\0amlctl.runtime\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux only")
 @pytest.mark.parametrize("how", ["cancel", "timeout", "supervisor", "runtime", "both"])
 def test_the_process_tree_ends_however_the_run_ends(tmp_path: Path, how: str) -> None:
     bench = local_bench(tmp_path)
     variables: dict[str, str | None] = {"stay": "1"}
     run = bench.start(LEAVES, variables=variables, timeout_s=3.0 if how == "timeout" else None)
-    pids = pids_of(bench, run)
     supervisor = supervisor_of(bench, run)
+
+    def runtimes() -> list[int]:
+        return [one.pid for one in all_processes().values() if one.parent == supervisor and _is_runtime(one.pid)]
+
+    [runtime] = wait_until(runtimes, what="the runtime")
+    if how == "timeout":  # not before the script is ready, however long that takes
+        os.kill(supervisor, signal.SIGSTOP)
+        bench.wait_for_log(run, b"ready")
+        os.kill(supervisor, signal.SIGCONT)
+    pids = pids_of(bench, run)
     has_cgroup = RunPaths(bench.project.state_dir, run).cgroup.exists()
-    [runtime] = [one.pid for one in all_processes().values() if one.parent == supervisor and one.session != one.pid]
     if how == "cancel":
         bench.workspace.cancel(run)
     if how in ("supervisor", "both"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,8 @@ def images(bench: Bench) -> Bench:
     for path in ("a.txt", "b.txt", "sub/c.txt", "sub/d.txt", "other/e.txt"):
         bench.write(f"data_blobs/images/{path}", path[-5:])
     (bench.project.data_blobs_dir / "images/empty").mkdir()
-    return bench
+    # Mounted files are links to where only root can write.
+    return bench.with_settings(submit=replace(bench.settings.submit, mode="download"))
 
 
 def shown(bench: Bench) -> list[str]:
