@@ -15,6 +15,7 @@ is read again next time. The cache may be deleted at any time; a damaged one is 
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,15 +27,16 @@ from amlctl.core.content_id import EMPTY
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import FileEntry, entry_order, path_bytes, snapshot_id, total_bytes
 from amlctl.errors import RightsError
-from amlctl.localfs.database import Database, check_of
+from amlctl.localfs.database import Change, Database, check_of
 from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.read_file import FileReader, Taker
 from amlctl.localfs.scan import RACY_NS, FileRow, Scan, StatFields, pack_rows, unpack_names, unpack_rows
 
-_VERSION = 3
+_VERSION = 4
+# Paths have an index of their own: in a table without rowid, SQLite reads whole rows to compare their keys, and the row
+# of a folder of 200,000 files has 20 MB.
 _SCHEMA = """
-    CREATE TABLE folder (path BLOB PRIMARY KEY, rows BLOB NOT NULL, ids BLOB NOT NULL,
-                         row_check BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE folder (path BLOB PRIMARY KEY, rows BLOB NOT NULL, ids BLOB NOT NULL, row_check BLOB NOT NULL);
     CREATE TABLE scan (path BLOB PRIMARY KEY, digest BLOB NOT NULL, snapshot TEXT NOT NULL,
                        files INTEGER NOT NULL, size_bytes INTEGER NOT NULL, row_check BLOB NOT NULL) WITHOUT ROWID;
 """
@@ -67,6 +69,7 @@ class StatCache:
             schema=_SCHEMA,
             synchronous="OFF",
             on_damage=lambda message: on_damage(f"{message}; files are read again once"),
+            upgrade=_from_version_3,
         )
 
     def close(self) -> None:
@@ -90,6 +93,14 @@ class StatCache:
     def remember_scan(self, path: str, scan: CachedScan) -> None:
         row = (os.fsencode(path), *scan)
         self._database.write("INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?, ?)", [(*row, check_of(row))])
+
+
+def _from_version_3(database: sqlite3.Connection, version: int) -> list[Change]:
+    """It had the same rows."""
+    if version != 3:
+        return []
+    folders, scans = (database.execute(f"SELECT * FROM {table}").fetchall() for table in ("folder", "scan"))
+    return [("INSERT INTO folder VALUES (?, ?, ?, ?)", folders), ("INSERT INTO scan VALUES (?, ?, ?, ?, ?, ?)", scans)]
 
 
 _FILES_BETWEEN_EVENTS = 16

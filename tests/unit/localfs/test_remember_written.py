@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +13,8 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
-from amlctl.localfs.identify import KnownFolder, StatCache, identify, remember_written
+from amlctl.localfs.database import check_of
+from amlctl.localfs.identify import CachedFolder, KnownFolder, StatCache, identify, remember_written
 from amlctl.localfs.scan import StatFields, scan, stat_fields
 from tests.support.trees import write_tree
 
@@ -77,3 +79,18 @@ def test_what_was_known_stays_known(root: Path, cache: StatCache, written: Rows)
     remember_written(scan(root), cache, "data", {"b/c": written["b/c"]}, time.time_ns() + LATER_NS)
     remember_written(scan(root), cache, "data", {"b/d": written["b/d"]}, time.time_ns() + LATER_NS)
     assert hashed(root, cache) == 100
+
+
+def test_a_cache_of_the_version_before_is_kept(tmp_path: Path) -> None:
+    path, row = tmp_path / "stat_cache.sqlite", (b"data_blobs/x", b"rows", b"ids")
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("CREATE TABLE folder (path BLOB PRIMARY KEY, rows BLOB, ids BLOB, row_check BLOB) WITHOUT ROWID")
+        old.execute(
+            "CREATE TABLE scan (path BLOB PRIMARY KEY, digest BLOB, snapshot TEXT, files INTEGER, size_bytes INTEGER, "
+            "row_check BLOB) WITHOUT ROWID"
+        )
+        old.execute("INSERT INTO folder VALUES (?, ?, ?, ?)", (*row, check_of(row)))
+        old.execute("PRAGMA user_version = 3")
+    with closing(StatCache(path, warn)) as cache:
+        assert cache.folder("data_blobs/x") == CachedFolder(b"rows", b"ids")
+        assert cache.last_scan("data_blobs/x") is None
