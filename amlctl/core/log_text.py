@@ -160,6 +160,8 @@ _RAISED = re.compile(r"^[A-Za-z_][\w.]*(?::.*)?$")
 _TRACEBACK = "Traceback (most recent call last):"
 _ARGUMENTS = re.compile(r"^\S+\.py: error: .+")
 """How argparse ends a script."""
+_LAST_WORDS = re.compile(r"^Error: .+")
+"""How click ends one."""
 _LONGEST_REASON = 200
 
 
@@ -187,6 +189,8 @@ def _reason(lines: Sequence[str]) -> str:
     after = [line for line in lines[begins[-1] + 1 :] if line[:1].strip()] if begins else []
     if after and _RAISED.match(after[0]):
         return after[0]
+    if lines and _LAST_WORDS.match(lines[-1]):
+        return lines[-1]
     return next((line for line in reversed(lines) if _EXCEPTION.match(line) or _ARGUMENTS.match(line)), "")
 
 

@@ -52,7 +52,7 @@ def status(ctx: typer.Context, paths: Annotated[list[str] | None, Paths] = None)
         {"datasets": [one.to_json() for one in outcomes.results], **outcomes.to_json(call)},
         _lines(outcomes.results, is_verbose=call.options.is_verbose)
         if datasets
-        else [Message("Nothing has been synced with this store yet: ", Command("sync", "PATH"))],
+        else [Message("No datasets found: ", Command("sync", "PATH"))],
     )
     return outcomes.show_failures(call)
 

@@ -40,6 +40,12 @@ def test_an_exception_of_any_name_and_a_refused_argument_are_reasons(lines: list
     assert explained([*lines, reason, "lines", "[amlctl] ended 1 process"]) == Explained(reason)
 
 
+def test_the_last_words_of_click_are_a_reason() -> None:
+    said = "Error: Missing argument 'WHAT'."
+    assert explained(["Usage: train.py [OPTIONS] WHAT", "", said]) == Explained(said)
+    assert explained(["Error: retrying", "done"]) == Explained()
+
+
 def test_a_log_without_an_exception_says_nothing() -> None:
     assert explained(["epoch 1", "loss: 0.1", "Note: done"]) == Explained()
 
