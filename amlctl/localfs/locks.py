@@ -27,15 +27,22 @@ _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 """Errors of `flock` where another holder has the lock; the second one on SMB."""
 
 
+def try_lock(descriptor: int, wanted: int = fcntl.LOCK_EX) -> bool:
+    """Whether this process holds the open file's lock now; False: another holder has it. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, wanted | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _HELD:
+            raise
+        return False
+    return True
+
+
 @contextmanager
 def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
     """Hold the lock; while this waits, a note names the holder. Raises OSError."""
     with open_regular(path, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in _HELD:
-                raise
+        if not try_lock(file.fileno()):
             holder = ""
             with suppress(OSError):  # on SMB a locked file cannot be read
                 file.seek(0)
@@ -56,13 +63,7 @@ def is_held(path: Path, wanted: int = fcntl.LOCK_SH) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, wanted | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _HELD:
-            raise
-        return True
-    else:
-        return False
+        return not try_lock(descriptor, wanted)
     finally:
         os.close(descriptor)
 

@@ -17,6 +17,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from amlctl.localfs.locks import try_lock
+
 _PIPE_BYTES = 1 << 20
 """Buffer of the kernel for a script that writes faster than its disk; Linux's limit for users."""
 _SET_PIPE_SIZE = 1031
@@ -137,12 +139,8 @@ def wait_until_written_out(log: str) -> None:
     except OSError:
         return
     try:
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                time.sleep(_POLL_S)
+        while time.monotonic() < deadline and not try_lock(descriptor):
+            time.sleep(_POLL_S)
     except OSError:  # a file system without locks
         return
     finally:

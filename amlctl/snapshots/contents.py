@@ -8,7 +8,6 @@ claim too much: a reader of the file checks its content id.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import struct
@@ -26,6 +25,7 @@ from amlctl.core.store_keys import area_of, mirror_key, object_key, pack_key
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
 from amlctl.localfs.disk_errors import is_refusal
+from amlctl.localfs.locks import try_lock
 from amlctl.localfs.regular_file import regular_descriptor
 from amlctl.stores.contract import OnBytes, Store, unobserved
 
@@ -251,11 +251,10 @@ def _locked(path: Path) -> int | None:
     file system has no locks by which that could be seen."""
     descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:
+        if try_lock(descriptor) and os.fstat(descriptor).st_nlink:
             return descriptor
     except OSError as error:
-        if not isinstance(error, BlockingIOError) and not is_refusal(error):
+        if not is_refusal(error):
             os.close(descriptor)
             raise
     os.close(descriptor)

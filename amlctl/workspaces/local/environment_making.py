@@ -10,7 +10,6 @@ leftovers.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -31,6 +30,7 @@ from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, Settings
 from amlctl.localfs.atomic import kept_json, read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder
+from amlctl.localfs.locks import try_lock
 from amlctl.localfs.machine import ProcessIdentity, read_identity
 from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import tool_variables
@@ -303,20 +303,16 @@ def _locked(place: Path, environment: str, sink: EventSink, check: Callable[[], 
     """One maker at a time; a holder of the lock without a valid mark is not waited for."""
     since_s, is_reported = time.monotonic(), False
     with open_regular(place.with_name(f"{place.name}.lock"), "ab") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if is_being_made(place):
-                    since_s = time.monotonic()
-                elif time.monotonic() - since_s > _SILENT_S:
-                    break  # each attempt has a folder of its own, so both may continue
-                if not is_reported:
-                    sink(Note(f"waiting for another amlctl that is making environment {environment}"))
-                    is_reported = True
-                check()
-                time.sleep(_POLL_S)
+        while not try_lock(lock.fileno()):
+            if is_being_made(place):
+                since_s = time.monotonic()
+            elif time.monotonic() - since_s > _SILENT_S:
+                break  # each attempt has a folder of its own, so both may continue
+            if not is_reported:
+                sink(Note(f"waiting for another amlctl that is making environment {environment}"))
+                is_reported = True
+            check()
+            time.sleep(_POLL_S)
         yield
 
 

@@ -35,7 +35,7 @@ from amlctl.errors import Conflict, RightsError, SettingsError
 from amlctl.localfs.atomic import kept_json, read_json
 from amlctl.localfs.disk_use import measured
 from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.locks import is_held
+from amlctl.localfs.locks import is_held, try_lock
 from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import answer_of, script_base_variables, tool_variables
 from amlctl.workspaces.contract import EnvironmentInfo, KeptEnvironment
@@ -292,10 +292,8 @@ def ask_environment(python: Path, packages: Mapping[str, str], variables: Mappin
 @contextmanager
 def _held(path: Path, otherwise: str) -> Iterator[None]:
     with open_regular(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(otherwise, hint="try again later") from error
+        if not try_lock(file.fileno()):
+            raise Conflict(otherwise, hint="try again later")
         yield
 
 

@@ -35,6 +35,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import RUNS, record_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, StoreGone
 from amlctl.localfs.atomic import read_json
+from amlctl.localfs.locks import try_lock
 from amlctl.localfs.machine import ProcessIdentity, read_identity, utc_now
 from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.runs.known import read_order
@@ -218,12 +219,9 @@ def read_leader(paths: RunPaths) -> ProcessIdentity | None:
 def _lock(descriptor: int, paths: RunPaths) -> bool:
     deadline = time.monotonic() + _START_LIMIT_S
     while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(descriptor):
             return True
-        except BlockingIOError:
-            leader = read_leader(paths)
-        if leader is not None:
+        if (leader := read_leader(paths)) is not None:
             break
         if time.monotonic() >= deadline:
             return False

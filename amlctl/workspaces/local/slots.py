@@ -19,7 +19,7 @@ from pathlib import Path
 
 from amlctl.core.message import count
 from amlctl.localfs.folders import FILE_MODE, make_private_folder
-from amlctl.localfs.locks import is_held
+from amlctl.localfs.locks import is_held, try_lock
 from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
 
 _NAMED = 3
@@ -76,9 +76,7 @@ class SlotQueue:
                     path.unlink(missing_ok=True)
             for index in range(slots):
                 descriptor = regular_descriptor(self._slots / str(index), os.O_RDWR | os.O_CREAT)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if not try_lock(descriptor):
                     os.close(descriptor)
                     continue
                 previous_run = os.pread(descriptor, 4096, 0).decode(errors="replace")
