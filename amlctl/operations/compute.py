@@ -156,7 +156,7 @@ def _check_nodes(target: ComputeTarget | None, nodes: int) -> None:
     """Raises UsageError for a run that would wait for ever."""
     if not isinstance(target, ClusterTarget):
         return
-    most = target.max_instances if target.is_cluster else 1
+    most = 1 if target.type == "computeinstance" else target.max_instances  # of an attached cluster that is not known
     if most and nodes > most:
         update = Command("compute", "create", target.name, "--update")
         raised = Message("; or set max_instances in its file: ", update) if target.is_cluster else ""

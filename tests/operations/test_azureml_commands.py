@@ -175,6 +175,13 @@ def test_what_azure_ml_would_refuse_is_refused_before_anything_is_sent(
         assert not [call for call in done.calls if call.method != "GET"]
 
 
+def test_an_attached_kubernetes_cluster_takes_runs_on_several_nodes(amlctl: Amlctl, service: AzureMLService) -> None:
+    name = f"k{uuid.uuid4().hex[:8]}"
+    service.computes.attach(name)
+    done = amlctl("--json", "submit", "train.py", "--compute", name, "--instances", "2", "--dry-run")
+    assert done.code == 0, done.out
+
+
 def test_more_tags_than_documented_are_a_warning(amlctl: Amlctl) -> None:
     tags = [word for number in range(51) for word in ("--tag", f"t{number}={'x' * (1001 if number == 7 else 1)}")]
     done = amlctl("submit", "train.py", *tags)

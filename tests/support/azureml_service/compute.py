@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +64,13 @@ class Compute:
         )
 
     @property
+    def is_kubernetes(self) -> bool:
+        return bool(self.asked["computeType"] == "Kubernetes")
+
+    @property
     def max_nodes(self) -> int:
+        if self.is_kubernetes:
+            return sys.maxsize  # its own matter
         return 1 if self.is_instance else int((self.inner.get("scaleSettings") or {}).get("maxNodeCount") or 1)
 
     @property
@@ -95,8 +102,8 @@ class Compute:
             "computeType": self.asked["computeType"],
             "provisioningState": self.provisioning_state,
             "provisioningErrors": self._provisioning_errors(),
-            "isAttachedCompute": False,
-            "properties": self._instance() if self.is_instance else self._cluster(),
+            "isAttachedCompute": self.is_kubernetes,
+            "properties": self._details(),
         }
         document = {
             **place.resource("computes", self.name, properties, self.created, self.modified),
@@ -117,6 +124,11 @@ class Compute:
     def _provisioning_errors(self) -> list[dict[str, Any]] | None:
         has_failed = self.operation.is_done and self.operation.error is not None
         return [{"error": self.operation.error}] if has_failed else None
+
+    def _details(self) -> dict[str, Any]:
+        if self.is_kubernetes:
+            return self.inner
+        return self._instance() if self.is_instance else self._cluster()
 
     def _cluster(self) -> dict[str, Any]:
         is_new = self.provisioning_state == "Creating"

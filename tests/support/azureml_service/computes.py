@@ -40,6 +40,12 @@ class Computes:
             text = f"The job asks for {nodes} nodes, and compute {name} has at most {compute.max_nodes}."
             raise user_error(400, text, "BadArgument")
 
+    def attach(self, name: str) -> None:
+        """A Kubernetes cluster of the user's own."""
+        asked = {"computeType": "Kubernetes", "properties": {"namespace": "default"}}
+        with self._lock:
+            self._computes[name] = Compute(name, asked, None, self._place.region, self._operations.start(), "Creating")
+
     def take(self, name: str, job: str, nodes: int) -> bool:
         """True when the nodes are the job's; False as long as it has to wait."""
         compute = self._find(name)
