@@ -47,7 +47,7 @@ def test_a_slip_is_undone(data: Cli) -> None:
     assert (refused.code, "sync --force data_blobs/working starts it again" in refused.err) == (5, True)
     (data.cwd / "data_blobs/working").rename(data.cwd / "elsewhere")
     absent = data("sync", "data_blobs/working")
-    assert (absent.code, absent.err.splitlines()[-1]) == (5, "hint: amlctl dataset restore working brings it back")
+    assert (absent.code, absent.err.splitlines()[-1]) == (4, "hint: amlctl dataset restore working brings it back")
     (data.cwd / "elsewhere").rename(data.cwd / "data_blobs/working")
     status = data("status")
     assert "working  removed from the store" in status.out

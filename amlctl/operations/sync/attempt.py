@@ -76,7 +76,8 @@ class SyncAttempt:
         self._replace = looked.options.repair or bool(lost)
         self._watch = GcWatch(self._store, self._sink)
         if looked.removed is not None and not looked.options.force:
-            raise was_removed(looked.dataset, looked.removed, is_here=looked.scanned is not None)
+            is_here = looked.scanned is not None
+            raise was_removed(looked.dataset, looked.removed, Conflict if is_here else NotFound, is_here=is_here)
         self._scanned = looked.local()
         if looked.agreement == Agreement(None):
             self._note_overlap()
