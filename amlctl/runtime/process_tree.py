@@ -232,7 +232,7 @@ def end_session(leader: ProcessIdentity, *, variables: Collection[str] = ()) -> 
     now = find_process(leader.process)
     if leader.machine != this_process().machine or (now is not None and now.started != leader.started):
         return 0
-    marks = frozenset(variable.encode() for variable in variables)
+    marks = frozenset(map(os.fsencode, variables))
 
     def is_of_run(process: Process) -> bool:
         return process.session == leader.process or has_variable(process.pid, marks)

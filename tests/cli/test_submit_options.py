@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import Cli, StartTerminal
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli, StartTerminal, made_project
+from tests.support.warm_command import WarmCommand
 
 ECHO = """
 import json, os, sys
@@ -155,3 +162,15 @@ def test_tail(project: Cli) -> None:
 def test_the_project_option(project: Cli, folder: Cli) -> None:
     assert folder.json("runs", "--project", str(project.cwd)) == {"runs": []}
     assert folder("runs", variables={"AMLCTL_PROJECT": str(project.cwd)}).code == 0
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
+def test_a_run_in_a_folder_whose_name_is_not_utf_8(tmp_path: Path, warm: WarmCommand) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    project = made_project(folder, warm)
+    project.write("data_blobs/working/x/file", "1")
+    kill = 'os.kill(json.load(open("../supervisor.json"))["process"], signal.SIGKILL)'
+    project.write("pipeline/kill.py", f"import json, os, signal\n{kill}\nsignal.pause()\n")
+    answer = project("--json", "submit", "kill.py", *CURRENT, "--dataset", "working/x")
+    assert (answer.code, "was killed, or crashed" in str(answer.document["error"])) == (1, True), answer

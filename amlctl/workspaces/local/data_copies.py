@@ -97,7 +97,7 @@ class DataCopies:
 
     def __init__(self, state_dir: Path, store_url: str, dataset: str, mode: str) -> None:
         self._all = state_dir / "data"
-        self._folder = self._all / content_id(f"{store_url}\n{dataset}\n{mode}".encode())[:16]
+        self._folder = self._all / content_id(f"{store_url}\n{dataset}\n{mode}".encode("utf-8", "surrogateescape"))[:16]
 
     def take(self, folder: Path) -> DataCopy:
         """The copy that was used last moves to `folder`; an empty one if all are in use."""
