@@ -21,6 +21,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sweep import Sweep, combinations
 from amlctl.errors import Conflict, ServiceUnavailable, UsageError
+from amlctl.localfs.locks import is_held
 from amlctl.localfs.project import Project
 from amlctl.operations.fetch import fetch
 from amlctl.operations.runs import RunAt, delete
@@ -173,15 +174,20 @@ def test_a_copy_of_the_project_leaves_the_rest_of_a_sweep_alone(swept: Bench, tm
 
 @pytest.mark.parametrize(("number", "end"), [(signal.SIGKILL, "Failed"), (signal.SIGTERM, "Canceled")])
 def test_a_killed_lane_leaves_the_truth(swept: Bench, number: signal.Signals, end: str) -> None:
+    """Also where a run that has ended before is without its folder, which `clean --logs` removes."""
     parent = waiting_sweep(swept, str(swept.project.root / "gate"), parallel=1)
-    folder = swept.project.state_dir / "local" / f"{parent.run}_0"
-    os.kill(json.loads((folder / "supervisor.json").read_text())["process"], number)
+    first, second = (swept.project.state_dir / "local" / f"{parent.run}_{at}" for at in range(2))
+    swept.workspace.cancel(first.name)
+    wait_for_state(swept, second.name, "Running")
+    wait_until(lambda: not is_held(first / "supervisor.lock"), "the end of the first lane")
+    shutil.rmtree(first)
+    os.kill(json.loads((second / "supervisor.json").read_text())["process"], number)
     wait_until(lambda: swept.workspace.read(parent.run).is_final, "the end of the sweep")
     found = swept.workspace.read(parent.run)
     assert found.status == "Failed"
     assert found.error is not None
     assert found.error["message"].startswith("the supervisors of its runs were ended: 4 of 4 runs did not complete")
-    assert [run.status for run in children(swept, parent)] == [end, "Canceled", "Canceled", "Canceled"]
+    assert [run.status for run in children(swept, parent)] == ["Canceled", end, "Canceled", "Canceled"]
 
 
 def test_each_lane_hands_on_secrets_and_the_login_of_the_store(swept: Bench, azurite: Azurite) -> None:

@@ -81,8 +81,8 @@ class Sweep:
 
     def present(self, parent: RunRecord) -> RunRecord:
         """As it is now. Where all supervisors were ended, the runs that are left are recorded as canceled."""
-        waiting = self._waiting(parent)
         seen = self._with_states(parent)
+        waiting = self._waiting(seen)  # one that has ended may be without its folder, too: see `clean --logs`
         if not waiting or self._is_continued(seen, waiting):
             return self._with_end(seen)
         stored = {run: record.status for run in waiting if (record := load_record(self._store, run)) is not None}
