@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from amlctl.core.argument_types import with_checked_types
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
@@ -26,6 +25,7 @@ from amlctl.core.secret_names import masked
 from amlctl.core.sweep import Sweep, combined
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 from amlctl.operations import runs as run_operations
+from amlctl.operations.argument_types import with_checked_types
 from amlctl.operations.environment import chosen_environment
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.fetch import fetch as fetch_operation

@@ -23,6 +23,7 @@ from amlctl.core.store_keys import (
     record_key,
     trial_key,
 )
+from amlctl.runs.code import runtime_archive
 from amlctl.runs.produced import Publisher
 from amlctl.runs.records import load_record
 from amlctl.runtime.ranks import NodeRank, node_rank
@@ -288,6 +289,15 @@ print(sorted(names - set(sys.stdlib_module_names) - {"amlctl"}))
 """
 
 
+IMPORT_ALL = """
+import importlib, sys, zipfile
+sys.path.insert(0, sys.argv[1])
+for name in zipfile.ZipFile(sys.argv[1]).namelist():
+    if not name.endswith("__main__.py"):
+        importlib.import_module(name[: -len(".py")].replace("/", "."))
+"""
+
+
 def test_runtime_needs_xxhash_alone() -> None:
     result = subprocess.run([sys.executable, "-c", ONLY_XXHASH], capture_output=True, text=True, check=False)
     assert (result.stdout.strip(), result.stderr) == ("['xxhash']", "")
@@ -329,6 +339,10 @@ def test_runs_under_python_3_9(node: Node, tmp_path: Path) -> None:
     assert text.splitlines()[0] == "(3, 9) data"
     assert node.output(record, "o.txt") == b"out"
     assert node.store.info(published_key(record.run)) is not None
+    (tmp_path / "runtime.zip").write_bytes(runtime_archive())
+    command = [str(venv / "bin" / "python"), "-c", IMPORT_ALL, str(tmp_path / "runtime.zip")]
+    imported = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert imported.returncode == 0, imported.stderr
 
 
 def _python_3_9() -> str | None:
