@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 
 from amlctl.operations.init import init
-from amlctl.workspaces.local.run_paths import RunPaths
 from tests.cli.terminal import Terminal
-from tests.support.runs import wait_until
+from tests.support.bench import wait_for_supervisors
 from tests.support.schemas import check_document, document_of
 from tests.support.shared_runtime import share_runtime
 from tests.support.warm_command import WarmCommand
@@ -106,9 +105,7 @@ def made_project(root: Path, warm: WarmCommand) -> Cli:
 
 def copy_project(made: Cli, project: Cli) -> None:
     """What another project has, with its finished runs, instead of what this one has."""
-    for run in made.json("runs")["runs"]:
-        container = RunPaths(made.cwd / ".amlctl", run["run"]).container
-        wait_until(lambda folder=container: not folder.exists())  # type: ignore[misc]
+    wait_for_supervisors(made.cwd / ".amlctl")
     shutil.rmtree(project.cwd)
     shutil.copytree(made.cwd, project.cwd, symlinks=True)
 

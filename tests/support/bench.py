@@ -14,6 +14,7 @@ from amlctl.core.events import Event, null_sink
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.settings import Settings
 from amlctl.core.store_keys import FORMAT_KEY
+from amlctl.localfs.locks import is_held
 from amlctl.localfs.project import Project
 from amlctl.operations.logs import FollowOptions, InterruptChoice
 from amlctl.operations.submit.result import SubmitResult
@@ -21,6 +22,7 @@ from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import submit
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.presence import RememberedStore
+from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.starting import LocalTiming
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.context import Context
@@ -111,9 +113,14 @@ def copy_into(bench: Bench, made: Path) -> None:
 
 
 def wait_until_tidied(bench: Bench) -> None:
-    """A run that Completed is final a moment before its container is removed."""
-    folder = bench.project.state_dir / "local"
-    wait_until(lambda: not list(folder.glob("*/container")), "the removal of the containers")
+    """A run that Completed is final a moment before its supervisor has removed its container."""
+    wait_for_supervisors(bench.project.state_dir)
+
+
+def wait_for_supervisors(state_dir: Path) -> None:
+    """Until all have ended."""
+    locks = [RunPaths(state_dir, folder.name).lock for folder in state_dir.glob("local/*")]
+    wait_until(lambda: not any(map(is_held, locks)), "the end of the supervisors")
 
 
 def wait_for_state(bench: Bench, run: str, *states: str) -> RunRecord:

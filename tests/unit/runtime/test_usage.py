@@ -98,13 +98,16 @@ def _is_running(process: int) -> bool:
 
 def test_a_driver_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nexit 9\n")
+    may_end = tmp_path / "may end"
+    os.mkfifo(may_end)
+    program.write_text(f"#!/bin/sh\nread line < '{may_end}'\nexit 9\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr("amlctl.runtime.usage._GPU_EVERY_S", 0.0)
     meter = UsageMeter(os.getpid())
     assert meter.look().gpu is None
     (asked,) = _drivers()
+    may_end.write_text("\n")
     wait_until(lambda: not _is_running(asked))
     assert [meter.look().gpu, meter.look().gpu] == [None, None]
     assert _drivers() == []
