@@ -51,9 +51,10 @@ def init(folder: Path) -> InitResult:
     ServiceUnavailable (disk full)."""
     _check_not_nested(folder)
     templates = files("amlctl.operations") / "templates"
-    path = folder
+    path = folder / "pptdaml.yaml"
     try:
-        packages_from, environment = _packages(folder, (templates / "pptdaml.yaml").read_bytes())
+        starter = (templates / path.name).read_bytes()
+        packages_from, environment = ("", starter) if os.path.lexists(path) else _packages(folder, starter)
         result = InitResult([], [], packages_from=packages_from)
         for name in _FOLDERS:
             path = folder / name

@@ -39,8 +39,8 @@ def test_a_submit_that_finds_no_room_says_at_once_where(tmp_path: Path, left_kb:
         amlctl --quiet submit one.py --env-from current > /dev/null
         wait_for_the_end  # it removes the run's container, and room comes back
         fill {left_kb}
-        code=0; timeout 60 "$PYTHON" -m amlctl submit one.py --env-from current > /dev/null 2> ../told || code=$?
-        echo "$code" >&2; cat ../told >&2
+        code=0; timeout 60 "$PYTHON" -m amlctl submit one.py --env-from current > /dev/null 2> ../errors || code=$?
+        echo "$code" >&2; cat ../errors >&2
         wait_for_the_end
         timeout 30 "$PYTHON" -m amlctl runs --json
         """,
@@ -77,8 +77,8 @@ from amlctl.workspaces.local.starting import DEFAULT_TIMING
 object.__setattr__(DEFAULT_TIMING, "save_interval_s", 1.0)
 main()'
         code=0; timeout 100 "$PYTHON" -c "$saves_often" submit big.py --env-from current \\
-            --env STORE="$PWD/.amlctl/store" --no-fetch > /dev/null 2> ../told || code=$?
-        echo "$code" >&2; cat ../told >&2
+            --env STORE="$PWD/.amlctl/store" --no-fetch > /dev/null 2> ../errors || code=$?
+        echo "$code" >&2; cat ../errors >&2
         wait_for_the_end
         timeout 30 "$PYTHON" -m amlctl runs --json
         cat .amlctl/store/runs/big-*/outputs/early
@@ -126,8 +126,8 @@ def test_a_pack_that_finds_no_room_leaves_nothing_and_a_later_sync_needs_nothing
         mkdir -p data_blobs/x
         for number in $(seq 100); do head -c 40000 /dev/urandom > "data_blobs/x/$number"; done
         fill 1500
-        code=0; timeout 60 "$PYTHON" -m amlctl sync x > /dev/null 2> ../told || code=$?
-        echo "$code" >&2; cat ../told >&2
+        code=0; timeout 60 "$PYTHON" -m amlctl sync x > /dev/null 2> ../errors || code=$?
+        echo "$code" >&2; cat ../errors >&2
         find .amlctl/store -name '.amlctl-tmp-*' >&2
         rm filler data_blobs/x/?? data_blobs/x/100
         timeout 60 "$PYTHON" -m amlctl sync x --json

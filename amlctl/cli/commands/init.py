@@ -45,7 +45,7 @@ def _lines(result: InitResult) -> Iterator[Line]:
         yield [good("created"), f"  {path}"]
     for path in result.kept:
         yield [dim("kept"), f"     {path}"]
-    if result.packages_from and "pptdaml.yaml" in result.created:
+    if result.packages_from:
         yield f"pptdaml.yaml has the packages of {result.packages_from}"
     if result.unignored:
         yield f"Data and outputs do not belong in Git. Add to .gitignore: {' '.join(result.unignored)}"

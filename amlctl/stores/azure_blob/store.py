@@ -228,7 +228,7 @@ class AzureBlobStore:
         """Whether `key` was a folder, which a hierarchical account keeps when its last file is gone. Raises Conflict
         where it has files."""
         if self._service.properties(key, accept=range(400, 600)).headers.get(_IS_FOLDER) != "true":
-            return False  # also where that cannot be told now: the error that led here is shown
+            return False  # also without an answer: the error that led here is shown
         for name in self.folders(f"{key}/"):
             self._delete_folder(f"{key}/{name}")
         self._service.delete(key, is_folder=True)
