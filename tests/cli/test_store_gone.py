@@ -13,6 +13,7 @@ from amlctl.core.store_keys import code_prefix
 from amlctl.stores.azure_blob.store import AzureBlobStore
 from tests.cli.conftest import Cli
 from tests.support.azurite import Azurite
+from tests.support.bench import wait_for_supervisors
 from tests.support.runs import wait_until
 
 SCRIPT = """
@@ -55,11 +56,17 @@ def _run_while_it_goes(here: Cli, away: Path, *options: str, leaves: Sequence[st
     return run
 
 
+def _wait_for_end(here: Cli, run: str) -> None:
+    """Until it has failed, and its supervisor has ended: before, a reader leaves the run to that."""
+    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
+    wait_for_supervisors(here.cwd / ".amlctl")
+
+
 @pytest.mark.parametrize("leaves", [(), ("",)], ids=["removed", "unmounted"])
 def test_a_run_outlives_its_store(here: Cli, tmp_path: Path, leaves: Sequence[str]) -> None:
     run = _run_while_it_goes(here, tmp_path / "away", leaves=leaves)
     known = (here.cwd / ".amlctl/stores.json").read_bytes()
-    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
+    _wait_for_end(here, run)
     shown = here.json("runs", "show", run)
     assert (shown["status"], shown["error"]["kind"], shown["exit_code"]) == ("Failed", "store_gone", 0)
     assert f" mount or restore it; then: amlctl fetch {run}\n" in here("runs", "show", run).out
@@ -87,7 +94,7 @@ def test_a_sweep_whose_store_is_gone_ends_and_is_delivered(here: Cli, tmp_path: 
     here.write("base.json", '{"rate": 1}')
     options = ("--config", "base.json", "--set", "rate=1,2", "--sweep", "--parallel", "1")
     run = _run_while_it_goes(here, tmp_path / "away", *options)
-    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the sweep")
+    _wait_for_end(here, run)
     assert not _store(here).exists()
     assert here("fetch", run).code == 6
     (tmp_path / "away").rename(_store(here))
@@ -107,7 +114,7 @@ def test_what_a_run_has_produced_is_published_when_its_store_is_back(here: Cli, 
     """,
     )
     run = _run_while_it_goes(here, tmp_path / "away", "--produces", "working/made")
-    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
+    _wait_for_end(here, run)
     (tmp_path / "away").rename(_store(here))
     shown = here.json("runs", "show", run)
     assert (shown["status"], list(shown["published"])) == ("Completed", ["working/made"])
@@ -123,7 +130,7 @@ def test_a_run_that_did_not_complete_stays_so_when_its_store_is_back(here: Cli, 
     if how == "canceled":
         (here.cwd / "go-on").unlink()
         assert here("cancel", run).code == 0
-    wait_until(lambda: here("runs", "wait", run).code == 1, what="the end of the run")
+    _wait_for_end(here, run)
     assert here.json("runs", "show", run)["error"]["kind"] == "store_gone"
     (tmp_path / "away").rename(_store(here))
     shown = here.json("runs", "show", run)
